@@ -1,0 +1,224 @@
+//! Drain as a value that is held.
+//!
+//! Each worker has one [`Drain`]; whatever must end well (a connection, a tunnel) joins it and holds a [`Held`] until it is done.
+//! The worker starts the drain with a [`Plan`]; every holder can ask at a boundary of its own whether to close, is woken when the
+//! phase changes while it waits, and is told when the deadline has passed. There is no lock and no atomic: a drain never leaves its thread.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// `--drain-strategy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// The chance that a boundary closes grows from 0 to 1 over the drain time.
+    Gradual,
+    /// Every boundary closes.
+    Immediate,
+}
+
+/// How a drain goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// When it began.
+    pub started: Instant,
+    /// `--drain-time-s`: over which the gradual strategy grows.
+    pub time: Duration,
+    /// Gradual or immediate.
+    pub strategy: Strategy,
+}
+
+/// Where a drain stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No drain.
+    Serving,
+    /// Ends at boundaries.
+    Draining(Plan),
+    /// The deadline has passed: what is idle closes now, what is busy is cut.
+    Over,
+}
+
+/// The drain of one worker. Clones are the same drain.
+#[derive(Clone)]
+pub struct Drain {
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    phase: Cell<Phase>,
+    waiters: RefCell<Waiters>,
+    active: Cell<usize>,
+}
+
+#[derive(Default)]
+struct Waiters {
+    slots: Vec<Option<Waker>>,
+    free: Vec<usize>,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drain {
+    /// A drain that has not begun.
+    pub fn new() -> Self {
+        Self {
+            shared: Rc::new(Shared {
+                phase: Cell::new(Phase::Serving),
+                waiters: RefCell::default(),
+                active: Cell::new(0),
+            }),
+        }
+    }
+
+    /// Takes part: the drain waits for this value to be dropped.
+    pub fn join(&self) -> Held {
+        self.shared.active.set(self.shared.active.get() + 1);
+        let slot = {
+            let mut waiters = self.shared.waiters.borrow_mut();
+            waiters.free.pop().unwrap_or_else(|| {
+                waiters.slots.push(None);
+                waiters.slots.len() - 1
+            })
+        };
+        Held { drain: self.clone(), slot }
+    }
+
+    /// How many hold it.
+    pub fn active(&self) -> usize {
+        self.shared.active.get()
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        self.shared.phase.get()
+    }
+
+    /// Changes the phase and wakes every holder that waits in [`Held::changed`]. Going back to
+    /// [`Phase::Serving`] is how a takeover that was called off ends.
+    pub fn set(&self, phase: Phase) {
+        self.shared.phase.set(phase);
+        let wakers: Vec<Waker> =
+            self.shared.waiters.borrow_mut().slots.iter_mut().filter_map(Option::take).collect();
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+}
+
+/// One part in a drain; dropped when done.
+pub struct Held {
+    drain: Drain,
+    slot: usize,
+}
+
+impl Held {
+    /// Where the drain stands.
+    pub fn phase(&self) -> Phase {
+        self.drain.phase()
+    }
+
+    /// Whether a boundary reached now should close (Envoy's `drainClose`): never while serving, always with the immediate
+    /// strategy or at the deadline, else with a probability of the elapsed part of the drain time.
+    pub fn should_close(&self) -> bool {
+        match self.phase() {
+            Phase::Serving => false,
+            Phase::Over => true,
+            Phase::Draining(plan) => match plan.strategy {
+                Strategy::Immediate => true,
+                Strategy::Gradual => {
+                    let elapsed = plan.started.elapsed().as_millis();
+                    let time = plan.time.as_millis();
+                    elapsed >= time || u128::from(self.draw()) % time < elapsed
+                }
+            },
+        }
+    }
+
+    /// Waits until the phase is not `seen` any more.
+    pub async fn changed(&self, seen: Phase) -> Phase {
+        poll_fn(|context| {
+            let phase = self.phase();
+            if phase != seen {
+                return Poll::Ready(phase);
+            }
+            let mut waiters = self.drain.shared.waiters.borrow_mut();
+            match &mut waiters.slots[self.slot] {
+                Some(waker) if waker.will_wake(context.waker()) => {}
+                slot => *slot = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// A draw for the gradual strategy: holders must not all decide alike, and nothing here is worth a generator.
+    fn draw(&self) -> u32 {
+        use std::hash::{BuildHasher, Hasher};
+        std::hash::RandomState::new().build_hasher().finish() as u32
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let shared = &self.drain.shared;
+        shared.active.set(shared.active.get() - 1);
+        let mut waiters = shared.waiters.borrow_mut();
+        waiters.slots[self.slot] = None;
+        waiters.free.push(self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(strategy: Strategy, elapsed: Duration, time: Duration) -> Phase {
+        Phase::Draining(Plan { started: Instant::now() - elapsed, time, strategy })
+    }
+
+    #[test]
+    fn a_boundary_closes_by_strategy() {
+        let drain = Drain::new();
+        let held = drain.join();
+        assert!(!held.should_close());
+        drain.set(plan(Strategy::Immediate, Duration::ZERO, Duration::from_secs(60)));
+        assert!(held.should_close());
+        drain.set(plan(Strategy::Gradual, Duration::from_secs(60), Duration::from_secs(60)));
+        assert!(held.should_close());
+        drain.set(plan(Strategy::Gradual, Duration::from_secs(30), Duration::from_secs(60)));
+        let closes = (0..2000).filter(|_| held.should_close()).count();
+        assert!((800..1200).contains(&closes), "half of the time gone, {closes} of 2000 closed");
+        drain.set(Phase::Serving);
+        assert!(!held.should_close());
+    }
+
+    #[test]
+    fn holders_are_counted_and_their_slots_used_again() {
+        let drain = Drain::new();
+        for _ in 0..3 {
+            let held: Vec<Held> = (0..10).map(|_| drain.join()).collect();
+            assert_eq!(drain.active(), 10);
+            drop(held);
+            assert_eq!(drain.active(), 0);
+        }
+        assert_eq!(drain.shared.waiters.borrow().slots.len(), 10);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_waiter_wakes_when_the_phase_changes() {
+        let drain = Drain::new();
+        let held = drain.join();
+        let (phase, ()) = tokio::join!(held.changed(Phase::Serving), async {
+            tokio::task::yield_now().await;
+            drain.set(Phase::Over);
+        });
+        assert_eq!(phase, Phase::Over);
+    }
+}

@@ -1,0 +1,8 @@
+//! Heirloom: an Envoy-class L4/L7 proxy whose connections outlive its binaries.
+//!
+//! The README holds the layer table and the two walks (one request, one restart); `tests/layers.rs` keeps the table true.
+
+pub mod config;
+pub mod drain;
+pub mod fault;
+pub mod stats;

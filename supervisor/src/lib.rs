@@ -1,0 +1,1 @@
+//! The supervisor: launches proxy epochs, owns their listening sockets, keeps their statistics.

@@ -1,0 +1,3 @@
+//! The `heirloom-supervisor` command.
+
+fn main() {}
