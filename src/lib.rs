@@ -2,7 +2,10 @@
 //!
 //! The README holds the layer table and the two walks (one request, one restart); `tests/layers.rs` keeps the table true.
 
+pub mod cli;
 pub mod config;
 pub mod drain;
 pub mod fault;
+pub mod handoff;
+pub mod logging;
 pub mod stats;
