@@ -3,13 +3,14 @@
 //! Every wait for an answer has a deadline; waiting for the next order has none. When the supervisor dies the epoch goes on serving: [`Link::recv`] says
 //! [`wire::Error::Closed`] once and the server decides what follows.
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use heirloom_supervisor::wire::message::{Hello, Lend, SocketKey, Welcome};
 use heirloom_supervisor::wire::{self, Borrower, Channel, MAX_KEYS_PER_LEND, Message, PROTOCOL, Packet};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 /// How long the supervisor may take for one answer.
@@ -43,12 +44,15 @@ pub enum Error {
     },
     /// The descriptor cannot be watched.
     #[error("the supervisor's channel cannot be watched: {0}")]
-    Watch(#[from] std::io::Error),
+    Watch(#[from] io::Error),
 }
 
 /// The supervisor as this epoch sees it.
 pub struct Link {
-    channel: AsyncFd<Channel>,
+    channel: Channel,
+    /// A duplicate of the channel's descriptor that is only ever asked whether the channel is ready: the runtime's stream is the safe way
+    /// to watch a socket, whatever its kind.
+    readiness: UnixStream,
     requests: u64,
 }
 
@@ -68,7 +72,8 @@ impl Link {
     /// # Errors
     /// Refusal, silence, a channel that breaks.
     pub async fn open(channel: Channel, version: &str) -> Result<Welcomed, Error> {
-        let link = Self { channel: AsyncFd::new(channel)?, requests: 0 };
+        let readiness = UnixStream::from_std(channel.as_fd().try_clone_to_owned()?.into())?;
+        let link = Self { channel, readiness, requests: 0 };
         let speaks = PROTOCOL;
         let hello = Hello {
             protocol_min: speaks.min,
@@ -103,13 +108,13 @@ impl Link {
     ///
     /// # Errors
     /// As [`Self::send`].
-    pub async fn send_with(&self, message: &Message, descriptors: &[std::os::fd::BorrowedFd<'_>]) -> Result<(), Error> {
+    pub async fn send_with(&self, message: &Message, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
         let sending = async {
             loop {
-                if self.channel.get_ref().try_send(message, descriptors)? {
-                    return Ok(());
+                match self.channel.try_send(message, descriptors)? {
+                    true => return Ok(()),
+                    false => self.full(Interest::WRITABLE).await?,
                 }
-                self.channel.ready(Interest::WRITABLE).await?.clear_ready();
             }
         };
         timeout(ANSWER_TIME, sending).await.unwrap_or(Err(Error::Silent { what: message.name() }))
@@ -121,17 +126,24 @@ impl Link {
     /// [`wire::Error::Closed`] when the supervisor is gone; [`wire::Error::Malformed`] for a packet that is none, after which the channel goes on.
     pub async fn recv(&self) -> Result<Packet, wire::Error> {
         loop {
-            if let Some(packet) = self.channel.get_ref().try_recv()? {
+            let mut taken = Ok(None);
+            let look = || {
+                taken = self.channel.try_recv();
+                if matches!(taken, Ok(None)) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            };
+            // What stops the look is in `taken`; the runtime only needs to know that there was nothing.
+            let _ = self.readiness.try_io(Interest::READABLE, look);
+            if let Some(packet) = taken? {
                 return Ok(packet);
             }
-            let watch = |source| wire::Error::System { what: "epoll", source };
-            let mut guard = self.channel.readable().await.map_err(watch)?;
-            // Nothing may slip in between the look and the clearing: look again, then clear.
-            match self.channel.get_ref().try_recv()? {
-                Some(packet) => return Ok(packet),
-                None => guard.clear_ready(),
-            }
+            self.readiness.readable().await.map_err(|source| wire::Error::System { what: "epoll", source })?;
         }
+    }
+
+    /// Notes that the socket was found without room, and waits until it has some.
+    async fn full(&self, interest: Interest) -> io::Result<()> {
+        let _ = self.readiness.try_io(interest, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        self.readiness.ready(interest).await.map(drop)
     }
 
     /// Asks for the sockets at `keys`; the answers stand in the order of the keys.
