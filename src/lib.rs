@@ -2,7 +2,11 @@
 //!
 //! The README holds the layer table and the two walks (one request, one restart); `tests/layers.rs` keeps the table true.
 
+pub mod codec;
 pub mod config;
 pub mod drain;
 pub mod fault;
+pub mod http;
+pub mod net;
+pub mod route;
 pub mod stats;
