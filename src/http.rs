@@ -1,0 +1,3 @@
+//! HTTP: header rules.
+
+pub mod headers;
