@@ -125,7 +125,7 @@ pub struct FilterChain {
 }
 
 /// `envoy.config.listener.v3.FilterChainMatch`, without what needs TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FilterChainMatch {
     /// `destination_port`.
     pub destination_port: Option<u16>,
@@ -142,7 +142,7 @@ pub struct FilterChainMatch {
 }
 
 /// `FilterChainMatch.ConnectionSourceType`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SourceType {
     /// Any source.
     #[default]
