@@ -5,4 +5,5 @@
 pub mod config;
 pub mod drain;
 pub mod fault;
+pub mod local;
 pub mod stats;
