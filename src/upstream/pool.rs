@@ -1,0 +1,3 @@
+//! Connections to hosts, kept and lent: one pool per protocol, host and worker.
+
+pub mod http1;
