@@ -6,4 +6,6 @@ pub mod config;
 pub mod drain;
 pub mod fault;
 pub mod local;
+pub mod net;
 pub mod stats;
+pub mod upstream;

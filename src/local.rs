@@ -5,11 +5,15 @@
 //! Nothing here outlives the worker, so neither a reload nor a drain touches it.
 
 use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 use http::HeaderValue;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 pub mod timer;
 
@@ -75,6 +79,26 @@ impl Local {
         }
     }
 
+    /// Reads into `buffer`, lending it a block where it has no room. `Ready(Ok(0))` is the end of the stream. Before it waits
+    /// the buffer is settled ([`Self::settle`]).
+    pub fn poll_fill(
+        &self,
+        stream: &mut (impl AsyncRead + Unpin),
+        context: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        if buffer.is_empty() && buffer.capacity() < BLOCK / 2 {
+            *buffer = self.block();
+        } else if buffer.capacity() - buffer.len() < BLOCK / 4 {
+            buffer.reserve(BLOCK / 2);
+        }
+        let filled = pin!(stream.read_buf(buffer)).poll(context);
+        if filled.is_pending() {
+            self.settle(buffer);
+        }
+        filled
+    }
+
     /// Before a wait: an empty buffer goes back, and a few bytes in a large block move to a small one, so that a peer which
     /// sends a byte and stops does not hold a block.
     pub fn settle(&self, buffer: &mut BytesMut) {
@@ -105,7 +129,7 @@ impl Local {
 /// A value that is handed on once: what a task leaves for another one of the same thread, which waits for it.
 pub struct Slot<T> {
     value: Cell<Option<T>>,
-    waker: Cell<Option<std::task::Waker>>,
+    waker: Cell<Option<Waker>>,
 }
 
 impl<T> Default for Slot<T> {
@@ -124,12 +148,12 @@ impl<T> Slot<T> {
     }
 
     /// Takes the value, or waits for it.
-    pub fn poll_take(&self, context: &mut std::task::Context<'_>) -> std::task::Poll<T> {
+    pub fn poll_take(&self, context: &mut Context<'_>) -> Poll<T> {
         match self.value.take() {
-            Some(value) => std::task::Poll::Ready(value),
+            Some(value) => Poll::Ready(value),
             None => {
                 self.waker.set(Some(context.waker().clone()));
-                std::task::Poll::Pending
+                Poll::Pending
             }
         }
     }

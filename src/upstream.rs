@@ -55,7 +55,7 @@ pub struct Clusters {
 impl Clusters {
     /// Builds the worker's clusters. `scope` is the root of the statistics.
     pub fn build(models: &[Arc<model::Cluster>], shared: &Shared, scope: &Scope, local: &Local) -> Self {
-        let scope = scope.scope("cluster");
+        
         let by_name = models
             .iter()
             .map(|model| {
@@ -63,7 +63,7 @@ impl Clusters {
                     Some(shared) => (shared.counts.clone(), shared.start.clone()),
                     None => Default::default(),
                 };
-                (model.name.clone(), Rc::new(Cluster::build(model.clone(), counts, &start, &scope, local)))
+                (model.name.clone(), Rc::new(Cluster::build(model.clone(), counts, &start, scope, local)))
             })
             .collect();
         let shortest = models.iter().filter_map(|model| model.idle_timeout).min().unwrap_or(Duration::MAX);
