@@ -394,13 +394,14 @@ stats! {
 }
 
 stats! {
-    /// `cluster.<name>.circuit_breakers.<priority>.`: 1 while the limit is reached.
+    /// `cluster.<name>.circuit_breakers.<priority>.`: 1 while the limit is reached. Sums, because the thread that closes a
+    /// breaker need not be the one that opened it.
     CircuitBreakerStats {
-        gauge_latest cx_open,
-        gauge_latest cx_pool_open,
-        gauge_latest rq_open,
-        gauge_latest rq_pending_open,
-        gauge_latest rq_retry_open,
+        gauge cx_open,
+        gauge cx_pool_open,
+        gauge rq_open,
+        gauge rq_pending_open,
+        gauge rq_retry_open,
     }
 }
 
