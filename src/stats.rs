@@ -2,6 +2,8 @@
 //!
 //! A [`Scope`] belongs to one thread: its handles write that thread's lane and nothing else, so counting costs a load and a store.
 
+pub mod names;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
