@@ -84,6 +84,14 @@ impl Segment {
         self.snapshot(|other, of| of == kind && other == name).pop().map(|stat| stat.value)
     }
 
+    /// How much a counter has counted, whatever a reset took off what is shown; `None` if nobody has it.
+    pub fn counted(&self, name: &str) -> Option<u64> {
+        let memory = &*self.memory;
+        let table = table(memory, |other, kind| kind == Kind::Counter && other == name);
+        let slots = table.into_values().next()?;
+        Some(memory.consistent(|moment| read(memory, moment, Kind::Counter, &slots).1.count()))
+    }
+
     /// What the sinks have not been told yet: of counters and histograms what was added since the last call by whichever epoch, gauges
     /// as they stand, all of them only if they were ever used. The marks move before this returns: a process that is killed between
     /// this and the sending loses what it was about to send, but none is sent twice, and two callers at the same time get
