@@ -1,5 +1,7 @@
 //! Every example configuration loads without a fault and without a warning.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test a panic is the report")]
+
 use std::path::{Path, PathBuf};
 
 use heirloom::config::{self, LoadOptions, Loaded, Source};

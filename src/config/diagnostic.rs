@@ -162,6 +162,11 @@ impl Findings {
         self.add(Diagnostic::new(Severity::Error, path.clone(), message).at(position));
     }
 
+    /// There was more than is kept.
+    pub(super) fn is_overflowing(&self) -> bool {
+        self.dropped > 0
+    }
+
     pub(super) fn into_vec(mut self) -> Vec<Diagnostic> {
         if self.dropped > 0 {
             let message = format!("and {} more errors", self.dropped);

@@ -137,6 +137,11 @@ impl<'a> Document<'a> {
         matches!(self.node(self.root), Node::Null)
     }
 
+    /// How many values there are, aliases counted once.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
     fn is_full(&self) -> bool {
         self.nodes.len() >= MOST_NODES
     }

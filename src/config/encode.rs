@@ -15,8 +15,9 @@ use super::wire;
 
 /// Messages within messages; prost reads no deeper either.
 const DEEPEST: u32 = 100;
-/// Values visited, with every alias counted each time.
-const MOST_STEPS: u32 = 2_000_000;
+/// Values visited, with every alias counted each time: so many of any text, and so many times what the text holds.
+const FREE_STEPS: usize = 100_000;
+const MOST_EXPANSION: usize = 20;
 /// Bytes of strings written, with every alias counted each time.
 const MOST_BYTES: usize = 64 << 20;
 
@@ -24,6 +25,8 @@ const MOST_BYTES: usize = 64 << 20;
 pub(super) struct Encoded {
     /// The message without its faulty parts.
     pub(super) wire: Vec<u8>,
+    /// A bound was reached: the rest was not looked at.
+    pub(super) is_partial: bool,
     pub(super) findings: Findings,
 }
 
@@ -35,14 +38,14 @@ pub(super) fn encode(document: &Document<'_>, message: Message, unknown_fields: 
         path: Path::default(),
         findings: Findings::default(),
         depth: 0,
-        steps: 0,
-        bytes: 0,
+        steps_left: FREE_STEPS.saturating_add(document.len().saturating_mul(MOST_EXPANSION)),
+        bytes_left: MOST_BYTES,
         exhausted: false,
     };
     let mut wire = Vec::new();
     encoder.duplicates();
     encoder.message(document.root, message, &mut wire);
-    Encoded { wire, findings: encoder.findings }
+    Encoded { wire, is_partial: encoder.exhausted, findings: encoder.findings }
 }
 
 struct Encoder<'d> {
@@ -51,8 +54,8 @@ struct Encoder<'d> {
     path: Path,
     findings: Findings,
     depth: u32,
-    steps: u32,
-    bytes: usize,
+    steps_left: usize,
+    bytes_left: usize,
     exhausted: bool,
 }
 
@@ -83,29 +86,29 @@ impl<'d> Encoder<'d> {
 
     /// Counts one value; false when the budget is spent, which is reported once.
     fn step(&mut self, id: Id, bytes: usize) -> bool {
-        self.steps = self.steps.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(bytes);
-        let spent = self.steps > MOST_STEPS || self.bytes > MOST_BYTES;
-        if spent && !self.exhausted {
+        let left = self.steps_left.checked_sub(1).zip(self.bytes_left.checked_sub(bytes));
+        if let Some((steps, bytes)) = left {
+            (self.steps_left, self.bytes_left) = (steps, bytes);
+        } else if !self.exhausted {
             self.exhausted = true;
             self.fail_at(id, "the configuration is too large once its aliases are expanded");
         }
-        !spent
+        left.is_some()
     }
 
-    /// Runs `work` one level deeper, unless that is too deep.
-    fn deeper(&mut self, id: Id, work: impl FnOnce(&mut Self)) {
-        if self.depth >= DEEPEST {
+    /// Runs `work` some levels deeper, unless that is too deep.
+    fn deeper(&mut self, id: Id, levels: u32, work: impl FnOnce(&mut Self)) {
+        if self.depth + levels > DEEPEST {
             return self.fail_at(id, "nested too deeply");
         }
-        self.depth += 1;
+        self.depth += levels;
         work(self);
-        self.depth -= 1;
+        self.depth -= levels;
     }
 
     fn message(&mut self, id: Id, message: Message, out: &mut Vec<u8>) {
         if self.step(id, 0) {
-            self.deeper(id, |this| this.message_body(id, message, out));
+            self.deeper(id, 1, |this| this.message_body(id, message, out));
         }
     }
 
@@ -199,14 +202,16 @@ impl<'d> Encoder<'d> {
         };
         let Some((key_field, value_field)) = field.key_and_value() else { return };
         self.refuse_duplicate_keys(id);
-        for entry in entries {
-            self.within(Segment::Key(entry.key.to_string()), |this| {
-                wire::put_nested(out, field.number(), |out| {
-                    this.map_key(key_field, entry, out);
-                    this.singular(value_field, entry.value, out, false);
+        self.deeper(id, 1, |this| {
+            for entry in entries {
+                this.within(Segment::Key(entry.key.to_string()), |this| {
+                    wire::put_nested(out, field.number(), |out| {
+                        this.map_key(key_field, entry, out);
+                        this.singular(value_field, entry.value, out, false);
+                    });
                 });
-            });
-        }
+            }
+        });
     }
 
     /// Google's JSON reader refuses a key that stands twice in a map; YAML has lost the first by then.
@@ -231,7 +236,7 @@ impl<'d> Encoder<'d> {
                 if !self.step(*id, 0) {
                     return;
                 }
-                self.deeper(*id, |this| this.elements(field, *id, out, index));
+                self.deeper(*id, 1, |this| this.elements(field, *id, out, index));
             } else {
                 self.element(field, *id, out, index);
             }

@@ -15,6 +15,8 @@ mod source;
 
 use std::path::PathBuf;
 
+use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
+
 use super::diagnostic::{Diagnostic, Faults, Path, Severity};
 use super::document::{Document, Format};
 use super::encode::encode;
@@ -57,8 +59,6 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
     /// The message as it was loaded, overrides included: what [`super::dump`] shows.
     pub wire: Vec<u8>,
-    /// The file's text as it was read, for whoever must run the same configuration again; empty without a file.
-    pub text: String,
 }
 
 /// A configuration that conforms to the schema and its rules; nothing says yet that it is supported.
@@ -77,22 +77,9 @@ pub struct Validated {
 pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, Faults> {
     with_documents(source, |documents, report| {
         let wire = gather(documents, options, report);
-        let bootstrap = match envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap::decode_wire(&wire) {
-            Ok(message) => {
-                let (bootstrap, findings) = convert::bootstrap(message, unknown_fields(options), &report.error_paths());
-                report.add_located(findings, documents);
-                bootstrap
-            }
-            Err(error) => {
-                report.add(Diagnostic::new(Severity::Error, Path::default(), format!("cannot be decoded: {error}")));
-                model::Bootstrap::default()
-            }
-        };
-        let file = documents.first().filter(|_| source.path.is_some());
-        let text = file.map(|(text, _)| text.content.clone()).unwrap_or_default();
-        (bootstrap, wire, text)
+        (to_model(&wire, options, documents, report), wire)
     })
-    .map(|((bootstrap, wire, text), warnings)| Loaded { bootstrap, warnings, wire, text })
+    .map(|((bootstrap, wire), warnings)| Loaded { bootstrap, warnings, wire })
 }
 
 /// The first half of [`load`]: does the configuration conform to the schema and its rules?
@@ -138,6 +125,29 @@ fn with_documents<T>(
     report.judge().map(|warnings| (result, warnings))
 }
 
+/// The model of a message; of a message with too many faults, or that was not read to its end, none is made.
+fn to_model(
+    wire: &[u8],
+    options: &LoadOptions,
+    documents: &[(&Text, Document<'_>)],
+    report: &mut Report,
+) -> model::Bootstrap {
+    if report.is_hopeless() {
+        return model::Bootstrap::default();
+    }
+    match Bootstrap::decode_wire(wire) {
+        Ok(message) => {
+            let (bootstrap, findings) = convert::bootstrap(message, unknown_fields(options), &report.error_paths());
+            report.add_located(findings, documents);
+            bootstrap
+        }
+        Err(error) => {
+            report.add(Diagnostic::new(Severity::Error, Path::default(), format!("cannot be decoded: {error}")));
+            model::Bootstrap::default()
+        }
+    }
+}
+
 /// The message that the documents and the command line make together, checked.
 fn gather(documents: &[(&Text, Document<'_>)], options: &LoadOptions, report: &mut Report) -> Vec<u8> {
     let Some(bootstrap) = Message::by_name(BOOTSTRAP) else {
@@ -148,12 +158,14 @@ fn gather(documents: &[(&Text, Document<'_>)], options: &LoadOptions, report: &m
     let mut wire = Vec::new();
     for (text, document) in documents {
         let encoded = encode(document, bootstrap, unknown_fields);
-        report.add_from(encoded.findings, &text.name);
+        report.add_from(encoded.findings, &text.name, encoded.is_partial);
         wire.extend(encoded.wire);
     }
     put_node(options, &mut wire);
-    let findings = check::check(bootstrap, &wire, unknown_fields);
-    report.add_located(findings, documents);
+    if !report.is_hopeless() {
+        let findings = check::check(bootstrap, &wire, unknown_fields);
+        report.add_located(findings, documents);
+    }
     wire
 }
 

@@ -12,7 +12,10 @@ pub(super) fn parse(text: &str) -> Result<Document<'_>, SyntaxError> {
     let mut builder =
         Builder { document: Document::empty(Format::Yaml), anchors: HashMap::new(), open: Vec::new(), root: None };
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| SyntaxError::new(position(error.marker()), error.info()))?;
+        let (event, span) = match event {
+            Ok(event) => event,
+            Err(error) => return Err(builder.syntax_error(text, position(error.marker()), error.info())),
+        };
         // Envoy loads the first document of a stream.
         if matches!(event, Event::DocumentEnd) {
             break;
@@ -112,6 +115,21 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
+    /// What the scanner stumbles over lines after a `{` or `[` is most often that its end is missing: then that is the place.
+    fn syntax_error(&self, text: &str, at: Position, message: &str) -> SyntaxError {
+        let innermost = self.open.last().map(|open| self.document.position(open.id));
+        let Some(start) = innermost.filter(|start| start.line < at.line) else {
+            return SyntaxError::new(at, message);
+        };
+        match letter(text, start) {
+            Some(bracket @ ('{' | '[')) => {
+                let message = format!("the `{bracket}` here is not closed: {message} (line {})", at.line);
+                SyntaxError::new(start, message)
+            }
+            _ => SyntaxError::new(at, message),
+        }
+    }
+
     /// A value is complete: hand it to the map or list that it stands in.
     fn close(&mut self, id: Id, position: Position) -> Result<(), SyntaxError> {
         let Some(open) = self.open.last_mut() else {
@@ -133,6 +151,11 @@ impl<'a> Builder<'a> {
         }
         Ok(())
     }
+}
+
+fn letter(text: &str, at: Position) -> Option<char> {
+    let line = text.lines().nth((at.line as usize).checked_sub(1)?)?;
+    line.chars().nth((at.column as usize).checked_sub(1)?)
 }
 
 fn is_null(text: &str) -> bool {

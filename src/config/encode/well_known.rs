@@ -47,7 +47,7 @@ impl<'d> Encoder<'d> {
             return;
         }
         let mut inner = Vec::new();
-        self.deeper(id, |this| match message.well_known() {
+        self.deeper(id, 1, |this| match message.well_known() {
             WellKnown::No | WellKnown::Empty => this.fields(entries, message, &mut inner, true),
             _ => this.any_of_well_known(id, message, &mut inner),
         });
@@ -83,7 +83,8 @@ impl<'d> Encoder<'d> {
             }
         };
         self.refuse_duplicate_keys(id);
-        self.deeper(id, |this| {
+        // The struct, and the entries of its map.
+        self.deeper(id, 2, |this| {
             for entry in entries {
                 wire::put_nested(out, 1, |out| {
                     if !entry.key.is_empty() && this.step(id, entry.key.len()) {
@@ -101,7 +102,7 @@ impl<'d> Encoder<'d> {
             Node::List(ids) => ids,
             other => return self.fail_at(id, format!("expected a list, found {}", other.describe())),
         };
-        self.deeper(id, |this| {
+        self.deeper(id, 1, |this| {
             for id in ids {
                 wire::put_nested(out, 1, |out| this.value(*id, out));
             }
@@ -128,8 +129,12 @@ impl<'d> Encoder<'d> {
                 wire::put_tag(out, value::BOOL, kind::VARINT);
                 out.push(u8::from(*on));
             }
-            Node::Map(_) => wire::put_nested(out, value::STRUCT, |out| self.structure(id, out)),
-            Node::List(_) => wire::put_nested(out, value::LIST, |out| self.list_value(id, out)),
+            Node::Map(_) => self.deeper(id, 1, |this| {
+                wire::put_nested(out, value::STRUCT, |out| this.structure(id, out));
+            }),
+            Node::List(_) => self.deeper(id, 1, |this| {
+                wire::put_nested(out, value::LIST, |out| this.list_value(id, out));
+            }),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::config::document::{self, Document};
 #[derive(Default)]
 pub(super) struct Report {
     found: Vec<Diagnostic>,
+    is_hopeless: bool,
 }
 
 impl Report {
@@ -16,13 +17,20 @@ impl Report {
         self.found.push(diagnostic);
     }
 
+    /// Later stages would add nothing: bounds were reached.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.is_hopeless
+    }
+
     /// What was found in one text, with positions.
-    pub(super) fn add_from(&mut self, findings: Findings, name: &Arc<str>) {
+    pub(super) fn add_from(&mut self, findings: Findings, name: &Arc<str>, is_partial: bool) {
+        self.is_hopeless |= is_partial || findings.is_overflowing();
         self.found.extend(findings.into_vec().into_iter().map(|finding| finding.from(name)));
     }
 
     /// What was found in the message that the texts make together: places are looked up.
     pub(super) fn add_located(&mut self, findings: Findings, documents: &[(&Text, Document<'_>)]) {
+        self.is_hopeless |= findings.is_overflowing();
         let trees: Vec<&Document<'_>> = documents.iter().map(|(_, document)| document).collect();
         for mut finding in findings.into_vec() {
             if finding.severity == Severity::Error && self.repeats(&finding.path) {
@@ -60,10 +68,16 @@ impl Report {
         let order = |one: &Diagnostic| (one.source.clone(), one.position);
         let (mut errors, mut warnings): (Vec<_>, Vec<_>) =
             self.found.into_iter().partition(|one| one.severity == Severity::Error);
-        errors.sort_by_key(order);
-        warnings.sort_by_key(order);
-        errors.dedup();
-        warnings.dedup();
+        for found in [&mut errors, &mut warnings] {
+            found.sort_by_key(order);
+            found.dedup_by(|later, earlier| is_same(earlier, later));
+        }
         Faults { errors, warnings }
     }
+}
+
+/// The same text, met again through an alias.
+fn is_same(left: &Diagnostic, right: &Diagnostic) -> bool {
+    let place = |one: &Diagnostic| (one.source.clone(), one.position, one.path.0.last().cloned());
+    left.position.is_some() && place(left) == place(right) && left.message == right.message
 }
