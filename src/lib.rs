@@ -2,10 +2,15 @@
 //!
 //! The README holds the layer table and the two walks (one request, one restart); `tests/layers.rs` keeps the table true.
 
+pub mod codec;
 pub mod config;
 pub mod drain;
 pub mod fault;
+pub mod http;
+pub mod l4;
+
 pub mod local;
 pub mod net;
+pub mod route;
 pub mod stats;
 pub mod upstream;

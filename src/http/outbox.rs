@@ -29,6 +29,11 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// With a head, or whatever comes first.
+    pub(super) fn new(front: BytesMut) -> Self {
+        Self { front, ..Self::default() }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.front.is_empty() && self.data.is_empty() && self.behind.is_empty()
     }
