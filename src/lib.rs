@@ -8,6 +8,7 @@ pub mod drain;
 pub mod fault;
 pub mod http;
 pub mod l4;
+pub mod listener;
 
 pub mod local;
 pub mod net;

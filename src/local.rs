@@ -43,12 +43,7 @@ impl Default for Local {
 impl Local {
     /// For one worker; whoever makes it also spawns [`Timers::run`].
     pub fn new() -> Self {
-        Self {
-            inner: Rc::new(Inner {
-                timers: Timers::new(),
-                blocks: RefCell::default(),
-            }),
-        }
+        Self { inner: Rc::new(Inner { timers: Timers::new(), blocks: RefCell::default() }) }
     }
 
     /// The timer wheel.

@@ -96,7 +96,12 @@ impl Failure {
     pub const fn told(self) -> Option<Told> {
         let (status, body) = match self {
             Self::Refused(refusal) => {
-                return Some(Told { status: refusal.status, body: refusal.body, overloaded: false, close: refusal.codec });
+                return Some(Told {
+                    status: refusal.status,
+                    body: refusal.body,
+                    overloaded: false,
+                    close: refusal.codec,
+                });
             }
             Self::DownstreamClosed | Self::Drained => return None,
             Self::NoRoute => (404, ""),

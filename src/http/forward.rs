@@ -70,12 +70,7 @@ struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    fn new(
-        request: Request<'a>,
-        stream: &'a Stream<'a>,
-        router: &model::Router,
-        timeout: Option<Duration>,
-    ) -> Self {
+    fn new(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Router, timeout: Option<Duration>) -> Self {
         let Request { mut head, body } = request;
         if let Some(timeout) = timeout
             && !router.suppress_envoy_headers

@@ -124,8 +124,8 @@ impl Manager {
     /// Applies the header rules to a request, and notes what they found out.
     pub(super) fn prepare_request(&self, head: &mut RequestHead, stream: &Stream<'_>) -> Result<(), Failure> {
         let facts = ConnectionFacts { peer: stream.facts().peer.ip(), own_address: self.own_address, tls: false };
-        let client = headers::prepare_request(head, &self.header_rules, &facts, &mut Ids::random())
-            .map_err(Failure::Refused)?;
+        let client =
+            headers::prepare_request(head, &self.header_rules, &facts, &mut Ids::random()).map_err(Failure::Refused)?;
         let record = stream.record();
         record.internal.set(client.internal);
         record.client.set(client.address);
@@ -281,10 +281,7 @@ async fn linger(conn: &Downstream) {
 
 fn request_rules(config: &model::HttpConnectionManager) -> RequestRules {
     RequestRules {
-        limits: Limits {
-            bytes: config.max_request_headers_bytes as usize,
-            count: config.max_headers_count as usize,
-        },
+        limits: Limits { bytes: config.max_request_headers_bytes as usize, count: config.max_headers_count as usize },
         allow_absolute_url: config.http1.allow_absolute_url,
         allow_chunked_length: config.http1.allow_chunked_length,
         underscores: match config.underscores {

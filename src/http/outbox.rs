@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::codec::http1::{BodyMismatch, BodyWriter};
 use crate::codec::head::Headers;
+use crate::codec::http1::{BodyMismatch, BodyWriter};
 use crate::local::Local;
 
 /// Data up to this length is copied: cheaper than one more slice in a vectored write.

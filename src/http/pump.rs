@@ -56,7 +56,12 @@ impl Pump {
     }
 
     /// Takes frames for as long as there are some and there is room.
-    pub(super) fn gather(&mut self, context: &mut Context<'_>, body: &mut Body<'_>, local: &Local) -> Result<(), Failure> {
+    pub(super) fn gather(
+        &mut self,
+        context: &mut Context<'_>,
+        body: &mut Body<'_>,
+        local: &Local,
+    ) -> Result<(), Failure> {
         while !self.ended && self.outbox.has_room() {
             match body.poll_frame(context)? {
                 Poll::Ready(Frame::Data(data)) => {

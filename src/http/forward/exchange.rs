@@ -198,7 +198,8 @@ impl<'a> Exchange<'a> {
             self.replay = Replay::of(&self.upload);
         }
         let blocked = self.upload.outbox.is_blocked();
-        let pumped = self.upload.poll(context, &mut self.body, local, |context, slices| lease.poll_write(context, slices));
+        let pumped =
+            self.upload.poll(context, &mut self.body, local, |context, slices| lease.poll_write(context, slices));
         self.count_flow(blocked);
         match pumped {
             Poll::Ready(Err(Broken::Source(failure))) => Err(failure),
