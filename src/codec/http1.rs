@@ -11,10 +11,12 @@
 //! byte is looked at more than a fixed number of times, however slowly bytes arrive.
 
 mod encode;
+mod facts;
 mod framing;
 mod parse;
 mod refusal;
 mod scan;
+mod target;
 
 pub use encode::{Body, BodyMismatch, BodyWriter, ChunkPrefix, encode_request, encode_response};
 pub use framing::{Decoded, Framing, FramingError, StateError};

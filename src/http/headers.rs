@@ -36,8 +36,6 @@ pub struct Rules {
     via: Option<HeaderValue>,
     server: HeaderValue,
     server_header: ServerHeader,
-    accept_http_10: bool,
-    default_host: String,
 }
 
 /// `add_user_agent`.
@@ -75,8 +73,6 @@ impl Rules {
             via: optional(&manager.via)?,
             server: text(&manager.server_name)?,
             server_header: manager.server_header,
-            accept_http_10: manager.http1.accept_http_10,
-            default_host: manager.http1.default_host_for_http_10.clone(),
         })
     }
 }

@@ -33,8 +33,11 @@ pub fn encode_request(head: &RequestHead, body: Body, out: &mut BytesMut) {
     out.put_slice(&head.authority);
     out.put_slice(b"\r\n");
     // Only methods that carry a body by their nature announce that there is none.
-    let bodiless = matches!(head.method, Method::GET | Method::HEAD | Method::CONNECT | Method::TRACE);
-    let body = if bodiless && body == Body::Empty { Announce::Nothing } else { Announce::of(body) };
+    let bodiless = matches!(head.method, Method::GET | Method::HEAD | Method::DELETE | Method::CONNECT | Method::TRACE);
+    let body = match body {
+        Body::Empty if bodiless => Announce::IfListed,
+        body => Announce::of(body),
+    };
     fields(&head.headers, body, out);
 }
 
@@ -44,18 +47,40 @@ pub fn encode_response(head: &ResponseHead, body: Body, out: &mut BytesMut) {
     out.put_slice(if head.version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     out.put_slice(head.status.as_str().as_bytes());
     out.put_u8(b' ');
-    out.put_slice(head.status.canonical_reason().unwrap_or("Unknown").as_bytes());
+    out.put_slice(reason(head.status).as_bytes());
     out.put_slice(b"\r\n");
     let bodiless = head.status.is_informational() || head.status == StatusCode::NO_CONTENT;
-    let body = if bodiless { Announce::Nothing } else { Announce::of(body) };
+    let body = match body {
+        _ if bodiless => Announce::Nothing,
+        // The answer to a HEAD without a length: GET would have got chunks.
+        Body::Suppressed
+            if head.status != StatusCode::NOT_MODIFIED
+                && head.version == Version::HTTP_11
+                && !head.headers.contains(&header::CONTENT_LENGTH) =>
+        {
+            Announce::Chunked
+        }
+        body => Announce::of(body),
+    };
     fields(&head.headers, body, out);
+}
+
+/// The phrase that Envoy writes: those of the registered statuses.
+fn reason(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::IM_A_TEAPOT => "Unknown",
+        _ => status.canonical_reason().unwrap_or("Unknown"),
+    }
 }
 
 /// What the head says about its body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Announce {
     Nothing,
+    /// A length in the list is about another message.
     AsListed,
+    /// A length in the list can only be 0.
+    IfListed,
     Length(u64),
     Chunked,
 }
@@ -75,7 +100,8 @@ impl Announce {
 fn fields(headers: &Headers, announce: Announce, out: &mut BytesMut) {
     let mut length = match announce {
         Announce::Length(length) => Some(length),
-        Announce::Nothing | Announce::AsListed | Announce::Chunked => None,
+        Announce::IfListed if headers.contains(&header::CONTENT_LENGTH) => Some(0),
+        _ => None,
     };
     for (name, value) in headers.iter() {
         if *name == header::CONTENT_LENGTH && announce != Announce::AsListed {

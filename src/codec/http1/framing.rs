@@ -1,8 +1,8 @@
 //! The body of a message as a machine: bytes in, data out, and its state on paper.
 //!
 //! ```text
-//!   Size ──CR──▶ SizeEnd ──LF──▶ Data ──0 left──▶ DataEnd(CR) ──▶ DataEnd(LF) ──▶ Size
-//!                        └─size 0─▶ Trailers ──▶ Done
+//!   Size ─▶ (Blank, Extension) ──CR──▶ SizeEnd ──LF──▶ Data ──0 left──▶ DataEndCr ──▶ DataEndLf ──▶ Size
+//!                                                 └─size 0─▶ Trailers ──▶ Done
 //! ```
 //!
 //! Size lines are taken byte by byte; trailers stay in the caller's buffer until they are complete (their limit bounds that
@@ -61,6 +61,7 @@ enum Step {
     DataEndCr = 4,
     DataEndLf = 5,
     Trailers = 6,
+    Blank = 7,
 }
 
 /// What [`Framing::decode`] found.
@@ -256,6 +257,7 @@ impl Chunked {
                     };
                 }
                 Step::Size => self.size_byte(byte)?,
+                Step::Blank => self.blank_byte(byte)?,
                 Step::Extension => self.extension_byte(byte)?,
                 Step::SizeEnd => self.size_end(byte)?,
                 Step::DataEndCr if byte == b'\r' => self.step = Step::DataEndLf,
@@ -283,8 +285,21 @@ impl Chunked {
         self.step = match byte {
             b'\r' => Step::SizeEnd,
             b';' => Step::Extension,
+            // White space before an extension, or left by senders that pad the size.
+            b' ' | b'\t' => Step::Blank,
             _ => return Err(FramingError::ChunkSize),
         };
+        Ok(())
+    }
+
+    fn blank_byte(&mut self, byte: u8) -> Result<(), FramingError> {
+        self.pay(1)?;
+        match byte {
+            b' ' | b'\t' => {}
+            b';' => self.step = Step::Extension,
+            b'\r' => self.step = Step::SizeEnd,
+            _ => return Err(FramingError::ChunkSize),
+        }
         Ok(())
     }
 
@@ -324,6 +339,7 @@ impl Chunked {
             4 => Step::DataEndCr,
             5 => Step::DataEndLf,
             6 => Step::Trailers,
+            7 => Step::Blank,
             _ => return Err(StateError),
         };
         let (size, overhead) = rest.split_first_chunk::<8>().ok_or(StateError)?;
@@ -331,7 +347,7 @@ impl Chunked {
         let overhead = u32::from_be_bytes(overhead.try_into().map_err(|_| StateError)?);
         let plausible = match step {
             // Hex digits and their value belong together.
-            Step::Size | Step::Extension | Step::SizeEnd => {
+            Step::Size | Step::Blank | Step::Extension | Step::SizeEnd => {
                 let bits = u32::from(digits) * 4;
                 let fits = bits >= 64 || size >> bits == 0;
                 digits <= MAX_SIZE_DIGITS && fits && (digits > 0 || step == Step::Size)

@@ -7,8 +7,10 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use httparse::Status;
 use memchr::memchr;
 
+use super::facts::{Facts, request_framing, response_framing};
+use super::target::{Target, is_authority, is_known};
 use super::{Framing, Limits, Refusal, Scan};
-use crate::codec::head::{Headers, RequestHead, ResponseHead, Scheme, tokens};
+use crate::codec::head::{Headers, RequestHead, ResponseHead};
 
 /// Empty lines tolerated before a request line (RFC 9112, 2.2).
 const MAX_BLANK_LINES: u8 = 8;
@@ -18,7 +20,7 @@ const SPARE_HEADERS: usize = 10;
 const STACK_HEADERS: usize = 128;
 
 /// How requests are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestRules {
     /// Size and count.
     pub limits: Limits,
@@ -28,6 +30,10 @@ pub struct RequestRules {
     pub allow_chunked_length: bool,
     /// `headers_with_underscores_action`.
     pub underscores: Underscores,
+    /// `accept_http_10`.
+    pub accept_http_10: bool,
+    /// `default_host_for_http_10`: the host of a 1.0 request that names none; empty refuses it.
+    pub default_host: Bytes,
 }
 
 impl Default for RequestRules {
@@ -37,6 +43,8 @@ impl Default for RequestRules {
             allow_absolute_url: true,
             allow_chunked_length: false,
             underscores: Underscores::Allow,
+            accept_http_10: false,
+            default_host: Bytes::new(),
         }
     }
 }
@@ -72,8 +80,8 @@ pub struct Parsed<H> {
 /// after a head.
 ///
 /// # Errors
-/// What to answer before the connection is closed. Checks that need no more than a well-formed head (a missing host, the
-/// version, a fragment) are those of `http::headers`, so that they can be answered like any request.
+/// What to answer before the connection is closed. Checks that need no more than a well-formed head (a fragment in the path,
+/// what `connection` names) are those of `http::headers`, so that they can be answered like any request.
 pub fn parse_request(
     buffer: &mut BytesMut,
     scan: &mut Scan,
@@ -178,7 +186,7 @@ fn skip_blank_lines(buffer: &mut BytesMut, scan: &mut Scan) -> Result<bool, Refu
 fn judge_request(part: &[u8]) -> Result<(), Refusal> {
     let mut slots = vec![httparse::EMPTY_HEADER; count_lines(part)];
     let mut request = httparse::Request::new(&mut slots);
-    request.parse(part).map_err(|_| Refusal::CODEC_ERROR)?;
+    request.parse(part).map_err(|error| malformed(error, part))?;
     match request.method {
         Some(method) if !is_known(method.as_bytes()) => Err(Refusal::CODEC_ERROR),
         _ => Ok(()),
@@ -194,7 +202,28 @@ fn judge_response(part: &[u8]) -> Result<(), Refusal> {
 /// The same for header lines.
 fn judge_fields(part: &[u8]) -> Result<(), Refusal> {
     let mut slots = vec![httparse::EMPTY_HEADER; count_lines(part)];
-    httparse::parse_headers(part, &mut slots).map(drop).map_err(|_| Refusal::CODEC_ERROR)
+    httparse::parse_headers(part, &mut slots).map(drop).map_err(|error| malformed(error, part))
+}
+
+/// How Envoy names what httparse refused. `part` begins with a complete line or ends in one.
+fn malformed(error: httparse::Error, part: &[u8]) -> Refusal {
+    match error {
+        httparse::Error::Version => Refusal::LOW_VERSION,
+        httparse::Error::HeaderValue => Refusal::INVALID_CHARACTERS,
+        httparse::Error::HeaderName => Refusal::CODEC_ERROR,
+        _ => {
+            let line = part.split(|byte| *byte == b'\r').next().unwrap_or_default();
+            let mut words = line.split(|byte| *byte == b' ');
+            let known = words.next().is_some_and(is_known);
+            let (target, version) = (words.next(), words.next());
+            match (target, version) {
+                // `GET /path` and nothing more is HTTP/0.9.
+                (Some([b'/', ..]), None) if known && line.len() < part.len() => Refusal::LOW_VERSION,
+                _ if known && line.iter().any(u8::is_ascii_control) => Refusal::INVALID_CHARACTERS,
+                _ => Refusal::CODEC_ERROR,
+            }
+        }
+    }
 }
 
 fn count_lines(part: &[u8]) -> usize {
@@ -209,7 +238,8 @@ fn request_from<'b>(
     let mut raw = httparse::Request::new(&mut []);
     match raw.parse_with_uninit_headers(bytes, slots) {
         Ok(Status::Complete(_)) => {}
-        Ok(Status::Partial) | Err(_) => return Err(Refusal::CODEC_ERROR),
+        Ok(Status::Partial) => return Err(Refusal::CODEC_ERROR),
+        Err(error) => return Err(malformed(error, bytes)),
     }
     let (Some(method), Some(target), Some(minor)) = (raw.method, raw.path, raw.version) else {
         return Err(Refusal::CODEC_ERROR);
@@ -219,6 +249,9 @@ fn request_from<'b>(
     }
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::CODEC_ERROR)?;
     let version = version(minor);
+    if version == Version::HTTP_10 && !rules.accept_http_10 {
+        return Err(Refusal::LOW_VERSION);
+    }
     let mut headers = Headers::with_capacity(raw.headers.len() + SPARE_HEADERS);
     let mut facts = Facts::default();
     let mut authority = None;
@@ -238,15 +271,14 @@ fn request_from<'b>(
         }
     }
     let framing = request_framing(&facts, &method, version, &mut headers, rules)?;
-    let mut head = RequestHead {
-        method,
-        scheme: None,
-        authority: authority.unwrap_or_default(),
-        path: bytes.slice_ref(target.as_bytes()),
-        version,
-        headers,
+    let target = Target::split(&bytes.slice_ref(target.as_bytes()), &method, rules.allow_absolute_url)?;
+    let authority = match target.authority.or(authority) {
+        Some(authority) if is_authority(&authority) => authority,
+        Some(_) => return Err(Refusal::INVALID_AUTHORITY),
+        None if version == Version::HTTP_10 && !rules.default_host.is_empty() => rules.default_host.clone(),
+        None => return Err(Refusal::MISSING_HOST),
     };
-    split_target(&mut head, rules)?;
+    let head = RequestHead { method, scheme: target.scheme, authority, path: target.path, version, headers };
     Ok(Parsed {
         head,
         framing,
@@ -278,9 +310,11 @@ fn response_from<'b>(
         facts.note(&name, field.value)?;
         headers.append(name, value);
     }
-    let framing = response_framing(&facts, method, status, version)?;
-    // Without a length the end of the connection is the end of the message; a switched protocol never comes back.
-    let keep_alive = facts.keep_alive(version) && !framing.is_until_close();
+    let framing = response_framing(&facts, method, status)?;
+    // Without a length the end of the connection is the end of the message; a switched protocol never comes back; and a 1.0
+    // sender that speaks of codings may mean something else by them.
+    let coded = facts.coding.is_some() && version == Version::HTTP_10;
+    let keep_alive = facts.keep_alive(version) && !framing.is_until_close() && !coded;
     Ok(Parsed {
         head: ResponseHead { status, version, headers },
         framing,
@@ -307,246 +341,4 @@ fn join_host(first: Option<Bytes>, next: Bytes) -> Bytes {
         None => next,
         Some(first) => [&first[..], b",", &next[..]].concat().into(),
     }
-}
-
-/// What the headers say about the message and the connection.
-#[derive(Default)]
-struct Facts {
-    length: Option<u64>,
-    /// `transfer-encoding` is there: and is it exactly `chunked`.
-    coding: Option<bool>,
-    close: bool,
-    keep: bool,
-    upgrade_named: bool,
-    upgrade: bool,
-    expect_continue: bool,
-}
-
-impl Facts {
-    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Refusal> {
-        if *name == header::CONTENT_LENGTH {
-            let length = decimal(value).ok_or(Refusal::CODEC_ERROR)?;
-            if self.length.replace(length).is_some() {
-                return Err(Refusal::CODEC_ERROR);
-            }
-        } else if *name == header::TRANSFER_ENCODING {
-            let chunked = self.coding.is_none() && value.eq_ignore_ascii_case(b"chunked");
-            self.coding = Some(chunked);
-        } else if *name == header::CONNECTION {
-            for token in tokens(value) {
-                self.close |= token.eq_ignore_ascii_case(b"close");
-                self.keep |= token.eq_ignore_ascii_case(b"keep-alive");
-                self.upgrade_named |= token.eq_ignore_ascii_case(b"upgrade");
-            }
-        } else if *name == header::UPGRADE {
-            // Cleartext HTTP/2 by upgrade is not a thing we do: as if it were not asked for.
-            self.upgrade |= !value.eq_ignore_ascii_case(b"h2c");
-        } else if *name == header::EXPECT {
-            self.expect_continue |= value.eq_ignore_ascii_case(b"100-continue");
-        } else if name.as_str() == "proxy-connection" {
-            // Not a standard header, but clients of proxies say it and Envoy listens.
-            self.close |= tokens(value).any(|token| token.eq_ignore_ascii_case(b"close"));
-        }
-        Ok(())
-    }
-
-    fn keep_alive(&self, version: Version) -> bool {
-        !self.close && (version == Version::HTTP_11 || self.keep)
-    }
-
-    fn upgrades(&self) -> bool {
-        self.upgrade && self.upgrade_named
-    }
-}
-
-/// Digits only; `None` when there is anything else, nothing, or too much.
-fn decimal(value: &[u8]) -> Option<u64> {
-    if value.is_empty() {
-        return None;
-    }
-    value.iter().try_fold(0_u64, |sum, byte| {
-        if !byte.is_ascii_digit() {
-            return None;
-        }
-        sum.checked_mul(10)?.checked_add(u64::from(byte - b'0'))
-    })
-}
-
-/// RFC 9112, 6.3, for requests.
-fn request_framing(
-    facts: &Facts,
-    method: &Method,
-    version: Version,
-    headers: &mut Headers,
-    rules: &RequestRules,
-) -> Result<Framing, Refusal> {
-    match (facts.coding, facts.length) {
-        (Some(false), _) => Err(Refusal::INVALID_TRANSFER_ENCODING),
-        // A 1.0 sender cannot know the coding: whoever stands before us may have read the message otherwise.
-        (Some(true), _) if version == Version::HTTP_10 => Err(Refusal::TRANSFER_ENCODING_NOT_ALLOWED),
-        (Some(true), _) if *method == Method::CONNECT => Err(Refusal::TRANSFER_ENCODING_NOT_ALLOWED),
-        (Some(true), Some(_)) if !rules.allow_chunked_length => Err(Refusal::LENGTH_AND_CHUNKED),
-        (Some(true), length) => {
-            if length.is_some() {
-                headers.remove(&header::CONTENT_LENGTH);
-            }
-            Ok(Framing::chunked())
-        }
-        (None, Some(length)) if *method == Method::CONNECT => {
-            if length > 0 {
-                return Err(Refusal::LENGTH_NOT_ALLOWED);
-            }
-            headers.remove(&header::CONTENT_LENGTH);
-            Ok(Framing::none())
-        }
-        (None, length) => Ok(Framing::length(length.unwrap_or(0))),
-    }
-}
-
-/// RFC 9112, 6.3, for responses.
-fn response_framing(facts: &Facts, method: &Method, status: StatusCode, version: Version) -> Result<Framing, Refusal> {
-    if facts.coding == Some(false) {
-        return Err(Refusal::INVALID_TRANSFER_ENCODING);
-    }
-    if facts.coding.is_some() && (facts.length.is_some() || version == Version::HTTP_10) {
-        return Err(Refusal::LENGTH_AND_CHUNKED);
-    }
-    if status == StatusCode::SWITCHING_PROTOCOLS || (*method == Method::CONNECT && status.is_success()) {
-        return Ok(Framing::until_close());
-    }
-    let bodiless = status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED
-        || *method == Method::HEAD;
-    Ok(match (facts.coding, facts.length) {
-        _ if bodiless => Framing::none(),
-        (Some(_), _) => Framing::chunked(),
-        (None, Some(length)) => Framing::length(length),
-        (None, None) => Framing::until_close(),
-    })
-}
-
-/// The request target, RFC 9112, 3.2: origin-form, absolute-form, authority-form for CONNECT, `*` for OPTIONS.
-fn split_target(head: &mut RequestHead, rules: &RequestRules) -> Result<(), Refusal> {
-    let target = head.path.clone();
-    // Printable ASCII only; httparse lets more pass.
-    if !target.iter().all(u8::is_ascii_graphic) {
-        return Err(Refusal::CODEC_ERROR);
-    }
-    if head.method == Method::CONNECT {
-        if target.contains(&b'/') || !is_authority(&target) {
-            return Err(Refusal::CODEC_ERROR);
-        }
-        head.authority = target;
-        head.path = Bytes::new();
-        return Ok(());
-    }
-    match target.first() {
-        Some(b'/') => return Ok(()),
-        Some(b'*') if head.method == Method::OPTIONS && target.len() == 1 => return Ok(()),
-        Some(b'*') => return Err(Refusal::INVALID_URL),
-        _ => {}
-    }
-    let (scheme, rest) = absolute(&target).ok_or(Refusal::CODEC_ERROR)?;
-    if !rules.allow_absolute_url {
-        return Err(Refusal::INVALID_URL);
-    }
-    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
-    if !is_authority(&rest[..end]) {
-        return Err(Refusal::CODEC_ERROR);
-    }
-    head.scheme = Some(scheme);
-    head.authority = target.slice_ref(&rest[..end]);
-    head.path = match rest.get(end) {
-        None => Bytes::from_static(b"/"),
-        Some(b'/') => target.slice_ref(&rest[end..]),
-        // `http://host?query`: the path is empty, which is written `/`.
-        Some(_) => [b"/", &rest[end..]].concat().into(),
-    };
-    Ok(())
-}
-
-/// Cuts `http://` or `https://` off.
-fn absolute(target: &[u8]) -> Option<(Scheme, &[u8])> {
-    for scheme in [Scheme::Http, Scheme::Https] {
-        let (name, mark) = (scheme.as_str().as_bytes(), b"://");
-        let length = name.len() + mark.len();
-        if target.len() > length
-            && target[..name.len()].eq_ignore_ascii_case(name)
-            && target[name.len()..].starts_with(mark)
-        {
-            return Some((scheme, &target[length..]));
-        }
-    }
-    None
-}
-
-/// Host and port, without user information: nothing upstream may see a name that we did not route by.
-fn is_authority(text: &[u8]) -> bool {
-    !text.is_empty()
-        && text.iter().all(|byte| {
-            byte.is_ascii_alphanumeric()
-                || matches!(
-                    byte,
-                    b'-' | b'.'
-                        | b'_'
-                        | b'~'
-                        | b':'
-                        | b'['
-                        | b']'
-                        | b'%'
-                        | b'!'
-                        | b'$'
-                        | b'&'
-                        | b'\''
-                        | b'('
-                        | b')'
-                        | b'*'
-                        | b'+'
-                        | b','
-                        | b';'
-                        | b'='
-                )
-        })
-}
-
-/// The methods that Envoy accepts without `allow_custom_methods`.
-fn is_known(method: &[u8]) -> bool {
-    matches!(
-        method,
-        b"GET"
-            | b"POST"
-            | b"PUT"
-            | b"HEAD"
-            | b"DELETE"
-            | b"OPTIONS"
-            | b"PATCH"
-            | b"CONNECT"
-            | b"TRACE"
-            | b"ACL"
-            | b"BIND"
-            | b"CHECKOUT"
-            | b"COPY"
-            | b"LINK"
-            | b"LOCK"
-            | b"MERGE"
-            | b"MKACTIVITY"
-            | b"MKCALENDAR"
-            | b"MKCOL"
-            | b"MOVE"
-            | b"M-SEARCH"
-            | b"NOTIFY"
-            | b"PROPFIND"
-            | b"PROPPATCH"
-            | b"PURGE"
-            | b"REBIND"
-            | b"REPORT"
-            | b"SEARCH"
-            | b"SOURCE"
-            | b"SUBSCRIBE"
-            | b"UNBIND"
-            | b"UNLINK"
-            | b"UNLOCK"
-            | b"UNSUBSCRIBE"
-    )
 }

@@ -27,7 +27,9 @@ impl Refusal {
     /// `content-length` beside `transfer-encoding`.
     pub const LENGTH_AND_CHUNKED: Self =
         Self::codec(400, "Bad Request", "http1.content_length_and_chunked_not_allowed");
-    /// `content-length` in a CONNECT.
+    /// A body where there can be none, as with CONNECT.
+    pub const BODY_DISALLOWED: Self = Self::codec(400, "Bad Request", "http1.body_disallowed");
+    /// A length in an answer that has no body.
     pub const LENGTH_NOT_ALLOWED: Self = Self::codec(400, "Bad Request", "http1.content_length_not_allowed");
     /// `transfer-encoding` where there can be none.
     pub const TRANSFER_ENCODING_NOT_ALLOWED: Self =
@@ -36,6 +38,12 @@ impl Refusal {
     pub const INVALID_TRANSFER_ENCODING: Self = Self::codec(501, "Not Implemented", "http1.invalid_transfer_encoding");
     /// A target that is no URL.
     pub const INVALID_URL: Self = Self::codec(400, "Bad Request", "http1.invalid_url");
+    /// An absolute target of another scheme.
+    pub const INVALID_SCHEME: Self = Self::codec(400, "Bad Request", "http1.invalid_scheme");
+    /// A host that no URL can have.
+    pub const INVALID_AUTHORITY: Self = Self::codec(400, "Bad Request", "http.invalid_authority");
+    /// HTTP/1.0 where it is not accepted, 0.9, and what claims to be newer than 1.1.
+    pub const LOW_VERSION: Self = Self::codec(426, "Upgrade Required", "low_version");
     /// A header name with an underscore where these are refused.
     pub const UNEXPECTED_UNDERSCORE: Self = Self::codec(400, "Bad Request", "http1.unexpected_underscore");
     /// `connection` names a header that it must not, or too many.
@@ -45,8 +53,6 @@ impl Refusal {
     /// A head above the limit of fields.
     pub const TOO_MANY_HEADERS: Self = Self::codec(431, "Request Header Fields Too Large", "http1.too_many_headers");
 
-    /// HTTP/1.0 where it is not accepted.
-    pub const LOW_VERSION: Self = Self::of_request(426, "low_version");
     /// No host where there must be one.
     pub const MISSING_HOST: Self = Self::of_request(400, "missing_host_header");
     /// A path with a fragment.

@@ -44,8 +44,9 @@ impl Scan {
             if self.scanned > limits.bytes {
                 return Err(Refusal::HEADERS_TOO_LARGE);
             }
-            if empty && (self.lines > 0 || !first) {
-                return Ok(Some(at + 1));
+            if empty {
+                // An empty line where the first line should be: tolerated ones have been dropped before.
+                return if self.lines == 0 && first { Err(Refusal::CODEC_ERROR) } else { Ok(Some(at + 1)) };
             }
             self.line = at + 1;
             self.lines += 1;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderName, HeaderValue, Method, header};
 
 use super::names::{
     Class, X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, X_ENVOY_DOWNSTREAM_SERVICE_NODE, X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
@@ -48,7 +48,7 @@ impl Ids {
     }
 }
 
-/// Makes a client's head fit to be routed and sent on: checks what every request must have, removes what is about the
+/// Makes a client's head fit to be routed and sent on: checks that it can be routed, removes what is about the
 /// client's connection or must not come from outside, adds who asked.
 ///
 /// # Errors
@@ -60,7 +60,7 @@ pub fn prepare_request(
     ids: &mut Ids,
 ) -> Result<Client, Refusal> {
     let named = named_by_connection(&head.headers)?;
-    check(head, rules)?;
+    check(head)?;
     let client = Client::find(&head.headers, rules, connection);
     head.headers.retain(|name, value| {
         let pass = match classify(name) {
@@ -105,26 +105,15 @@ pub fn announce_timeout(headers: &mut Headers, timeout: Duration) {
     headers.set(X_ENVOY_EXPECTED_RQ_TIMEOUT_MS.clone(), number_value(timeout.as_millis()));
 }
 
-/// What a request needs to be routed at all, in Envoy's order.
-fn check(head: &mut RequestHead, rules: &Rules) -> Result<(), Refusal> {
-    if head.version == Version::HTTP_10 {
-        if !rules.accept_http_10 {
-            return Err(Refusal::LOW_VERSION);
-        }
-        if head.authority.is_empty() {
-            head.authority = Bytes::copy_from_slice(rules.default_host.as_bytes());
-        }
-    }
-    if head.authority.is_empty() {
-        return Err(Refusal::MISSING_HOST);
-    }
+/// What a path must be to be routed.
+fn check(head: &RequestHead) -> Result<(), Refusal> {
     if head.method == Method::CONNECT {
         return Ok(());
     }
     if head.path.first() != Some(&b'/') {
         return Err(Refusal::ABSOLUTE_PATH);
     }
-    if head.path.contains(&b'#') {
+    if memchr::memchr(b'#', &head.path).is_some() {
         return Err(Refusal::FRAGMENT);
     }
     Ok(())
