@@ -1,4 +1,4 @@
-//! What a worker has exactly one of: a timer wheel, read blocks, the date.
+//! What a worker has exactly one of: a timer wheel and read blocks.
 //!
 //! Connections borrow from here instead of owning: a parked connection has no timer of the runtime and no buffer, a busy one holds a
 //! block only while there are bytes in it. All of it is single-threaded; [`Local`] is cloned into whatever a worker builds.
@@ -9,10 +9,8 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
-use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 pub mod timer;
@@ -34,12 +32,6 @@ pub struct Local {
 struct Inner {
     timers: Timers,
     blocks: RefCell<Vec<BytesMut>>,
-    date: RefCell<Date>,
-}
-
-struct Date {
-    second: u64,
-    value: HeaderValue,
 }
 
 impl Default for Local {
@@ -51,13 +43,7 @@ impl Default for Local {
 impl Local {
     /// For one worker; whoever makes it also spawns [`Timers::run`].
     pub fn new() -> Self {
-        Self {
-            inner: Rc::new(Inner {
-                timers: Timers::new(),
-                blocks: RefCell::default(),
-                date: RefCell::new(Date { second: 0, value: HeaderValue::from_static("") }),
-            }),
-        }
+        Self { inner: Rc::new(Inner { timers: Timers::new(), blocks: RefCell::default() }) }
     }
 
     /// The timer wheel.
@@ -110,19 +96,6 @@ impl Local {
             let small = BytesMut::from(&buffer[..]);
             self.give(std::mem::replace(buffer, small));
         }
-    }
-
-    /// The `date` header's value, made once a second.
-    pub fn date(&self) -> HeaderValue {
-        let now = SystemTime::now();
-        let second = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-        let mut date = self.inner.date.borrow_mut();
-        if date.second != second {
-            if let Ok(value) = HeaderValue::try_from(httpdate::fmt_http_date(now)) {
-                *date = Date { second, value };
-            }
-        }
-        date.value.clone()
     }
 }
 
@@ -191,11 +164,5 @@ mod tests {
         local.give(block);
         assert!(local.inner.blocks.borrow().is_empty());
         assert_eq!(&head[..], b"GET / HTTP");
-    }
-
-    #[test]
-    fn the_date_is_a_date() {
-        let date = Local::new().date();
-        assert!(httpdate::parse_http_date(date.to_str().unwrap()).is_ok());
     }
 }

@@ -5,6 +5,7 @@
 
 mod bind;
 mod listener;
+mod poll;
 mod stream;
 
 pub use bind::{BindAddress, BindOptions, bind};

@@ -55,7 +55,6 @@ pub struct Clusters {
 impl Clusters {
     /// Builds the worker's clusters. `scope` is the root of the statistics.
     pub fn build(models: &[Arc<model::Cluster>], shared: &Shared, scope: &Scope, local: &Local) -> Self {
-        
         let by_name = models
             .iter()
             .map(|model| {

@@ -9,7 +9,7 @@ use std::io::{self, IoSlice};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
@@ -34,6 +34,10 @@ pub(super) struct Downstream {
     pub(super) requests: Cell<u32>,
     /// When the last exchange ended, or the connection began.
     pub(super) idle_since: Cell<Instant>,
+    /// It has been idle or open for too long, and closes then; a request that comes before is its last.
+    ending: Cell<Deadline>,
+    /// The drain's phase that it knows of while parked.
+    phase: Cell<Phase>,
     presence: Presence,
 }
 
@@ -49,11 +53,72 @@ impl Downstream {
             presence: Presence::new(manager, facts.accepted),
             manager: manager.clone(),
             timer: manager.local.timers().timer(),
+            ending: Cell::new(Deadline::NEVER),
+            phase: Cell::new(held.phase()),
             held,
             io: RefCell::new(Io { stream, read: BytesMut::new() }),
             requests: Cell::new(0),
             idle_since: Cell::new(facts.accepted),
             facts,
+        }
+    }
+
+    /// Between requests: ready when there is something to do.
+    pub(super) fn poll_parked(&self, context: &mut Context<'_>) -> Poll<Woken> {
+        // Whatever the reason to close, a request that has arrived is served first.
+        match self.poll_fill(context) {
+            Poll::Ready(Ok(read)) if read > 0 => return Poll::Ready(Woken::Bytes),
+            Poll::Ready(_) => return Poll::Ready(Woken::Gone),
+            Poll::Pending => {}
+        }
+        while self.phase.get() != Phase::Over {
+            match self.poll_phase(context, self.phase.get()) {
+                Poll::Ready(phase) => self.phase.set(phase),
+                Poll::Pending => break,
+            }
+        }
+        if self.phase.get() == Phase::Over {
+            return Poll::Ready(Woken::Close);
+        }
+        if !self.is_ending() {
+            ready!(self.poll_too_long(context));
+            if self.requests.get() == 0 {
+                return Poll::Ready(Woken::Close);
+            }
+            self.ending.set(self.timer.at(Instant::now() + self.manager.config.drain_timeout));
+        }
+        self.timer.poll_until(context, self.ending.get()).map(|()| Woken::Close)
+    }
+
+    /// It has been idle or open for too long, and the next response is its last.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.get() != Deadline::NEVER || self.is_too_old()
+    }
+
+    fn is_too_old(&self) -> bool {
+        let limit = self.manager.config.max_connection_duration;
+        let old = limit.is_some_and(|limit| self.facts.accepted.elapsed() >= limit);
+        if old {
+            self.manager.stats.downstream_cx_max_duration_reached.inc();
+            self.ending.set(self.timer.at(Instant::now() + self.manager.config.drain_timeout));
+        }
+        old
+    }
+
+    fn poll_too_long(&self, context: &mut Context<'_>) -> Poll<()> {
+        let config = &self.manager.config;
+        let stats = &self.manager.stats;
+        let passed = |context: &mut Context<'_>, since: Instant, limit: Option<Duration>| {
+            limit.is_some_and(|limit| self.timer.poll_until(context, self.timer.at(since + limit)).is_ready())
+        };
+        if passed(context, self.facts.accepted, config.max_connection_duration) {
+            stats.downstream_cx_max_duration_reached.inc();
+            Poll::Ready(())
+        } else if passed(context, self.idle_since.get(), config.idle_timeout) {
+            stats.downstream_cx_idle_timeout.inc();
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
     }
 
@@ -121,20 +186,32 @@ impl Downstream {
         pin!(self.held.changed(seen)).poll(context)
     }
 
-    /// Ready when the deadline has passed.
-    pub(super) fn poll_until(&self, context: &mut Context<'_>, deadline: Deadline) -> Poll<()> {
-        self.timer.poll_until(context, deadline)
-    }
-
     /// Ends the sending side.
     pub(super) fn poll_shutdown(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.borrow_mut().stream.poll_end(context)
+    }
+
+    /// Makes the close a reset: the client must not take it for the end of a response.
+    pub(super) fn reset_on_close(&self) {
+        // A socket that cannot be told so is gone already.
+        let _ = self.io.borrow().stream.reset_on_close();
     }
 
     /// Notes that a request is in progress, or is not any more.
     pub(super) fn set_busy(&self, busy: bool) {
         self.presence.busy.set(busy);
     }
+}
+
+/// What a parked connection was woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    /// Bytes have been read.
+    Bytes,
+    /// The client has closed.
+    Gone,
+    /// It is time to close.
+    Close,
 }
 
 /// Who ended a connection.

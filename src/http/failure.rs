@@ -43,6 +43,8 @@ pub enum Failure {
     RequestTimeout,
     /// `request_headers_timeout`: its head was not.
     HeaderTimeout,
+    /// The drain's deadline passed while it was in progress.
+    Drained,
     /// Ours: a body that does not keep its announced length, a head that cannot be written.
     Internal,
 }
@@ -85,7 +87,7 @@ impl Failure {
             Self::RequestTimeout | Self::HeaderTimeout => {
                 return Fault { side: Side::Downstream, retry: Retry::Never, flag: None };
             }
-            Self::Internal => return Fault { side: Side::Local, retry: Retry::Never, flag: None },
+            Self::Drained | Self::Internal => return Fault { side: Side::Local, retry: Retry::Never, flag: None },
         };
         Fault::new(side, retry, flag)
     }
@@ -94,9 +96,14 @@ impl Failure {
     pub const fn told(self) -> Option<Told> {
         let (status, body) = match self {
             Self::Refused(refusal) => {
-                return Some(Told { status: refusal.status, body: refusal.body, overloaded: false, close: true });
+                return Some(Told {
+                    status: refusal.status,
+                    body: refusal.body,
+                    overloaded: false,
+                    close: refusal.codec,
+                });
             }
-            Self::DownstreamClosed => return None,
+            Self::DownstreamClosed | Self::Drained => return None,
             Self::NoRoute => (404, ""),
             Self::NoCluster => (503, ""),
             Self::NoHealthyUpstream => (503, "no healthy upstream"),
@@ -128,6 +135,7 @@ impl Failure {
             Self::StreamIdle { .. } => return "stream_idle_timeout".into(),
             Self::RequestTimeout => return "request_overall_timeout".into(),
             Self::HeaderTimeout => return "request_header_timeout".into(),
+            Self::Drained => return "downstream_local_disconnect".into(),
             Self::Internal => return "internal_error".into(),
             Self::Overflow => "overflow",
             Self::Connect => "remote_connection_failure",

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::codec::http1::{BodyMismatch, BodyWriter};
 use crate::codec::head::Headers;
+use crate::codec::http1::{BodyMismatch, BodyWriter};
 use crate::local::Local;
 
 /// Data up to this length is copied: cheaper than one more slice in a vectored write.
@@ -29,6 +29,11 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// With a head, or whatever comes first.
+    pub(super) fn new(front: BytesMut) -> Self {
+        Self { front, ..Self::default() }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.front.is_empty() && self.data.is_empty() && self.behind.is_empty()
     }

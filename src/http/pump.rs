@@ -19,6 +19,8 @@ pub(super) struct Pump {
     trailers: bool,
     /// Bytes of data taken out of the body.
     pub(super) taken: u64,
+    /// Bytes that the socket took, heads and framing included.
+    pub(super) sent: u64,
 }
 
 /// Which end of a direction failed.
@@ -26,14 +28,14 @@ pub(super) struct Pump {
 pub(super) enum Broken {
     /// The body.
     Source(Failure),
-    /// The socket, or a body that the framing does not allow.
-    Sink(io::Error),
+    /// The socket.
+    Sink,
 }
 
 impl Pump {
     /// For a body framed so, behind a head that has been encoded into `outbox`.
     pub(super) fn new(outbox: Outbox, framing: http1::Body, trailers: bool) -> Self {
-        Self { outbox, writer: BodyWriter::new(framing), ended: false, trailers, taken: 0 }
+        Self { outbox, writer: BodyWriter::new(framing), ended: false, trailers, taken: 0, sent: 0 }
     }
 
     /// The body has ended, whether or not all of it is written.
@@ -46,8 +48,20 @@ impl Pump {
         self.ended && self.outbox.is_empty()
     }
 
+    /// Begins again with a copy of what stood in the outbox at first; `whole` says that the body's end is in it.
+    pub(super) fn restart(&mut self, front: &[u8], whole: bool) {
+        self.outbox = Outbox::new(front.into());
+        self.ended = whole;
+        self.sent = 0;
+    }
+
     /// Takes frames for as long as there are some and there is room.
-    pub(super) fn gather(&mut self, context: &mut Context<'_>, body: &mut Body<'_>, local: &Local) -> Result<(), Failure> {
+    pub(super) fn gather(
+        &mut self,
+        context: &mut Context<'_>,
+        body: &mut Body<'_>,
+        local: &Local,
+    ) -> Result<(), Failure> {
         while !self.ended && self.outbox.has_room() {
             match body.poll_frame(context)? {
                 Poll::Ready(Frame::Data(data)) => {
@@ -80,9 +94,17 @@ impl Pump {
             if self.outbox.is_empty() {
                 return if self.ended { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
-            match self.outbox.poll_flush(context, local, &mut write) {
+            let sent = &mut self.sent;
+            let flushed = self.outbox.poll_flush(context, local, |context, slices| {
+                let written = write(context, slices);
+                if let Poll::Ready(Ok(written)) = &written {
+                    *sent += *written as u64;
+                }
+                written
+            });
+            match flushed {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Sink(error))),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Sink)),
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::Method;
+use http::{HeaderValue, Method};
 
 use crate::fault::Flag;
 use crate::route::Decision;
@@ -21,6 +22,10 @@ pub struct Record {
     pub method: Method,
     /// It came from inside (Envoy's `x-envoy-internal`).
     pub internal: Cell<bool>,
+    /// The trusted client address.
+    pub client: Cell<Option<IpAddr>>,
+    /// The request's id, where the response repeats it.
+    pub request_id: RefCell<Option<HeaderValue>>,
     /// The status the client got, 0 for none.
     pub status: Cell<u16>,
     /// Body bytes received from the client.
@@ -47,6 +52,8 @@ impl Record {
             started,
             method,
             internal: Cell::new(false),
+            client: Cell::new(None),
+            request_id: RefCell::new(None),
             status: Cell::new(0),
             received: Cell::new(0),
             sent: Cell::new(0),

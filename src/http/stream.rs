@@ -22,6 +22,7 @@ use http::{HeaderValue, Method, StatusCode, Version, header};
 use crate::codec::head::{RequestHead, ResponseHead};
 use crate::codec::http1::{self, Decoded, Framing, Parsed, encode_response};
 use crate::drain::Phase;
+use crate::l4::Facts;
 use crate::local::Deadline;
 
 use super::body::{Body, Frame};
@@ -40,7 +41,10 @@ pub(super) enum After {
     /// The next request.
     Keep,
     /// The response said that this was the last: end our side, read what still comes for a while, close.
-    Close,
+    Close {
+        /// The client may still be sending.
+        linger: bool,
+    },
     /// Close at once; with a reset where a plain end could be taken for a complete response.
     Cut {
         /// The response's end would have been the end of the connection.
@@ -77,16 +81,29 @@ pub(super) async fn run(conn: &Downstream, parsed: Parsed<RequestHead>, started:
     if expect_continue && !stream.is_complete() && head.version == Version::HTTP_11 {
         stream.interim.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
-    let mut begun = Begun { head: false, until_close: false, close: !keep_alive };
+    let mut begun = Begun { close: !keep_alive, ..Begun::default() };
     let outcome = stream.serve(head, &mut begun).await;
     stream.finish(outcome, &begun)
 }
 
+/// Answers bytes that did not become a request.
+pub(super) async fn refuse(conn: &Downstream, failure: Failure, started: Instant) -> After {
+    let unknown = RequestHead::new(Method::GET, "", "/");
+    let stream = Stream::new(conn, &unknown, Framing::none(), started);
+    let mut begun = Begun { close: true, ..Begun::default() };
+    let outcome = stream.fail(failure, &mut begun).await;
+    stream.finish(outcome, &begun);
+    After::Close { linger: true }
+}
+
 /// How far the response has come.
+#[derive(Default)]
 struct Begun {
     head: bool,
     until_close: bool,
     close: bool,
+    /// The client may still send after the last response.
+    linger: bool,
 }
 
 impl<'a> Stream<'a> {
@@ -135,6 +152,11 @@ impl<'a> Stream<'a> {
         &self.conn.manager
     }
 
+    /// What is known about the client's connection.
+    pub fn facts(&self) -> &Facts {
+        &self.conn.facts
+    }
+
     pub(super) fn timer(&self) -> &'a crate::local::Timer {
         &self.conn.timer
     }
@@ -171,16 +193,19 @@ impl<'a> Stream<'a> {
     }
 
     async fn serve(&self, head: RequestHead, begun: &mut Begun) -> Result<(), Failure> {
-        let response = match self.guard(self.answer(head)).await {
-            Ok(response) => response,
-            Err(failure) => {
-                self.count(failure);
-                self.record.failed(failure, false);
-                begun.close |= failure.told().is_some_and(|told| told.close);
-                local_reply::of(failure).ok_or(failure)?
-            }
-        };
-        self.send(response, begun).await
+        match self.guard(self.answer(head)).await {
+            Ok(response) => self.send(response, begun).await,
+            Err(failure) => self.fail(failure, begun).await,
+        }
+    }
+
+    /// Answers a request that failed before its response had begun.
+    async fn fail(&self, failure: Failure, begun: &mut Begun) -> Result<(), Failure> {
+        self.count(failure);
+        self.record.failed(failure, false);
+        begun.close |= failure.told().is_some_and(|told| told.close);
+        let reply = local_reply::of(failure).ok_or(failure)?;
+        self.send(reply, begun).await
     }
 
     async fn answer<'s>(&'s self, mut head: RequestHead) -> Result<Response<'s>, Failure> {
@@ -215,7 +240,7 @@ impl<'a> Stream<'a> {
         }
         let complete = self.is_complete();
         let deadlines = &self.deadlines;
-        let passed = |context: &mut Context<'_>, deadline| self.conn.poll_until(context, deadline).is_ready();
+        let passed = |context: &mut Context<'_>, deadline| self.conn.timer.poll_until(context, deadline).is_ready();
         if passed(context, deadlines.route.get()) {
             Poll::Ready(Failure::RouteTimeout)
         } else if !complete && passed(context, deadlines.request) {
@@ -243,14 +268,17 @@ impl<'a> Stream<'a> {
     /// Sends a response.
     async fn send(&self, response: Response<'_>, begun: &mut Begun) -> Result<(), Failure> {
         let Response { mut head, mut body } = response;
-        begun.close |= self.should_close();
+        if self.should_close() {
+            begun.close = true;
+            begun.linger = true;
+        }
         let framing = self.frame(&head, &mut body);
         begun.until_close = framing == http1::Body::UntilClose;
         begun.close |= begun.until_close;
         self.manager().prepare_response(&mut head, self);
         self.set_connection(&mut head, begun.close);
         self.count_head(head.status);
-        let mut outbox = Outbox { front: self.manager().local.block(), ..Outbox::default() };
+        let mut outbox = Outbox::new(self.manager().local.block());
         outbox.front.extend_from_slice(&self.interim.borrow_mut().split());
         encode_response(&head, framing, &mut outbox.front);
         drop(head);
@@ -270,7 +298,7 @@ impl<'a> Stream<'a> {
             match pumped {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
                 Poll::Ready(Err(Broken::Source(failure))) => Poll::Ready(Err(failure)),
-                Poll::Ready(Err(Broken::Sink(_))) => Poll::Ready(Err(Failure::DownstreamClosed)),
+                Poll::Ready(Err(Broken::Sink)) => Poll::Ready(Err(Failure::DownstreamClosed)),
                 Poll::Pending => {
                     body.poll_beside(context);
                     self.poll_ended(context).map(Err)
@@ -341,6 +369,7 @@ impl<'a> Stream<'a> {
         let stats = &self.manager().stats;
         match failure {
             Failure::RequestTimeout => stats.downstream_rq_timeout.inc(),
+            Failure::HeaderTimeout => stats.downstream_rq_header_timeout.inc(),
             Failure::StreamIdle { .. } => stats.downstream_rq_idle_timeout.inc(),
             Failure::DownstreamClosed => stats.downstream_rq_rx_reset.inc(),
             Failure::NoRoute => stats.no_route.inc(),
@@ -359,7 +388,7 @@ impl<'a> Stream<'a> {
     fn finish(self, outcome: Result<(), Failure>, begun: &Begun) -> After {
         let stats = &self.manager().stats;
         let after = match outcome {
-            Ok(()) if begun.close || !self.is_complete() => After::Close,
+            Ok(()) if begun.close => After::Close { linger: begun.linger || self.conn.has_unread() },
             Ok(()) => After::Keep,
             Err(failure) => {
                 if begun.head {

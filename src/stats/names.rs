@@ -495,7 +495,12 @@ impl OriginStats {
     pub fn record(&self, status: u16, time: Option<u64>) {
         self.codes.record(status);
         if let Some(time) = time {
-            self.upstream_rq_time.get_or_init(|| self.scope.histogram("upstream_rq_time")).record(time);
+            self.record_time(time);
         }
+    }
+
+    /// Counts the milliseconds the upstream took, where the response is counted apart.
+    pub fn record_time(&self, time: u64) {
+        self.upstream_rq_time.get_or_init(|| self.scope.histogram("upstream_rq_time")).record(time);
     }
 }

@@ -35,7 +35,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Builds it; `clusters` is the scope `cluster.`'s parent.
+    /// Builds it; `root` is the root of the statistics.
     pub(super) fn build(
         model: Arc<model::Cluster>,
         counts: Arc<Counts>,
@@ -87,14 +87,20 @@ impl Cluster {
         host
     }
 
-    /// Counts a response that a client got for this cluster, whether the upstream gave it (`time` in milliseconds) or we did.
-    pub fn count_response(&self, status: u16, internal: bool, time: Option<u64>) {
+    /// Counts a response that a client got for this cluster, whether the upstream gave it or we did.
+    pub fn count_response(&self, status: u16, internal: bool) {
         self.codes.record(status);
-        if let Some(time) = time {
-            self.common.stats.upstream_rq_time.record(time);
-        }
-        let origin = if internal { &self.internal } else { &self.external };
-        origin.record(status, time);
+        self.origin(internal).record(status, None);
+    }
+
+    /// Counts how long the upstream took for a complete response, in milliseconds from the end of the request.
+    pub fn count_time(&self, time: u64, internal: bool) {
+        self.common.stats.upstream_rq_time.record(time);
+        self.origin(internal).record_time(time);
+    }
+
+    fn origin(&self, internal: bool) -> &OriginStats {
+        if internal { &self.internal } else { &self.external }
     }
 
     /// Closes idle connections that are too old or gone.

@@ -119,7 +119,8 @@ mod tests {
     use crate::stats::Scope;
 
     fn limits(counts: &Arc<Counts>, scope: &Scope, max: u32) -> Rc<Limits> {
-        let open = Open { connections: scope.gauge("cx"), pending: scope.gauge("pending"), requests: scope.gauge("rq") };
+        let open =
+            Open { connections: scope.gauge("cx"), pending: scope.gauge("pending"), requests: scope.gauge("rq") };
         let max = CircuitBreakers { max_connections: max, max_pending_requests: max, max_requests: max };
         Limits::new(counts.clone(), max, open)
     }

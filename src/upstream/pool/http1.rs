@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::config::model::Address;
 use crate::local::{Slot, Timer};
@@ -162,19 +162,13 @@ impl Pool {
             return;
         }
         let limit = self.common.model.idle_timeout;
-        let mut gone = Vec::new();
         self.idle.borrow_mut().retain_mut(|connection| {
             let old = limit.is_some_and(|limit| now.saturating_duration_since(connection.used) >= limit);
             if old {
                 self.stats().upstream_cx_idle_timeout.inc();
             }
-            let keep = !old && connection.quiet();
-            if !keep {
-                gone.push(connection.presence.pool.clone());
-            }
-            keep
+            !old && connection.quiet()
         });
-        drop(gone);
     }
 
     /// Idle connections.
@@ -385,7 +379,7 @@ impl Lease {
 
     /// Writes some of `slices`.
     pub fn poll_write(&mut self, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let written = std::task::ready!(super::write(&mut self.connection.stream, context, slices));
+        let written = std::task::ready!(self.connection.stream.poll_write_slices(context, slices));
         match &written {
             Ok(written) => {
                 self.connection.presence.pool.stats().upstream_cx_tx_bytes_total.add(*written as u64);
@@ -409,14 +403,11 @@ impl Lease {
         pool.keep(connection);
     }
 
-    /// The exchange is complete and the host said `connection: close`, or ended its response by closing.
-    pub fn retire(self, closed_by_host: bool) {
+    /// The exchange is complete and the host does not keep the connection.
+    pub fn retire(self) {
         let mut connection = self.connection;
         connection.return_request();
         connection.presence.pool.stats().upstream_cx_close_notify.inc();
-        if closed_by_host {
-            connection.end = End::Remote;
-        }
     }
 
     /// The host broke the protocol.
