@@ -172,12 +172,11 @@ impl Control {
         match packet.message {
             Message::Command(command) if trusted && !connection.asked => {
                 connection.asked = true;
-                info!(
-                    "{:?} asked for by process {} (user {})",
-                    command.kind(),
-                    connection.from.pid(),
-                    connection.from.uid()
-                );
+                let (kind, from) = (command.kind(), connection.from);
+                // A status changes nothing, and some ask for it every second.
+                if kind != CommandKind::Status {
+                    info!("{kind:?} asked for by process {} (user {})", from.pid(), from.uid());
+                }
                 Some(Asked::Command(ticket, command.kind()))
             }
             Message::Adopt(_) if !connection.asked => {

@@ -11,7 +11,7 @@ pub(crate) fn status(status: &Status) -> String {
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..HEAD.len()).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = format!(
-        "supervisor {} (process {}): {}; {} takeovers, {} sockets\n",
+        "supervisor {} (process {}): {}; takeovers: {}, sockets: {}\n",
         status.supervisor_version, status.supervisor_pid, status.phase, status.generation, status.sockets
     );
     for row in &rows {
@@ -84,7 +84,7 @@ mod tests {
             epochs: vec![epoch(1, "draining", Some(3_723_000)), epoch(2, "active", None)],
         };
         let expected = "\
-supervisor 0.1 (process 7): epoch 2 serves; 2 takeovers, 3 sockets
+supervisor 0.1 (process 7): epoch 2 serves; takeovers: 2, sockets: 3
 EPOCH  PID   VERSION  STATE     AGE    CONNECTIONS  DRAINING UNTIL
 1      4000  1.0      draining  1m01s  12           01:02:03 UTC
 2      4000  1.0      active    1m01s  12           -

@@ -186,16 +186,16 @@ impl Lifecycle {
             self.serving = None;
         }
         self.actions.push(Action::CalledOff { epoch: number });
-        let outcome = self.failure(&attempt, reason, report.clone());
+        let outcome = self.failure(&attempt, reason, report);
+        if !outcome.report.is_empty() {
+            self.actions.push(Action::Log(format!("epoch {number} reports:\n{}", outcome.report)));
+        }
         self.answer(attempt.tickets, outcome);
         if self.serving.is_some() {
             self.notify_serving("takeover failed: ");
         } else if self.has_served {
             self.replace_after_crash(Launch::Current, now);
         } else {
-            if !report.is_empty() {
-                self.actions.push(Action::Log(report));
-            }
             self.stop_for_failed_start(now);
         }
     }

@@ -30,7 +30,7 @@ fn every_fault_is_told() {
         ("drain_time_s: soon", "line 1"),
         ("drain_strategy: slow", "slow"),
         ("command: {a: 1}", "command"),
-        ("[", "line"),
+        ("[", "expected"),
     ] {
         let error = file(text).unwrap_err();
         assert!(error.contains(fault), "{text}: {error}");
