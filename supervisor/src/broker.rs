@@ -25,7 +25,7 @@ use crate::wire::loan::Granted;
 use crate::wire::message::{KeyName, SocketKey};
 use address::Address;
 use bind::UnixFile;
-pub(crate) use passed::{Passed, from_environment};
+pub(crate) use passed::{Passed, SEGMENT, from_environment};
 
 /// What a socket is known by: protocol and address in their canonical spelling, the label where the port is 0.
 type Identity = String;

@@ -1,12 +1,18 @@
 //! The supervisor: launches proxy epochs, owns their listening sockets, keeps their statistics.
 //!
-//! The library exposes what crosses the process border ([`wire`], [`shm`]); everything else serves the `heirloom-supervisor` command.
+//! The library exposes what crosses the process border ([`wire`], [`shm`]) and [`run`], which is the `heirloom-supervisor` command.
 
-#[allow(dead_code)]
 mod broker;
-#[allow(dead_code)]
+mod cli;
+mod control;
 mod lifecycle;
-#[allow(dead_code)]
 mod moment;
+mod process;
+mod run;
+mod settings;
 pub mod shm;
+mod systemd;
+mod table;
 pub mod wire;
+
+pub use cli::run;

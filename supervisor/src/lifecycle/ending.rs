@@ -206,6 +206,7 @@ impl Lifecycle {
         if state != State::Active {
             self.send(number, Order::Resume);
         }
+        self.actions.push(Action::Serving { epoch: number });
         self.restart = None;
         self.has_served = true;
         self.stable_at = now + self.limits.backoff_max;

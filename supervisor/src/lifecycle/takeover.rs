@@ -131,7 +131,7 @@ impl Lifecycle {
         let Some(attempt) = self.attempt.as_mut() else { return };
         attempt.enter(Phase::Probation, self.limits.probation, now);
         let (epoch, old) = (attempt.epoch, attempt.old);
-        self.serving = Some(epoch);
+        self.serve(epoch);
         self.set_state(epoch, State::Probation);
         if let Some(old) = old {
             self.set_state(old, State::Standby);
@@ -156,7 +156,7 @@ impl Lifecycle {
             epoch.state = State::Active;
             epoch.active_since = now;
         }
-        self.serving = Some(number);
+        self.serve(number);
         self.generation = self.welcome_generation();
         self.has_previous |= self.has_served && attempt.launch != Launch::Current;
         self.has_served = true;
@@ -186,16 +186,16 @@ impl Lifecycle {
             self.serving = None;
         }
         self.actions.push(Action::CalledOff { epoch: number });
-        let outcome = self.failure(&attempt, reason, report.clone());
+        let outcome = self.failure(&attempt, reason, report);
+        if !outcome.report.is_empty() {
+            self.actions.push(Action::Log(format!("epoch {number} reports:\n{}", outcome.report)));
+        }
         self.answer(attempt.tickets, outcome);
         if self.serving.is_some() {
             self.notify_serving("takeover failed: ");
         } else if self.has_served {
             self.replace_after_crash(Launch::Current, now);
         } else {
-            if !report.is_empty() {
-                self.actions.push(Action::Log(report));
-            }
             self.stop_for_failed_start(now);
         }
     }
@@ -216,7 +216,7 @@ impl Lifecycle {
         let ours = |a: &&mut Attempt| a.old == Some(number) && a.phase == Phase::RollBack;
         let Some(attempt) = self.attempt.as_mut().filter(ours) else { return };
         let (epoch, reason) = (attempt.epoch, std::mem::take(&mut attempt.reason));
-        self.serving = Some(number);
+        self.serve(number);
         self.set_state(number, State::Active);
         // It may hold connections that are worth ending well.
         if self.epochs.get(&epoch).is_some_and(|epoch| epoch.due.is_none()) {
@@ -348,6 +348,12 @@ impl Lifecycle {
                 }
             }
         }
+    }
+
+    /// New connections go to this epoch.
+    fn serve(&mut self, number: u64) {
+        self.serving = Some(number);
+        self.actions.push(Action::Serving { epoch: number });
     }
 
     pub(super) fn set_state(&mut self, number: u64, state: State) {

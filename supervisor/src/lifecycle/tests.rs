@@ -88,7 +88,7 @@ impl Bench {
                 Action::Notify(Notice::Reloading) => "reloading".into(),
                 Action::Notify(Notice::Stopping) => "stopping".into(),
                 Action::Notify(Notice::Ready(_)) => "ready".into(),
-                Action::Notify(Notice::Status(_)) | Action::Log(_) => continue,
+                Action::Notify(Notice::Status(_)) | Action::Log(_) | Action::Serving { .. } => continue,
                 Action::Exit { code } => format!("exit {code}"),
             };
             self.seen.push(word);

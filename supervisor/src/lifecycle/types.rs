@@ -123,9 +123,11 @@ pub(crate) enum Action {
     Term { epoch: u64 },
     /// SIGKILL.
     Kill { epoch: u64 },
+    /// New connections go to this epoch now: its word counts where only one can.
+    Serving { epoch: u64 },
     /// The process is gone: fold its statistics, return what it borrowed.
     Forget { epoch: u64 },
-    /// The takeover is final: `epoch` serves by what it was launched with, which is now the current one. `fresh` if it was not before.
+    /// The takeover is final: `epoch` serves by what it was launched with, which is now the current one.
     Settled { epoch: u64, launch: Launch },
     /// The takeover to `epoch` did not happen.
     CalledOff { epoch: u64 },
