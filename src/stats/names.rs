@@ -35,6 +35,11 @@ pub fn listener_worker(listener: &Scope, worker: usize) -> Scope {
     listener.scope(&format!("worker_{worker}"))
 }
 
+/// The scope of what the main thread counts for its listener (the admin endpoint's), from the scope of that listener.
+pub fn listener_main_thread(listener: &Scope) -> Scope {
+    listener.scope("main_thread")
+}
+
 /// The scope of a cluster.
 pub fn cluster(root: &Scope, stat_name: &str) -> Scope {
     root.scope("cluster").scope(stat_name)
