@@ -1,11 +1,12 @@
 //! The admin endpoint: what an operator and a scraper may ask, in Envoy's words.
 //!
-//! It lives on the main thread, serves HTTP/1 through hyper (here HTTP is a tool), and knows nothing of listeners or clusters: what it shows
-//! comes through a [`View`] that `server` implements, what it changes goes out as an [`Action`].
+//! It lives on the main thread, serves HTTP/1 through hyper (here HTTP is a tool), and knows nothing of listeners or
+//! clusters: what it shows comes through a [`View`] that `server` implements, what it changes goes out as an
+//! [`Action`].
 //!
-//! Its socket is lent like every other. During a takeover each connection is answered by whichever epoch accepted it; both read the same
-//! segment, so no scrape fails and no counter goes back. It never drains by itself: whoever calls [`serve`] ends it, and
-//! the answers under way are finished first.
+//! Its socket is lent like every other. During a takeover each connection is answered by whichever epoch accepted it;
+//! both read the same segment, so no scrape fails and no counter goes back. It never drains by itself: whoever calls
+//! [`serve`] ends it, and the answers under way are finished first.
 //!
 //! It is bounded: connections, their age, the size and the time of a request's head.
 
@@ -40,7 +41,8 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Over the view of the server and the statistics of all epochs; counts its own traffic in the main thread's root scope.
+    /// Over the view of the server and the statistics of all epochs; counts its own traffic in the main thread's root
+    /// scope.
     pub fn new(root: &Scope, view: Box<dyn View>, reporter: Rc<RefCell<Reporter>>, tags: Tags) -> Rc<Self> {
         Rc::new(Self { view, reporter, tags, traffic: Traffic::new(root) })
     }

@@ -1,5 +1,6 @@
 //! Accepting and serving admin connections.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -8,7 +9,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -32,7 +34,11 @@ const HEAD_SIZE: usize = 16 * 1024;
 const HEADERS: usize = 100;
 /// A connection's life. Whoever reads slowly for longer has lost interest.
 const LIFE: Duration = Duration::from_secs(600);
-/// What is left of it once it has been asked to end.
+/// How long a connection that is to end waits for one more request, to tell its client in the answer: a scraper that
+/// keeps its connection must not find it closed under the request it is just sending. Longer than the usual scrape
+/// interval.
+const LINGER: Duration = Duration::from_secs(65);
+/// What is left of it after that.
 const GRACE: Duration = Duration::from_secs(5);
 /// Before accepting is tried again when the process has no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -74,8 +80,9 @@ impl Listener {
     }
 }
 
-/// Serves until `stop` is ready; then accepts no more, lets answers under way end within five seconds, and returns. Must run on a
-/// `LocalSet`.
+/// Serves until `stop` is ready; then accepts no more, and returns when the connections that are left have ended: each
+/// says `connection: close` in its next answer, and is closed without one after a minute. Whoever cannot wait for that
+/// drops the future. Must run on a `LocalSet`.
 pub async fn serve(listener: impl Into<Listener>, admin: Rc<Admin>, stop: impl Future<Output = ()>) {
     let listener = listener.into();
     let mut stop = pin!(stop);
@@ -104,33 +111,38 @@ pub async fn serve(listener: impl Into<Listener>, admin: Rc<Admin>, stop: impl F
 async fn connection(stream: Box<dyn Stream + Unpin>, admin: Rc<Admin>, mut ends: watch::Receiver<bool>) {
     let opened = Instant::now();
     admin.traffic.opened();
+    let last = Cell::new(false);
     let service = service_fn(|request| {
-        let response = answer(&admin, &request);
+        let mut response = answer(&admin, &request);
+        if last.get() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         async move { Ok::<_, Infallible>(response) }
     });
-    let connection = http1::Builder::new()
+    let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_SIZE)
         .max_headers(HEADERS)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => Some(result),
+    let mut served = pin!(served);
+    let mut ended = tokio::select! {
+        result = served.as_mut() => Some(result),
         _ = ends.wait_for(|ends| *ends) => None,
         () = sleep(LIFE) => None,
     };
-    let result = match result {
-        Some(result) => Ok(result),
-        None => {
-            connection.as_mut().graceful_shutdown();
-            timeout(GRACE, connection).await
-        }
-    };
-    match result {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "admin: connection"),
-        Err(_) => tracing::debug!("admin: a connection was cut, it did not end"),
+    if ended.is_none() {
+        last.set(true);
+        ended = timeout(LINGER, served.as_mut()).await.ok();
+    }
+    if ended.is_none() {
+        served.as_mut().graceful_shutdown();
+        ended = timeout(GRACE, served).await.ok();
+    }
+    match ended {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::debug!(%error, "admin: connection"),
+        None => tracing::debug!("admin: a connection was cut, it did not end"),
     }
     admin.traffic.closed(milliseconds(opened));
 }

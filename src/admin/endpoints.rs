@@ -130,6 +130,7 @@ fn home() -> Reply {
         rows += &format!("<tr><td>{control}</td><td>{help}</td></tr>\n");
     }
     Reply::html(format!(
-        "<!DOCTYPE html>\n<html lang='en'>\n<head><title>Heirloom Admin</title></head>\n<body>\n<table>\n{rows}</table>\n</body>\n</html>\n"
+        "<!DOCTYPE html>\n<html lang='en'>\n<head><title>Heirloom Admin</title></head>\n<body>\n<table>\n{rows}</table>\n</body>\n\
+         </html>\n"
     ))
 }

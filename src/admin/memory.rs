@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-/// `envoy.admin.v3.Memory`, from the kernel's books; what only tcmalloc knows is 0. Numbers are strings, as protobuf's JSON has them.
+/// `envoy.admin.v3.Memory`, from the kernel's books; what only tcmalloc knows is 0. Numbers are strings, as protobuf's
+/// JSON has them.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Memory {
     #[serde(serialize_with = "text")]

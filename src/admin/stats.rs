@@ -1,7 +1,8 @@
 //! `/stats` and `/stats/prometheus`.
 //!
-//! Counters and gauges stand together, sorted by name; histograms follow. A histogram shows what the last complete flush interval saw and
-//! all since the first epoch; the latter includes what was recorded since the flush, where Envoy waits for the next one.
+//! Counters and gauges stand together, sorted by name; histograms follow. A histogram shows what the last complete
+//! flush interval saw and all since the first epoch; the latter includes what was recorded since the flush, where Envoy
+//! waits for the next one.
 
 use std::fmt::Write;
 

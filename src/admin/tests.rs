@@ -360,8 +360,30 @@ fn connections_are_bounded() {
         drop(idle.pop());
         let text = "http.admin.downstream_cx_active: 64\nhttp.admin.downstream_cx_total: 65\n";
         assert_eq!(asked.await.unwrap(), (200, text.to_owned()));
-        // Ending does not wait for those who never ask.
+        drop(idle);
         admin.finish().await;
+    });
+}
+
+/// A scraper that keeps its connection is answered once more, and told.
+#[test]
+fn a_kept_connection_ends_with_an_answer() {
+    local(async {
+        let mut admin = Served::start().await;
+        let mut stream = TcpStream::connect(admin.address).await.unwrap();
+        let request = b"GET /ready HTTP/1.1\r\nhost: admin\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut first = vec![0; 4096];
+        let len = stream.read(&mut first).await.unwrap();
+        assert!(!String::from_utf8_lossy(&first[..len]).contains("connection: close"));
+        drop(admin.stop.take());
+        while TcpStream::connect(admin.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        stream.write_all(request).await.unwrap();
+        let response = read_all(&mut stream).await;
+        assert!(response.contains("connection: close") && response.ends_with("LIVE\n"), "{response}");
+        admin.task.await.unwrap();
     });
 }
 
