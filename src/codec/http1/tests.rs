@@ -23,13 +23,15 @@ enum Event<H> {
     Broken(FramingError),
 }
 
+type Parse<H> = fn(&mut BytesMut, &mut Scan) -> Result<Option<Parsed<H>>, Refusal>;
+
 /// Feeds pieces one after the other and reads as many messages as there are.
 struct Reader<H> {
     buffer: BytesMut,
     scan: Scan,
     framing: Option<Framing>,
     events: Vec<Event<H>>,
-    parse: fn(&mut BytesMut, &mut Scan) -> Result<Option<Parsed<H>>, Refusal>,
+    parse: Parse<H>,
     over: bool,
 }
 
@@ -42,7 +44,7 @@ fn response_reader() -> Reader<ResponseHead> {
 }
 
 impl<H> Reader<H> {
-    fn new(parse: fn(&mut BytesMut, &mut Scan) -> Result<Option<Parsed<H>>, Refusal>) -> Self {
+    fn new(parse: Parse<H>) -> Self {
         Self { buffer: BytesMut::new(), scan: Scan::default(), framing: None, events: Vec::new(), parse, over: false }
     }
 
