@@ -33,30 +33,34 @@ impl Scan {
     ///
     /// # Errors
     /// A line that does not end in CR LF, too many lines, too many bytes.
-    pub(super) fn find_end(&mut self, buffer: &[u8], first: bool, limits: &Limits) -> Result<Option<usize>, Refusal> {
+    pub(super) fn find_end(&mut self, buffer: &[u8], first: bool, limits: &Limits) -> Result<Option<usize>, Stop> {
         while let Some(offset) = memchr(b'\n', &buffer[self.scanned..]) {
             let at = self.scanned + offset;
+            if at >= limits.bytes {
+                return Err(Stop { refusal: Refusal::HEADERS_TOO_LARGE, at: limits.bytes });
+            }
             if at == self.line || buffer[at - 1] != b'\r' {
-                return Err(Refusal::CODEC_ERROR);
+                return Err(Stop { refusal: Refusal::CODEC_ERROR, at });
             }
             let empty = at - 1 == self.line;
             self.scanned = at + 1;
-            if self.scanned > limits.bytes {
-                return Err(Refusal::HEADERS_TOO_LARGE);
-            }
             if empty {
                 // An empty line where the first line should be: tolerated ones have been dropped before.
-                return if self.lines == 0 && first { Err(Refusal::CODEC_ERROR) } else { Ok(Some(at + 1)) };
+                let headless = self.lines == 0 && first;
+                return if headless { Err(Stop { refusal: Refusal::CODEC_ERROR, at }) } else { Ok(Some(at + 1)) };
+            }
+            self.lines += 1;
+            if self.lines - usize::from(first) > limits.count {
+                return Err(Stop { refusal: Refusal::TOO_MANY_HEADERS, at: at + 1 });
             }
             self.line = at + 1;
-            self.lines += 1;
             self.peeked = false;
-            if self.lines - usize::from(first) > limits.count {
-                return Err(Refusal::TOO_MANY_HEADERS);
-            }
         }
         self.scanned = buffer.len();
-        if buffer.len() > limits.bytes { Err(Refusal::HEADERS_TOO_LARGE) } else { Ok(None) }
+        if buffer.len() > limits.bytes {
+            return Err(Stop { refusal: Refusal::HEADERS_TOO_LARGE, at: limits.bytes });
+        }
+        Ok(None)
     }
 
     /// The buffer lost an empty line at its front.
@@ -67,6 +71,11 @@ impl Scan {
     /// How many complete lines the buffer holds.
     pub(super) fn lines(&self) -> usize {
         self.lines
+    }
+
+    /// Where the part begins that [`Self::unjudged`] has not given out as complete lines.
+    pub(super) fn judged(&self) -> usize {
+        self.judged
     }
 
     /// The part of an incomplete head that has not been judged, and whether it begins with the first line. Every line comes
@@ -80,4 +89,13 @@ impl Scan {
         self.peeked = self.line < buffer.len();
         Some((&buffer[from..], from == 0))
     }
+}
+
+/// The search ended in a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stop {
+    /// What is wrong.
+    pub(super) refusal: Refusal,
+    /// Where: what stands before may be wrong in another way, and then that came first.
+    pub(super) at: usize,
 }
