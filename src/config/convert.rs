@@ -38,6 +38,9 @@ mod upstream_http;
 mod values;
 mod virtual_host;
 
+#[cfg(test)]
+mod tests;
+
 use envoy_types::pb::envoy::config::bootstrap::v3 as api;
 
 use super::diagnostic::{Findings, Path, Severity};

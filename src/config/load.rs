@@ -202,3 +202,6 @@ fn put_node(options: &LoadOptions, out: &mut Vec<u8>) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

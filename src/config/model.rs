@@ -309,7 +309,7 @@ pub struct RouteConfiguration {
 /// `envoy.config.route.v3.VirtualHost`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VirtualHost {
-    /// Unique within its table.
+    /// For people and statistics; Envoy does not insist that it is unique.
     pub name: String,
     /// `example.com`, `*.example.com`, `example.*` or `*`; lower case.
     pub domains: Vec<String>,

@@ -59,9 +59,13 @@ fn socket(cx: &mut Context, message: api::SocketAddress) -> Option<Converted> {
         None => None,
     };
     let Ok(ip) = address.parse::<IpAddr>() else {
-        cx.error_at("address", format!("malformed IP address: {address}; names are not resolved here"));
+        cx.error_at("address", format!("malformed IP address: {address} (names are not resolved here)"));
         return None;
     };
+    let is_mappable = matches!(ip, IpAddr::V6(ip) if ip.is_unspecified() || ip.to_ipv4_mapped().is_some());
+    if ipv4_compat && !is_mappable {
+        cx.error_at("ipv4_compat", "only the IPv6 address '::' or an IPv4-mapped IPv6 address can set it");
+    }
     let address = Address::Tcp(SocketAddr::new(ip, port?));
     Some(Converted { address, ipv4_compat })
 }

@@ -13,6 +13,8 @@ use super::upstream_http::Options;
 use super::{endpoint, filter_chain, upstream_http, values};
 use crate::config::model::{CircuitBreakers, Cluster, TcpKeepalive};
 
+/// The key under which a cluster's HTTP options stand.
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_BUFFER_LIMIT: u32 = 1 << 20;
 
@@ -186,7 +188,10 @@ fn protocol_options(
     let mut found = None;
     cx.at("typed_extension_protocol_options", |cx| {
         for (key, any) in &typed {
-            found = cx.at_key(key, |cx| PROTOCOL_OPTIONS.parse(cx, key, Some(any))).or(found.take());
+            cx.at_key(key, |cx| match key.as_str() {
+                HTTP_OPTIONS => found = PROTOCOL_OPTIONS.parse(cx, key, Some(any)),
+                _ => cx.error(format!("no protocol options go by this name; known: {HTTP_OPTIONS}")),
+            });
         }
     });
     found.or(deprecated).unwrap_or_default()

@@ -11,9 +11,8 @@ use crate::config::proto::Decode;
 use crate::config::schema::Message;
 use crate::config::typed_struct;
 
-/// One extension: its canonical name, the type of its settings, and how they are read.
+/// One extension: the type of its settings, and how they are read.
 pub(super) struct Extension<T> {
-    name: &'static str,
     type_name: &'static str,
     parse: fn(&mut Context, &[u8]) -> Option<T>,
 }
@@ -29,7 +28,6 @@ pub(super) struct Category<T: 'static> {
 pub(super) const NETWORK_FILTERS: Category<NetworkFilter> = Category {
     what: "network filter",
     extensions: &[Extension {
-        name: "envoy.filters.network.http_connection_manager",
         type_name: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         parse: |cx, bytes| {
             let manager = decode(cx, bytes).and_then(|message| http_connection_manager::convert(cx, message))?;
@@ -42,7 +40,6 @@ pub(super) const NETWORK_FILTERS: Category<NetworkFilter> = Category {
 pub(super) const HTTP_FILTERS: Category<HttpFilter> = Category {
     what: "HTTP filter",
     extensions: &[Extension {
-        name: "envoy.filters.http.router",
         type_name: "envoy.extensions.filters.http.router.v3.Router",
         parse: |cx, bytes| {
             let router = decode(cx, bytes)?;
@@ -55,7 +52,6 @@ pub(super) const HTTP_FILTERS: Category<HttpFilter> = Category {
 pub(super) const STATS_SINKS: Category<StatsSink> = Category {
     what: "statistics sink",
     extensions: &[Extension {
-        name: "envoy.stat_sinks.statsd",
         type_name: "envoy.config.metrics.v3.StatsdSink",
         parse: |cx, bytes| decode(cx, bytes).and_then(|message| stats::statsd(cx, message)),
     }],
@@ -65,7 +61,6 @@ pub(super) const STATS_SINKS: Category<StatsSink> = Category {
 pub(super) const TRANSPORT_SOCKETS: Category<()> = Category {
     what: "transport socket",
     extensions: &[Extension {
-        name: "envoy.transport_sockets.raw_buffer",
         type_name: "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
         parse: |_, _| Some(()),
     }],
@@ -75,44 +70,35 @@ pub(super) const TRANSPORT_SOCKETS: Category<()> = Category {
 pub(super) const PROTOCOL_OPTIONS: Category<upstream_http::Options> = Category {
     what: "protocol options type",
     extensions: &[Extension {
-        name: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         type_name: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         parse: |cx, bytes| decode(cx, bytes).map(|message| upstream_http::convert(cx, message)),
     }],
 };
 
 impl<T> Category<T> {
-    /// Is the extension of this name and type one of these?
-    pub(super) fn knows(&self, name: &str, any: Option<&Any>) -> bool {
-        let type_name = any.map(type_of).unwrap_or_default();
-        self.find(name, &type_name).is_some()
+    /// Is there an extension for this type?
+    pub(super) fn knows(&self, any: Option<&Any>) -> bool {
+        self.find(&any.map(type_of).unwrap_or_default()).is_some()
     }
 
-    /// Parses `any`. The type decides; a name counts only where there is no type, as for a filter without settings.
+    /// Parses `any`. Its type decides; the name is the operator's own.
     pub(super) fn parse(&self, cx: &mut Context, name: &str, any: Option<&Any>) -> Option<T> {
         let type_name = any.map(type_of).unwrap_or_default();
-        let Some(extension) = self.find(name, &type_name) else {
+        let (Some(any), Some(extension)) = (any, self.find(&type_name)) else {
             self.unknown(cx, name, &type_name);
             return None;
         };
-        let empty = Any::default();
-        let any = any.unwrap_or(&empty);
-        match Message::by_url(&any.type_url).filter(|message| message.is_typed_struct()) {
-            None => (extension.parse)(cx, &any.value),
-            Some(_) => {
-                let message = Message::by_name(extension.type_name)?;
-                // Its faults were found when the whole message was checked.
-                let (bytes, _) = typed_struct::resolve(&any.value, message, cx.unknown_fields);
-                cx.at("value", |cx| (extension.parse)(cx, &bytes))
-            }
+        if !Message::by_url(&any.type_url).is_some_and(Message::is_typed_struct) {
+            return (extension.parse)(cx, &any.value);
         }
+        let message = Message::by_name(extension.type_name)?;
+        // Its faults were found when the whole message was checked.
+        let (bytes, _) = typed_struct::resolve(&any.value, message, cx.unknown_fields);
+        cx.at("value", |cx| (extension.parse)(cx, &bytes))
     }
 
-    fn find(&self, name: &str, type_name: &str) -> Option<&'static Extension<T>> {
-        self.extensions.iter().find(|extension| match type_name {
-            "" => extension.name == name,
-            type_name => extension.type_name == type_name,
-        })
+    fn find(&self, type_name: &str) -> Option<&'static Extension<T>> {
+        self.extensions.iter().find(|extension| extension.type_name == type_name)
     }
 
     fn unknown(&self, cx: &mut Context, name: &str, type_name: &str) {
@@ -120,7 +106,7 @@ impl<T> Category<T> {
         let known = known.join(", ");
         let what = self.what;
         cx.error(match type_name {
-            "" => format!("`{name}` has no settings whose type would say which {what} it is; known: {known}"),
+            "" => format!("'{name}' has no \"@type\" that would say which {what} it is; known: {known}"),
             type_name => format!("the {what} {type_name} is not supported yet; known: {known}"),
         });
     }

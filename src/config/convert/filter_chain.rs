@@ -1,5 +1,8 @@
 //! `envoy.config.listener.v3.FilterChain` and what it matches.
 
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as api;
 
@@ -34,6 +37,37 @@ pub(super) fn convert(cx: &mut Context, message: api::FilterChain) -> Option<Fil
     }
     let matches = cx.at("filter_chain_match", |cx| matches(cx, filter_chain_match.unwrap_or_default()));
     Some(FilterChain { name, matches, filters })
+}
+
+/// Refuses chains among which some connection could not choose.
+pub(super) fn must_not_overlap(cx: &mut Context, chains: &[FilterChain]) {
+    let mut groups: HashMap<(Option<u16>, SourceType), Vec<&FilterChain>> = HashMap::new();
+    for chain in chains {
+        let matches = &chain.matches;
+        let group = groups.entry((matches.destination_port, matches.source_type)).or_default();
+        if let Some(other) = group.iter().find(|other| overlaps(&other.matches, matches)) {
+            let text = if other.matches == *matches {
+                format!("filter chain '{}' has the same matching rules defined as '{}'", chain.name, other.name)
+            } else {
+                format!("filter chains '{}' and '{}' have overlapping matching rules", other.name, chain.name)
+            };
+            cx.error_at("filter_chains", text);
+        }
+        group.push(chain);
+    }
+}
+
+/// Do the two, equal in port and source type, share a value of every other rule? To have no rule is a value of its own.
+fn overlaps(left: &FilterChainMatch, right: &FilterChainMatch) -> bool {
+    fn share<T: Eq + Hash>(left: &[T], right: &[T]) -> bool {
+        let (short, long) = if left.len() < right.len() { (left, right) } else { (right, left) };
+        let known: HashSet<&T> = short.iter().collect();
+        left.is_empty() && right.is_empty() || long.iter().any(|one| known.contains(one))
+    }
+    share(&left.destination, &right.destination)
+        && share(&left.direct_source, &right.direct_source)
+        && share(&left.source, &right.source)
+        && share(&left.source_ports, &right.source_ports)
 }
 
 /// TLS is not there yet; the socket that adds nothing may be named.

@@ -208,7 +208,7 @@ fn filter(cx: &mut Context, message: api::HttpFilter) -> Option<HttpFilter> {
         None => None,
     };
     cx.at("typed_config", |cx| {
-        if is_optional && !HTTP_FILTERS.knows(&name, any.as_ref()) {
+        if is_optional && !HTTP_FILTERS.knows(any.as_ref()) {
             cx.warn("is not supported yet and, being optional, is left out");
             return None;
         }

@@ -1,13 +1,12 @@
 //! `envoy.config.listener.v3.Listener`.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::listener::v3 as api;
 
 use super::context::Context;
 use super::{address, filter_chain, values};
-use crate::config::model::{FilterChain, FilterChainMatch, Listener, SocketOptions};
+use crate::config::model::{Listener, SocketOptions};
 
 const DEFAULT_BUFFER_LIMIT: u32 = 1 << 20;
 
@@ -65,11 +64,12 @@ pub(super) fn convert(cx: &mut Context, message: api::Listener) -> Option<Listen
     must_bind(cx, &bind_to_port, deprecated_v1);
     let first = address::required(cx, "address", address);
     let more = cx.each("additional_addresses", additional_addresses, additional_address);
+    let count = filter_chains.len();
     let filter_chains = cx.each("filter_chains", filter_chains, filter_chain::convert);
     let default_filter_chain =
         default_filter_chain.and_then(|chain| cx.at("default_filter_chain", |cx| filter_chain::convert(cx, chain)));
-    matches_are_unique(cx, &filter_chains);
-    if filter_chains.is_empty() && default_filter_chain.is_none() {
+    filter_chain::must_not_overlap(cx, &filter_chains);
+    if count == 0 && default_filter_chain.is_none() {
         cx.error_at("filter_chains", "no filter chains specified");
     }
     let first = first?;
@@ -114,15 +114,4 @@ fn additional_address(cx: &mut Context, message: api::AdditionalAddress) -> Opti
     refuse!(cx; socket_options);
     ignore!(cx; tcp_keepalive);
     address::required(cx, "address", address)
-}
-
-fn matches_are_unique(cx: &mut Context, chains: &[FilterChain]) {
-    let mut seen: HashSet<&FilterChainMatch> = HashSet::new();
-    for chain in chains {
-        if !seen.insert(&chain.matches) {
-            let name = if chain.name.is_empty() { "without a name" } else { &chain.name };
-            let text = format!("multiple filter chains with the same matching rules are defined (filter chain {name})");
-            cx.error_at("filter_chains", text);
-        }
-    }
 }

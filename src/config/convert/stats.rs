@@ -97,11 +97,10 @@ fn settings(cx: &mut Context, message: api::StatsConfig, stats: &mut Stats) {
     let mut names = HashSet::new();
     stats.tags = cx.each("stats_tags", stats_tags, |cx, tag| {
         let rule = self::tag(cx, tag)?;
-        if names.insert(rule.name.clone()) {
-            return Some(rule);
+        if !names.insert(rule.name.clone()) {
+            cx.at("tag_name", |cx| cx.warn(format!("the tag '{}' is specified twice", rule.name)));
         }
-        cx.error_at("tag_name", format!("Tag name '{}' specified twice.", rule.name));
-        None
+        Some(rule)
     });
 }
 
@@ -123,7 +122,9 @@ fn tag(cx: &mut Context, message: api::TagSpecifier) -> Option<TagRule> {
                 }
             };
             if captures < 2 {
-                cx.error_at("regex", "needs at least one capture, which says what is cut out of the name");
+                cx.at("regex", |cx| {
+                    cx.warn("has no capture that would say what to cut out of a name: it does nothing")
+                });
                 return None;
             }
             TagValue::Regex(regex)

@@ -48,19 +48,22 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         include_is_timeout_retry_header, request_mirror_policies, route_specifiers);
     // Rate limits and CORS do nothing without their filters, and those are refused.
     ignore!(cx; virtual_clusters, rate_limits, cors, per_request_buffer_limit_bytes, request_body_buffer_limit, metadata);
+    // Envoy accepts it; nothing but a statistic goes by the name.
     if !name.is_empty() && !seen.names.insert(name.clone()) {
-        let text = format!("Only unique names for virtual hosts are permitted. Duplicate entry of {name}");
-        cx.error_at("name", text);
+        cx.at("name", |cx| cx.warn(format!("another virtual host of this table is called '{name}' too")));
     }
     let domains = cx.each("domains", domains, |cx, domain| {
         let domain = domain.to_ascii_lowercase();
         if seen.domains.insert(domain.clone()) {
             return Some(domain);
         }
-        let name = &table.name;
-        cx.error(format!(
-            "Only unique values for domains are permitted. Duplicate entry of domain {domain} in route {name}"
-        ));
+        let table = &table.name;
+        cx.error(match domain.as_str() {
+            "*" => format!("Only a single wildcard domain is permitted in route {table}"),
+            domain => format!(
+                "Only unique values for domains are permitted. Duplicate entry of domain {domain} in route {table}"
+            ),
+        });
         None
     });
     let routes = cx.each("routes", routes, |cx, message| route::convert(cx, message, table));
