@@ -285,6 +285,7 @@ impl<'a> Stream<'a> {
         begun.head = true;
         let mut pump = Pump::new(outbox, framing, self.manager().config.http1.enable_trailers);
         let mut moved = 0;
+        let mut blocked = false;
         poll_fn(|context| {
             let pumped = pump.poll(context, &mut body, &self.manager().local, |context, slices| {
                 self.conn.poll_write(context, slices)
@@ -294,6 +295,10 @@ impl<'a> Stream<'a> {
                 if pumped.is_pending() {
                     self.moved(Instant::now());
                 }
+            }
+            if pump.outbox.is_blocked() != blocked {
+                blocked = !blocked;
+                self.count_flow(blocked);
             }
             match pumped {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
@@ -361,6 +366,18 @@ impl<'a> Stream<'a> {
         self.manager().listener_stats.response(status);
         if let Some(cluster) = &*self.record.cluster.borrow() {
             cluster.count_response(status, self.record.internal.get());
+        }
+    }
+
+    /// The client takes no more, or takes again: the host is read no further meanwhile.
+    fn count_flow(&self, blocked: bool) {
+        if let Some(cluster) = &*self.record.cluster.borrow() {
+            let stats = cluster.stats();
+            if blocked {
+                stats.upstream_flow_control_paused_reading_total.inc();
+            } else {
+                stats.upstream_flow_control_resumed_reading_total.inc();
+            }
         }
     }
 

@@ -4,3 +4,11 @@
 mod support;
 
 mod basics;
+mod bodies;
+mod counters;
+mod drain;
+mod filters;
+mod limits;
+mod malformed;
+mod timeouts;
+mod upstream_faults;

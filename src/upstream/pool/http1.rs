@@ -44,6 +44,7 @@ pub enum Refused {
 pub struct Pool {
     common: Rc<Common>,
     address: Address,
+    #[allow(clippy::vec_box, reason = "a connection is lent and returned many times and must not be copied each time")]
     idle: RefCell<Vec<Box<Connection>>>,
     waiting: RefCell<VecDeque<Rc<Slot<Turn>>>>,
     /// Open or being opened, lent or idle.
