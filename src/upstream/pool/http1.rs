@@ -88,7 +88,7 @@ impl Pool {
     ///
     /// # Errors
     /// See [`Refused`]; all of it is counted here.
-    pub async fn connect(self: &Rc<Self>, timer: &Timer) -> Result<Lease, Refused> {
+    pub async fn connect(self: Rc<Self>, timer: &Timer) -> Result<Lease, Refused> {
         let mut pending = Pending::new(&self.common)?;
         let leased = loop {
             let room = match self.common.limits.take(Kind::Connections) {
