@@ -55,11 +55,7 @@ enum State<'a> {
 type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Lease, Refused>> + 'a>>;
 
 /// Takes a request as the last of its chain. What can be done at once is done here, and the request's head is gone.
-pub(super) fn run<'a>(
-    request: Request<'a>,
-    stream: &'a Stream<'a>,
-    router: &'a model::Router,
-) -> Forwarding<'a> {
+pub(super) fn run<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &'a model::Router) -> Forwarding<'a> {
     let state = begin(request, stream, router).unwrap_or_else(|failure| State::Done(Err(failure)));
     Forwarding { stream, router, state }
 }

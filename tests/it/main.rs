@@ -1,5 +1,7 @@
 //! Scenarios of the data path, in one process: one file per theme.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "here a panic is the report")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
