@@ -65,12 +65,20 @@ impl Downstream {
 
     /// Between requests: ready when there is something to do.
     pub(super) fn poll_parked(&self, context: &mut Context<'_>) -> Poll<Woken> {
-        // Whatever the reason to close, a request that has arrived is served first.
         match self.poll_fill(context) {
             Poll::Ready(Ok(read)) if read > 0 => return Poll::Ready(Woken::Bytes),
             Poll::Ready(_) => return Poll::Ready(Woken::Gone),
             Poll::Pending => {}
         }
+        ready!(self.poll_time_to_close(context));
+        // A request that has arrived is served before the close. The reactor may not have heard of it: then it will shortly.
+        match self.io.borrow().stream.has_arrived() {
+            Ok(true) => Poll::Pending,
+            Ok(false) | Err(_) => Poll::Ready(Woken::Close),
+        }
+    }
+
+    fn poll_time_to_close(&self, context: &mut Context<'_>) -> Poll<()> {
         while self.phase.get() != Phase::Over {
             match self.poll_phase(context, self.phase.get()) {
                 Poll::Ready(phase) => self.phase.set(phase),
@@ -78,16 +86,17 @@ impl Downstream {
             }
         }
         if self.phase.get() == Phase::Over {
-            return Poll::Ready(Woken::Close);
+            return Poll::Ready(());
         }
-        if !self.is_ending() {
+        if self.ending.get() == Deadline::NEVER {
             ready!(self.poll_too_long(context));
             if self.requests.get() == 0 {
-                return Poll::Ready(Woken::Close);
+                self.ending.set(self.timer.at(Instant::now()));
+                return Poll::Ready(());
             }
             self.ending.set(self.timer.at(Instant::now() + self.manager.config.drain_timeout));
         }
-        self.timer.poll_until(context, self.ending.get()).map(|()| Woken::Close)
+        self.timer.poll_until(context, self.ending.get())
     }
 
     /// It has been idle or open for too long, and the next response is its last.

@@ -17,6 +17,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use thiserror::Error;
 
@@ -26,7 +27,7 @@ use crate::stats::Scope;
 
 use super::body::Body;
 use super::failure::Failure;
-use super::forward;
+use super::forward::{self, Forwarding};
 use super::stream::Stream;
 
 /// A request on its way down.
@@ -101,15 +102,33 @@ impl Chain {
     }
 
     /// Runs a request through all of it.
-    pub(super) async fn run<'a>(
-        &'a self,
-        request: Request<'a>,
-        stream: &'a Stream<'a>,
-    ) -> Result<Response<'a>, Failure> {
+    pub(super) fn run<'a>(&'a self, request: Request<'a>, stream: &'a Stream<'a>) -> Running<'a> {
         if self.filters.is_empty() {
-            return forward::run(request, stream, &self.router).await;
+            return Running::Router(forward::run(request, stream, &self.router));
         }
-        Next { filters: &self.filters, router: &self.router, stream }.run(request).await
+        Running::Filters(Next { filters: &self.filters, router: &self.router, stream }.run(request))
+    }
+
+    /// A request that failed before the first filter.
+    pub(super) fn failed<'a>(&'a self, failure: Failure, stream: &'a Stream<'a>) -> Running<'a> {
+        Running::Router(Forwarding::failed(failure, stream, &self.router))
+    }
+}
+
+/// A request on its way through a chain.
+pub(super) enum Running<'a> {
+    /// There are no filters: no allocation, no call through a table.
+    Router(Forwarding<'a>),
+    /// Through the filters.
+    Filters(Answer<'a>),
+}
+
+impl<'a> Running<'a> {
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<'a>, Failure>> {
+        match self {
+            Self::Router(forwarding) => Pin::new(forwarding).poll(context),
+            Self::Filters(answer) => answer.as_mut().poll(context),
+        }
     }
 }
 

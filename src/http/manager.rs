@@ -284,6 +284,8 @@ fn request_rules(config: &model::HttpConnectionManager) -> RequestRules {
         limits: Limits { bytes: config.max_request_headers_bytes as usize, count: config.max_headers_count as usize },
         allow_absolute_url: config.http1.allow_absolute_url,
         allow_chunked_length: config.http1.allow_chunked_length,
+        accept_http_10: config.http1.accept_http_10,
+        default_host: config.http1.default_host_for_http_10.clone().into(),
         underscores: match config.underscores {
             model::Underscores::Allow => Underscores::Allow,
             model::Underscores::RejectRequest => Underscores::Reject,

@@ -10,9 +10,8 @@
 //! cuts the connection. [`Stream::finish`] is explicit: it settles statistics, and what must be true of the connection afterwards.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::IoSlice;
-use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -28,7 +27,7 @@ use crate::local::Deadline;
 use super::body::{Body, Frame};
 use super::downstream::Downstream;
 use super::failure::Failure;
-use super::filter::{Request, Response};
+use super::filter::{Request, Response, Running};
 use super::local_reply;
 use super::manager::Manager;
 use super::outbox::Outbox;
@@ -193,7 +192,14 @@ impl<'a> Stream<'a> {
     }
 
     async fn serve(&self, head: RequestHead, begun: &mut Begun) -> Result<(), Failure> {
-        match self.guard(self.answer(head)).await {
+        let mut running = self.begin(head);
+        let answer = poll_fn(|context| match running.poll(context) {
+            Poll::Ready(answer) => Poll::Ready(answer),
+            Poll::Pending => self.poll_ended(context).map(Err),
+        })
+        .await;
+        drop(running);
+        match answer {
             Ok(response) => self.send(response, begun).await,
             Err(failure) => self.fail(failure, begun).await,
         }
@@ -208,21 +214,15 @@ impl<'a> Stream<'a> {
         self.send(reply, begun).await
     }
 
-    async fn answer<'s>(&'s self, mut head: RequestHead) -> Result<Response<'s>, Failure> {
-        self.manager().prepare_request(&mut head, self)?;
+    /// Sends the request down the chain.
+    fn begin(&self, mut head: RequestHead) -> Running<'_> {
+        let chain = &self.manager().chain;
+        if let Err(failure) = self.manager().prepare_request(&mut head, self) {
+            return chain.failed(failure, self);
+        }
         *self.record.route.borrow_mut() = self.manager().routes.route(&head);
         let body = if self.is_complete() { Body::Empty } else { Body::Request(RequestBody { stream: self }) };
-        self.manager().chain.run(Request { head, body }, self).await
-    }
-
-    /// Waits for `work`, and for whatever ends the request before.
-    async fn guard<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        let mut work = pin!(work);
-        poll_fn(|context| match work.as_mut().poll(context) {
-            Poll::Ready(done) => Poll::Ready(done),
-            Poll::Pending => self.poll_ended(context).map(Err),
-        })
-        .await
+        chain.run(Request { head, body }, self)
     }
 
     /// Ready when the request must end before its time.
@@ -285,6 +285,7 @@ impl<'a> Stream<'a> {
         begun.head = true;
         let mut pump = Pump::new(outbox, framing, self.manager().config.http1.enable_trailers);
         let mut moved = 0;
+        let mut blocked = false;
         poll_fn(|context| {
             let pumped = pump.poll(context, &mut body, &self.manager().local, |context, slices| {
                 self.conn.poll_write(context, slices)
@@ -294,6 +295,10 @@ impl<'a> Stream<'a> {
                 if pumped.is_pending() {
                     self.moved(Instant::now());
                 }
+            }
+            if pump.outbox.is_blocked() != blocked {
+                blocked = !blocked;
+                self.count_flow(blocked);
             }
             match pumped {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
@@ -361,6 +366,18 @@ impl<'a> Stream<'a> {
         self.manager().listener_stats.response(status);
         if let Some(cluster) = &*self.record.cluster.borrow() {
             cluster.count_response(status, self.record.internal.get());
+        }
+    }
+
+    /// The client takes no more, or takes again: the host is read no further meanwhile.
+    fn count_flow(&self, blocked: bool) {
+        if let Some(cluster) = &*self.record.cluster.borrow() {
+            let stats = cluster.stats();
+            if blocked {
+                stats.upstream_flow_control_paused_reading_total.inc();
+            } else {
+                stats.upstream_flow_control_resumed_reading_total.inc();
+            }
         }
     }
 

@@ -4,9 +4,11 @@
 //! one waits without a system call.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Stream;
@@ -31,6 +33,19 @@ impl Stream {
             (Self::Unix(stream), [one]) => Pin::new(stream).poll_write(context, one),
             (Self::Tcp(stream), many) => Pin::new(stream).poll_write_vectored(context, many),
             (Self::Unix(stream), many) => Pin::new(stream).poll_write_vectored(context, many),
+        }
+    }
+
+    /// Asks the system, whatever the reactor has heard so far: true when bytes or the end have arrived.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn has_arrived(&self) -> io::Result<bool> {
+        let mut byte = [MaybeUninit::uninit(); 1];
+        match SockRef::from(self).peek(&mut byte) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Everything binds port 0, every wait has a deadline, and a part that fails in a thread of its own fails the test when it is dropped.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "here a panic is the report")]
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses the parts it needs, and has no outside")]
 
 pub mod client;

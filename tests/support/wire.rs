@@ -3,19 +3,22 @@
 use std::io::{self, Read};
 use std::net::TcpStream;
 
+/// Header fields in order.
+pub type Fields = Vec<(String, String)>;
+
 /// A message as it stood on the wire.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     /// The first line.
     pub line: String,
     /// Names in lower case, values as sent.
-    pub headers: Vec<(String, String)>,
+    pub headers: Fields,
     /// The body, its framing taken off.
     pub body: Vec<u8>,
     /// It was chunked.
     pub chunked: bool,
     /// Trailers.
-    pub trailers: Vec<(String, String)>,
+    pub trailers: Fields,
 }
 
 impl Message {
@@ -80,7 +83,7 @@ impl Wire {
         }
     }
 
-    fn fields(&mut self) -> io::Result<Vec<(String, String)>> {
+    fn fields(&mut self) -> io::Result<Fields> {
         let mut fields = Vec::new();
         loop {
             let line = self.line()?.ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -118,7 +121,7 @@ impl Wire {
     }
 
     /// Reads one chunk; empty at the last one, whose trailers come with it.
-    pub fn chunk(&mut self) -> io::Result<(Vec<u8>, Vec<(String, String)>)> {
+    pub fn chunk(&mut self) -> io::Result<(Vec<u8>, Fields)> {
         let line = self.line()?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let size = usize::from_str_radix(line.split(';').next().unwrap_or(""), 16)
             .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;

@@ -36,6 +36,8 @@ pub struct Exchange<'a> {
     /// The host takes no more of the request; a response may still come.
     upload_broken: bool,
     replay: Option<Replay>,
+    /// This is the second connection.
+    again: bool,
     read: BytesMut,
     /// Bytes of a response have come.
     answered: bool,
@@ -49,7 +51,6 @@ impl<'a> Exchange<'a> {
     pub(super) fn new(
         stream: &'a Stream<'a>,
         cluster: Rc<Cluster>,
-        lease: Lease,
         method: Method,
         upload: Pump,
         body: Body<'a>,
@@ -57,12 +58,13 @@ impl<'a> Exchange<'a> {
         Self {
             stream,
             cluster,
-            lease: Some(lease),
+            lease: None,
             method,
             upload,
             body,
             upload_broken: false,
             replay: None,
+            again: false,
             read: BytesMut::new(),
             answered: false,
             interim: 0,
@@ -70,6 +72,16 @@ impl<'a> Exchange<'a> {
             framing: Framing::none(),
             keep_alive: false,
         }
+    }
+
+    /// Before a wait for a connection: holds as little as possible.
+    pub(super) fn settle(&mut self) {
+        self.stream.manager().local.settle(&mut self.upload.outbox.front);
+    }
+
+    /// Takes the connection to talk on.
+    pub(super) fn begin(&mut self, lease: Lease) {
+        self.lease = Some(lease);
     }
 
     /// Sends the request and waits for the response's head.
@@ -142,9 +154,14 @@ impl<'a> Exchange<'a> {
 
     /// Whether the request may be sent once more: the connection was a kept one, nothing of an answer came, and either the
     /// host cannot have seen the request, or seeing it twice is harmless; and all that was sent is still here.
-    pub(super) fn may_try_again(&self, idempotent: bool) -> bool {
+    pub(super) fn may_try_again(&self) -> bool {
+        let idempotent = matches!(
+            self.method,
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+        );
         let unseen = self.upload_broken && self.upload.sent == 0;
         !self.answered
+            && !self.again
             && (idempotent || unseen)
             && self.replay.as_ref().is_some_and(|replay| replay.whole || self.upload.taken == 0)
     }
@@ -162,6 +179,7 @@ impl<'a> Exchange<'a> {
         self.stream.manager().local.give(std::mem::take(&mut self.read));
         self.scan = Scan::new();
         self.upload_broken = false;
+        self.again = true;
         self.lease = Some(lease);
     }
 

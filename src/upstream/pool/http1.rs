@@ -44,6 +44,7 @@ pub enum Refused {
 pub struct Pool {
     common: Rc<Common>,
     address: Address,
+    #[allow(clippy::vec_box, reason = "a connection is lent and returned many times and must not be copied each time")]
     idle: RefCell<Vec<Box<Connection>>>,
     waiting: RefCell<VecDeque<Rc<Slot<Turn>>>>,
     /// Open or being opened, lent or idle.
@@ -87,7 +88,7 @@ impl Pool {
     ///
     /// # Errors
     /// See [`Refused`]; all of it is counted here.
-    pub async fn connect(self: &Rc<Self>, timer: &Timer) -> Result<Lease, Refused> {
+    pub async fn connect(self: Rc<Self>, timer: &Timer) -> Result<Lease, Refused> {
         let mut pending = Pending::new(&self.common)?;
         let leased = loop {
             let room = match self.common.limits.take(Kind::Connections) {
