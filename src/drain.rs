@@ -104,8 +104,7 @@ impl Drain {
     /// [`Phase::Serving`] is how a takeover that was called off ends.
     pub fn set(&self, phase: Phase) {
         self.shared.phase.set(phase);
-        let wakers: Vec<Waker> =
-            self.shared.waiters.borrow_mut().slots.iter_mut().filter_map(Option::take).collect();
+        let wakers: Vec<Waker> = self.shared.waiters.borrow_mut().slots.iter_mut().filter_map(Option::take).collect();
         for waker in wakers {
             waker.wake();
         }

@@ -1,1 +1,6 @@
 //! The supervisor: launches proxy epochs, owns their listening sockets, keeps their statistics.
+//!
+//! The library exposes what crosses the process border ([`wire`], [`shm`]); everything else serves the `heirloom-supervisor` command.
+
+pub mod shm;
+pub mod wire;
