@@ -11,4 +11,5 @@
 #![allow(dead_code)]
 
 mod instruments;
+mod stand_in;
 mod support;

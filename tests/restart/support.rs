@@ -1,5 +1,7 @@
 //! The parts of the suite; they stand beside those of the in-process scenarios.
 
+#[path = "../support/alone.rs"]
+pub(crate) mod alone;
 #[path = "../support/bins.rs"]
 pub(crate) mod bins;
 #[path = "../support/bootstrap.rs"]
@@ -12,6 +14,8 @@ pub(crate) mod load;
 pub(crate) mod message;
 #[path = "../support/process.rs"]
 pub(crate) mod process;
+#[path = "../support/scrape.rs"]
+pub(crate) mod scrape;
 #[path = "../support/statsd.rs"]
 pub(crate) mod statsd;
 #[path = "../support/supervised.rs"]
