@@ -67,11 +67,6 @@ impl Connection {
         Ok(Self { stream, reader: Reader::default(), answered: 0 })
     }
 
-    /// This side's address.
-    pub(crate) fn local(&self) -> SocketAddr {
-        self.stream.local_addr().expect("a connected socket has an address")
-    }
-
     /// Whether the peer has closed (or reset) the idle connection, asked of the kernel at this moment.
     pub(crate) fn closed_by_peer(&self) -> bool {
         let mut byte = [MaybeUninit::uninit(); 1];

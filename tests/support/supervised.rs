@@ -66,6 +66,11 @@ impl Setup {
         self
     }
 
+    /// Bounds every step of a takeover shortly, for tests that let it run into its limits.
+    pub(crate) fn short_limits(self) -> Self {
+        self
+    }
+
     /// Starts it and waits until it answers.
     pub(crate) fn start(self) -> Supervised {
         Supervised::start(self)
@@ -168,6 +173,8 @@ impl Supervised {
         }
         let log = fs::File::create(dir.path().join("log")).expect("a log can be made");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file can be duplicated")).stderr(log);
+        // Whatever a misbehaving epoch makes the supervisor do with relative paths shall happen here.
+        command.current_dir(dir.path());
         command.env("LISTEN_FDS", sockets.len().to_string()).env(process::MARK, dir.path());
         pass(&mut command, &sockets);
         let Setup { config, workers, .. } = setup;
@@ -223,7 +230,12 @@ impl Supervised {
 
     /// The script's line that runs the real proxy.
     pub(crate) fn real_epoch(&self) -> String {
-        real_epoch(self.dir.path(), self.workers)
+        self.real_epoch_with(self.workers)
+    }
+
+    /// The same with another number of workers.
+    pub(crate) fn real_epoch_with(&self, workers: u32) -> String {
+        real_epoch(self.dir.path(), workers)
     }
 
     /// Runs an operator's command to its end.
@@ -309,11 +321,6 @@ impl Operating {
             stderr: text(output.stderr),
             took: self.begun.elapsed(),
         }
-    }
-
-    /// Whether it has ended.
-    pub(crate) fn ended(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(Some(_)))
     }
 }
 
