@@ -128,7 +128,7 @@ fn an_old_epoch_that_wakes_again_after_it_was_replaced_does_no_harm() {
     signal(old, Signal::SIGCONT);
     let _ = reload.wait();
     clients_come_through(&proxy, || ());
-    assert_eq!(proxy.settled(PATIENCE).pid != old.as_raw(), true);
+    assert_ne!(proxy.settled(PATIENCE).pid, old.as_raw());
 }
 
 /// The pause that clients see while the new one hangs, at every step: the old one serves until the commit.
