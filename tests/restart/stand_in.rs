@@ -4,7 +4,9 @@
 //! of the plan, and then does what the plan says. It never takes a connection from the sockets it borrows, so whatever a client sends
 //! in the meantime is still there for the epoch that accepts again.
 
-use std::os::fd::AsRawFd;
+mod serve;
+
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use heirloom_supervisor::wire::message::{
@@ -16,6 +18,8 @@ use nix::sys::socket::{MsgFlags, send};
 
 /// Environment variable that holds a [`Plan`].
 const PLAN: &str = "HEIRLOOM_STAND_IN";
+/// Environment variable that holds the newest protocol version it admits to.
+const VERSION: &str = "HEIRLOOM_STAND_IN_VERSION";
 /// Environment variable that holds the address of a socket to borrow.
 const BORROW: &str = "HEIRLOOM_STAND_IN_BORROW";
 
@@ -81,6 +85,8 @@ pub(crate) enum Deed {
     Unhealthy,
     /// Sends random messages of every kind.
     Fuzz(u64),
+    /// Does its work, as a very simple epoch: answers every request by itself, stops, drains and leaves as it is told.
+    Serve,
 }
 
 /// A step and a deed.
@@ -98,6 +104,11 @@ impl Plan {
         )
     }
 
+    /// The same, with a stand-in that speaks no newer protocol than `version`.
+    pub(crate) fn script_of_version(self, version: u32, borrow: impl ToString) -> String {
+        format!("{VERSION}={version} {}", self.script(borrow))
+    }
+
     fn parse(text: &str) -> Self {
         let deeds = [
             Deed::Kill,
@@ -110,6 +121,7 @@ impl Plan {
             Deed::Hangup,
             Deed::Failed,
             Deed::Unhealthy,
+            Deed::Serve,
         ];
         let (_, rest) = text.split_once("Plan(").expect("a plan");
         let (step, deed) = rest.trim_end_matches(')').split_once(", ").expect("a step and a deed");
@@ -138,6 +150,7 @@ impl StandIn {
     fn run(mut self) {
         self.reached(Step::Started);
         let Versions { min, max } = PROTOCOL;
+        let max = std::env::var(VERSION).map_or(max, |version| version.parse().expect("a number"));
         let version = "stand-in".to_owned();
         let pid = std::process::id();
         self.say(Message::Hello(Hello { protocol_min: min, protocol_max: max, pid, version, features: vec![] }));
@@ -147,7 +160,7 @@ impl StandIn {
         let address = std::env::var(BORROW).expect("an address to borrow");
         self.say(Message::Lend(Lend { request: 1, keys: vec![SocketKey::tcp(address)] }));
         self.reached(Step::LendSent);
-        let (lent, _sockets) = self.hear("Lent");
+        let (lent, sockets) = self.hear("Lent");
         self.reached(Step::Lent);
         if let Message::Lent(Lent { request, batch, .. }) = lent {
             self.say(Message::Received(Received { request, batch }));
@@ -158,6 +171,9 @@ impl StandIn {
         self.hear("Accept");
         self.reached(Step::AcceptRead);
         self.say(Message::Accepting(Accepting {}));
+        if self.plan.1 == Deed::Serve {
+            serve::serve(self.channel.take().expect("still open"), sockets);
+        }
         self.reached(Step::AcceptingSent);
         self.hear("the end");
     }
@@ -174,7 +190,7 @@ impl StandIn {
     }
 
     /// Waits for a message, answering pings and going along with everything else.
-    fn hear(&self, name: &str) -> (Message, Vec<std::os::fd::OwnedFd>) {
+    fn hear(&self, name: &str) -> (Message, Vec<OwnedFd>) {
         loop {
             match self.channel().recv(Instant::now() + Duration::from_secs(60)) {
                 Ok(packet) if packet.message.name() == name => return (packet.message, packet.descriptors),
@@ -217,6 +233,7 @@ impl StandIn {
                 self.say(Message::Health(Health { connections: 0, healthy: false, reason }));
             }
             Deed::Fuzz(seed) => self.fuzz(seed),
+            Deed::Serve => {}
         }
     }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use heirloom_supervisor::wire::PROTOCOL;
 use nix::sys::signal::Signal;
 
+use crate::stand_in::{Deed, Plan, Step};
 use crate::support::alone::Alone;
 use crate::support::bootstrap::Config;
 use crate::support::load::{Habit, Load};
@@ -61,4 +63,26 @@ fn a_restart_without_a_supervisor_loses_requests() {
     let report = load.stop();
     println!("3 restarts of an epoch alone:\n{report}");
     assert!(report.total().errors() > 0, "the clients can tell a restart from a takeover\n{report}");
+}
+
+#[test]
+fn epochs_of_the_protocol_before_are_taken_over_from_and_by() {
+    let upstream = Upstream::start();
+    let proxy = Setup::new(Config::to(upstream.address)).scripted().start();
+    let load = Load::start(proxy.front, &[(Habit::PerRequest, 2), (Habit::KeepAlive, 2)]);
+    load.progress(20);
+    let before = PROTOCOL.max - 1;
+    proxy.set_script(&Plan(Step::AcceptingSent, Deed::Serve).script_of_version(before, proxy.front));
+    proxy.reload();
+    assert_eq!(proxy.marker(), "stand-in");
+    load.progress(20);
+    // A newer one than this supervisor knows is no reason to refuse it either.
+    proxy.set_script(&Plan(Step::AcceptingSent, Deed::Serve).script_of_version(PROTOCOL.max + 7, proxy.front));
+    proxy.reload();
+    load.progress(20);
+    proxy.set_script(&proxy.real_epoch());
+    proxy.reload();
+    assert_eq!(proxy.marker(), "first");
+    let report = load.stop();
+    assert_eq!(report.total().errors(), 0, "{report}");
 }
