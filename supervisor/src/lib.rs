@@ -2,5 +2,9 @@
 //!
 //! The library exposes what crosses the process border ([`wire`], [`shm`]); everything else serves the `heirloom-supervisor` command.
 
+#[allow(dead_code)]
+mod lifecycle;
+#[allow(dead_code)]
+mod moment;
 pub mod shm;
 pub mod wire;

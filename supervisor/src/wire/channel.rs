@@ -146,7 +146,9 @@ impl Channel {
             match frame::open(bytes, arrival.descriptors.len())? {
                 Opened::Known(message) => return Ok(Some(Packet { message, descriptors: arrival.descriptors })),
                 // Best effort: the answer is a courtesy, and a full socket must not stop the reading.
-                Opened::Unknown { tag } => drop(self.try_send(&Message::NotUnderstood(NotUnderstood { tag }), &[])?),
+                Opened::Unknown { tag } => {
+                    let _ = self.try_send(&Message::NotUnderstood(NotUnderstood { tag }), &[]);
+                }
             }
         }
     }
