@@ -15,7 +15,7 @@ use crate::stand_in::{Deed, Plan, Step};
 use crate::support::bootstrap::Config;
 use crate::support::load::{Habit, Load};
 use crate::support::process::{lives, signal, stop};
-use crate::support::supervised::{DRAINING, PATIENCE, Setup, Supervised, eventually, eventually_some};
+use crate::support::supervised::{DRAINING, PATIENCE, SERVING, Setup, Supervised, eventually, eventually_some};
 use crate::support::upstream::Upstream;
 
 /// What a client may have to wait for while a side hangs: all limits of a takeover together, and a slow machine.
@@ -123,7 +123,11 @@ fn an_old_epoch_that_wakes_again_after_it_was_replaced_does_no_harm() {
     stop(old);
     let reload = proxy.operator_begin(&["reload"]);
     eventually(PATIENCE, "another one serves", || {
-        proxy.status().epochs.iter().any(|row| row.pid != old.as_raw() && row.state != "preparing")
+        proxy
+            .status()
+            .epochs
+            .iter()
+            .any(|row| row.pid != old.as_raw() && ["probation", SERVING].contains(&row.state.as_str()))
     });
     signal(old, Signal::SIGCONT);
     let _ = reload.wait();

@@ -106,10 +106,11 @@ fn a_new_epoch_that_cannot_be_started_is_called_off() {
         let operated = proxy.operator(&["reload"]);
         assert!(!operated.status.success() && !operated.said().is_empty(), "{script}: {operated:?}");
     }
-    let script = proxy.dir().join("epoch");
-    std::fs::remove_file(script).unwrap();
+    let (script, away) = (proxy.dir().join("epoch"), proxy.dir().join("away"));
+    std::fs::rename(&script, &away).unwrap();
     let operated = proxy.operator(&["reload"]);
     assert!(!operated.status.success() && !operated.said().is_empty(), "no script: {operated:?}");
+    std::fs::rename(&away, &script).unwrap();
     load.progress(20);
     assert_eq!((proxy.serving().epoch, proxy.alive()), (before.epoch, true));
     proxy.set_script(&proxy.real_epoch());

@@ -35,7 +35,7 @@ pub(crate) struct Setup {
     pub(crate) flags: Vec<String>,
     /// `--concurrency` of the epochs.
     pub(crate) workers: u32,
-    /// The epochs' command is a script that [`Supervised::set_script`] can replace between two epochs.
+    /// The epochs' command is a script whose body [`Supervised::set_script`] can change between two epochs.
     pub(crate) scripted: bool,
 }
 
@@ -179,6 +179,8 @@ impl Supervised {
         pass(&mut command, &sockets);
         let Setup { config, workers, .. } = setup;
         write_config(dir.path(), &config, front, admin);
+        // The script itself never changes, so that it does not matter when the supervisor reads it.
+        replace(&dir.path().join("epoch"), &format!("#!/bin/sh\n. {}\n", dir.path().join("plan").display()), 0o755);
         write_script(dir.path(), &real_epoch(dir.path(), workers));
         let child = command.spawn().expect("the supervisor can be started");
         drop(sockets);
@@ -223,7 +225,7 @@ impl Supervised {
         replace(&self.dir.path().join("config.yaml"), text, 0o644);
     }
 
-    /// Replaces the script that starts epochs; the next epoch runs it.
+    /// Replaces what the script that starts epochs does; the next epoch does it.
     pub(crate) fn set_script(&self, script: &str) {
         write_script(self.dir.path(), script);
     }
@@ -266,12 +268,12 @@ impl Supervised {
         serde_json::from_str(&operated.stdout).expect("status prints JSON of the documented shape")
     }
 
-    /// The epoch that accepts.
+    /// The epoch that accepts, once no takeover is under way.
     pub(crate) fn serving(&self) -> EpochRow {
-        let status = self.status();
-        let serving = status.in_state(SERVING);
-        assert_eq!(serving.len(), 1, "one epoch serves: {status:?}\n{}", self.log());
-        serving[0].clone()
+        eventually_some(PATIENCE, "one epoch serves", || match self.status().in_state(SERVING)[..] {
+            [row] => Some(row.clone()),
+            _ => None,
+        })
     }
 
     /// Sends the serving epoch a signal.
@@ -300,7 +302,7 @@ impl Supervised {
 }
 
 /// The state of the epoch that accepts connections, as `status` calls it.
-pub(crate) const SERVING: &str = "serving";
+pub(crate) const SERVING: &str = "active";
 /// The state of an epoch that drains, as `status` calls it.
 pub(crate) const DRAINING: &str = "draining";
 
@@ -365,7 +367,7 @@ fn write_config(dir: &Path, config: &Config, front: SocketAddr, admin: SocketAdd
 }
 
 fn write_script(dir: &Path, script: &str) {
-    replace(&dir.join("epoch"), &format!("#!/bin/sh\n{script}\n"), 0o755);
+    replace(&dir.join("plan"), &format!("{script}\n"), 0o644);
 }
 
 /// Replaces a file whole: a reader sees the old text or the new one.
