@@ -2,7 +2,15 @@
 //!
 //! The README holds the layer table and the two walks (one request, one restart); `tests/layers.rs` keeps the table true.
 
+pub mod cli;
+pub mod codec;
 pub mod config;
 pub mod drain;
 pub mod fault;
+pub mod handoff;
+pub mod http;
+pub mod local;
+pub mod logging;
+pub mod net;
+pub mod route;
 pub mod stats;

@@ -99,7 +99,7 @@ pub struct Listener {
 }
 
 /// The options of a listening socket that whoever binds it must apply.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SocketOptions {
     /// `tcp_backlog_size`; `None` is the system's maximum.
     pub backlog: Option<u32>,
@@ -125,7 +125,7 @@ pub struct FilterChain {
 }
 
 /// `envoy.config.listener.v3.FilterChainMatch`, without what needs TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FilterChainMatch {
     /// `destination_port`.
     pub destination_port: Option<u16>,
@@ -142,7 +142,7 @@ pub struct FilterChainMatch {
 }
 
 /// `FilterChainMatch.ConnectionSourceType`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SourceType {
     /// Any source.
     #[default]

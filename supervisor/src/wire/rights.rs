@@ -27,7 +27,7 @@ pub(super) struct Arrival {
 }
 
 /// Sends one packet without waiting.
-pub(super) fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     debug_assert!(descriptors.len() <= MAX_DESCRIPTORS);
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let mut control = Control([0; 2048]);
@@ -111,7 +111,7 @@ unsafe fn collect(header: &libc::msghdr) -> Vec<OwnedFd> {
 ///
 /// # Errors
 /// When no descriptor of that number is open.
-pub(super) fn inherit(number: RawFd) -> io::Result<OwnedFd> {
+pub(crate) fn inherit(number: RawFd) -> io::Result<OwnedFd> {
     if number < 3 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "standard streams are not channels"));
     }

@@ -1,0 +1,6 @@
+//! Scenarios of the data path, in one process: one file per theme.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod basics;
