@@ -13,7 +13,9 @@ use crate::{alone_on_the_machine, long_or};
 fn busy_and_sparse_connections_and_slow_uploads_come_through_three_takeovers() {
     let _quiet = alone_on_the_machine();
     let upstream = Upstream::start();
-    let proxy = Setup::new(Config::to(upstream.address)).flag("--drain-time-s", long_or(4, 2)).start();
+    let drain = long_or(4, 2);
+    let setup = Setup::new(Config::to(upstream.address)).flag("--drain-time-s", drain);
+    let proxy = setup.flag("--parent-shutdown-time-s", drain).start();
     let load = Load::start(
         proxy.front,
         &[(Habit::KeepAlive, 16), (Habit::Sparse, 200), (Habit::PerRequest, 4), (Habit::SlowUpload, 8)],

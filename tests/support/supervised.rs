@@ -42,7 +42,14 @@ pub(crate) struct Setup {
 impl Setup {
     /// A front proxy with two workers and short times.
     pub(crate) fn new(config: Config) -> Self {
-        let flags = ["--drain-time-s=2", "--drain-strategy=immediate", "--parent-shutdown-time-s=30"];
+        let flags = [
+            "--drain-strategy=immediate",
+            "--drain-time-s=2",
+            "--parent-shutdown-time-s=5",
+            "--probation-time-s=0.2",
+            "--terminate-time-s=1",
+            "--max-draining=10",
+        ];
         Self { config, flags: flags.map(String::from).to_vec(), workers: 2, scripted: false }
     }
 
@@ -68,7 +75,11 @@ impl Setup {
 
     /// Bounds every step of a takeover shortly, for tests that let it run into its limits.
     pub(crate) fn short_limits(self) -> Self {
-        self
+        self.flag("--prepare-time-s", 3)
+            .flag("--ready-time-s", 1)
+            .flag("--commit-time-s", 1)
+            .flag("--terminate-time-s", 0.5)
+            .flag("--unresponsive-time-s", 3)
     }
 
     /// Starts it and waits until it answers.
