@@ -104,6 +104,11 @@ impl Front {
         });
     }
 
+    /// What it says.
+    pub(super) fn state(&self) -> State {
+        self.state.get()
+    }
+
     /// The next request of an operator. Cancel safe.
     pub(super) async fn request(&mut self) -> Action {
         match self.requests.recv().await {

@@ -98,7 +98,7 @@ impl Report {
     pub(super) fn second(&self, phase: Phase, connections: u64) {
         self.front.show(phase);
         self.stats.uptime.set(self.started.elapsed().as_secs());
-        self.stats.state.set(phase.state());
+        self.stats.state.set(self.front.state().number());
         self.stats.live.set(u64::from(phase == Phase::Accepting));
         self.stats.total_connections.set(connections);
         let memory = Memory::read();
