@@ -59,6 +59,8 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
     /// The message as it was loaded, overrides included: what [`super::dump`] shows.
     pub wire: Vec<u8>,
+    /// The file's text as it was read, for whoever must run the same configuration again; empty without a file.
+    pub text: String,
 }
 
 /// A configuration that conforms to the schema and its rules; nothing says yet that it is supported.
@@ -77,9 +79,11 @@ pub struct Validated {
 pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, Faults> {
     with_documents(source, |documents, report| {
         let wire = gather(documents, options, report);
-        (to_model(&wire, options, documents, report), wire)
+        let file = documents.first().filter(|_| source.path.is_some());
+        let text = file.map(|(text, _)| text.content.clone()).unwrap_or_default();
+        (to_model(&wire, options, documents, report), wire, text)
     })
-    .map(|((bootstrap, wire), warnings)| Loaded { bootstrap, warnings, wire })
+    .map(|((bootstrap, wire, text), warnings)| Loaded { bootstrap, warnings, wire, text })
 }
 
 /// The first half of [`load`]: does the configuration conform to the schema and its rules?

@@ -99,7 +99,7 @@ pub struct Listener {
 }
 
 /// The options of a listening socket that whoever binds it must apply.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SocketOptions {
     /// `tcp_backlog_size`; `None` is the system's maximum.
     pub backlog: Option<u32>,

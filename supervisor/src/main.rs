@@ -1,3 +1,7 @@
 //! The `heirloom-supervisor` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    heirloom_supervisor::run()
+}

@@ -1,0 +1,207 @@
+//! Epochs of a supervisor that died: they come to the control socket, hand back their sockets, and are one of ours again.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::peer::Peer;
+use super::{Supervisor, VERSION, store_segment};
+use crate::lifecycle::{Event, State};
+use crate::moment::{Moment, millis};
+use crate::process::Process;
+use crate::shm::Segment;
+use crate::wire::message::{Adopt, Hello, Message, Refused, Standing, Welcome};
+use crate::wire::{Borrower, Channel, Error, PROTOCOL, Packet, Versions};
+
+/// How long the first start waits for epochs that are known to live.
+const WAIT: Duration = Duration::from_secs(3);
+/// How long an orphan may take to hand over its sockets.
+const HANDING_OVER: Duration = Duration::from_secs(10);
+/// Most sockets of one orphan's message.
+const MOST_KEYS: usize = 4096;
+
+/// An epoch that hands over.
+#[derive(Debug)]
+pub(super) struct Orphan {
+    channel: Channel,
+    adopt: Adopt,
+    protocol: u32,
+    pid: u32,
+    borrower: Option<Borrower>,
+    until: Moment,
+    failed: bool,
+}
+
+impl Orphan {
+    pub(super) fn channel(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+
+    pub(super) fn deadline(&self) -> Moment {
+        self.until
+    }
+}
+
+impl Supervisor {
+    /// Until when to wait for epochs of an earlier supervisor, if any lives.
+    pub(super) fn expect_orphans(&self) -> Option<Moment> {
+        let text = fs::read_to_string(self.settings.run_dir.join("lineage")).ok()?;
+        let lives = |line: &&str| {
+            let (pid, born) = line.split_once(' ')?;
+            (birth(pid.parse().ok()?)? == born).then_some(())
+        };
+        let count = text.lines().filter(|line| lives(line).is_some()).count();
+        if count == 0 {
+            return None;
+        }
+        info!("{count} epochs of an earlier supervisor live; waiting for them");
+        Some(Moment::now() + WAIT)
+    }
+
+    /// Writes down which processes live, for the next supervisor should this one die.
+    pub(super) fn write_lineage(&self) {
+        let pids = self.peers.values().map(|peer| peer.process.pid());
+        let lines: String = pids.filter_map(|pid| birth(pid).map(|born| format!("{pid} {born}\n"))).collect();
+        let path = self.settings.run_dir.join("lineage");
+        if let Err(error) = fs::write(&path, lines) {
+            warn!("{}: {error}", path.display());
+        }
+    }
+
+    /// An orphan has come.
+    pub(super) fn orphan(&mut self, channel: Channel, packet: Packet, pid: u32) {
+        let refuse = |channel: &Channel, reason: String| {
+            warn!("process {pid} is not adopted: {reason}");
+            let _ = channel.try_send(&Message::Refused(Refused { reason }), &[]);
+        };
+        let Message::Adopt(adopt) = packet.message else { return };
+        let hello = adopt.hello.clone().unwrap_or_default();
+        let theirs = Versions { min: hello.protocol_min, max: hello.protocol_max };
+        let protocol = match PROTOCOL.agree(theirs) {
+            Ok(protocol) if Versions::can_adopt(protocol) => protocol,
+            Ok(protocol) => return refuse(&channel, format!("version {protocol} has no adoption")),
+            Err(error) => return refuse(&channel, error.to_string()),
+        };
+        let known = self.peers.contains_key(&adopt.epoch) || self.orphans.iter().any(|o| o.adopt.epoch == adopt.epoch);
+        if known {
+            return refuse(&channel, format!("epoch {} is known already", adopt.epoch));
+        }
+        if adopt.keys.len() > MOST_KEYS {
+            return refuse(&channel, format!("{} sockets are too many", adopt.keys.len()));
+        }
+        match packet.descriptors.into_iter().next().map(Segment::attach) {
+            Some(Ok(segment)) if segment.id() == self.segment.id() => {}
+            Some(Ok(segment)) if self.peers.is_empty() && self.orphans.is_empty() => {
+                // Nobody has counted into ours yet.
+                segment.recover();
+                self.segment = segment;
+                if let Some(descriptor) = self.segment.fd() {
+                    store_segment(descriptor);
+                }
+            }
+            Some(Ok(_)) => return refuse(&channel, "it counts into another statistics segment".into()),
+            Some(Err(error)) => return refuse(&channel, error.to_string()),
+            None => return refuse(&channel, "it brings no statistics segment".into()),
+        }
+        let limits = self.lifecycle.limits();
+        let welcome = Message::Welcome(Welcome {
+            protocol,
+            epoch: adopt.epoch,
+            generation: adopt.generation,
+            drain_time_ms: millis(limits.drain_time),
+            parent_shutdown_time_ms: millis(limits.parent_shutdown),
+            drain_strategy: limits.drain_strategy.into(),
+            supervisor_version: VERSION.into(),
+            control_path: self.control.path().display().to_string(),
+        });
+        match channel.try_send(&welcome, &[]) {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return,
+        }
+        let borrower = Some(Borrower::new(0, adopt.keys.len()));
+        let until = Moment::now() + HANDING_OVER;
+        self.orphans.push(Orphan { channel, adopt, protocol, pid, borrower, until, failed: false });
+    }
+
+    /// An orphan hands over sockets.
+    pub(super) fn hear_orphan(&mut self, index: usize) {
+        let Some(orphan) = self.orphans.get_mut(index) else { return };
+        let packet = match orphan.channel.try_recv() {
+            Ok(None) => return,
+            Ok(Some(packet)) => packet,
+            Err(error) => {
+                warn!("process {} broke off its adoption: {error}", orphan.pid);
+                orphan.failed = true;
+                return;
+            }
+        };
+        let Message::Lent(lent) = packet.message else {
+            // It serves meanwhile; what it reports is heard when it is ours.
+            return;
+        };
+        let Some(borrower) = orphan.borrower.as_mut() else { return };
+        let result = borrower.take(lent, packet.descriptors).and_then(|(received, complete)| {
+            let sent = orphan.channel.try_send(&Message::Received(received), &[])?;
+            if sent { Ok(complete) } else { Err(Error::Unexpected("it does not read".into())) }
+        });
+        match result {
+            Ok(false) => {}
+            Ok(true) => self.take_in(index),
+            Err(error) => {
+                warn!("process {} broke off its adoption: {error}", orphan.pid);
+                orphan.failed = true;
+            }
+        }
+    }
+
+    /// Forgets orphans that did not finish.
+    pub(super) fn settle_orphans(&mut self, now: Moment) {
+        self.orphans.retain(|orphan| !orphan.failed && now < orphan.until);
+    }
+
+    fn take_in(&mut self, index: usize) {
+        let Orphan { channel, adopt, protocol, pid, borrower, .. } = self.orphans.swap_remove(index);
+        let epoch = adopt.epoch;
+        let granted = borrower.map(Borrower::finish).unwrap_or_default();
+        for (key, sockets) in adopt.keys.into_iter().zip(granted) {
+            let taken = sockets.and_then(|sockets| self.broker.take_back(epoch, key, sockets));
+            if let Err(error) = taken {
+                warn!("epoch {epoch} hands back a socket that is not used: {error}");
+            }
+        }
+        let is_child = false;
+        let process = match Process::hold(pid, is_child) {
+            Ok(process) => process,
+            Err(error) => return warn!("process {pid} is not adopted: {error}"),
+        };
+        let mut peer = Peer::new(process, channel);
+        peer.protocol = Some(protocol);
+        self.peers.insert(epoch, peer);
+        self.write_lineage();
+        let state = match Standing::try_from(adopt.standing) {
+            Ok(Standing::Accepting) => State::Active,
+            Ok(Standing::Stopped) => State::Standby,
+            Ok(Standing::Draining) => State::Draining,
+            // One that never came to accept has nothing worth keeping, but it may end by itself.
+            Ok(Standing::Preparing) | Err(_) => State::Draining,
+        };
+        let deadline =
+            (adopt.drain_remaining_ms > 0).then(|| Moment::now() + Duration::from_millis(adopt.drain_remaining_ms));
+        let Hello { version, .. } = adopt.hello.unwrap_or_default();
+        let generation = adopt.generation;
+        self.handle(Event::Adopted { epoch, pid, version, generation, state, deadline });
+    }
+}
+
+/// When a process was born, in the kernel's count: with its number, an identity.
+fn birth(pid: u32) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything; what follows it does not.
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?;
+    let born = fields.nth(18)?;
+    (state != "Z").then(|| born.to_owned())
+}
