@@ -22,8 +22,8 @@ use super::phase::{Ending, Phase};
 use super::report::Report;
 use super::signals::{Request, Signals};
 use super::{Failure, Options};
-use crate::config::model::{Address, SocketOptions};
 use crate::config;
+use crate::config::model::{Address, SocketOptions};
 use crate::drain::{self, Plan, Strategy};
 use crate::handoff::link::{Link, Welcomed};
 use crate::handoff::sockets::{self, Sockets};
@@ -105,11 +105,7 @@ impl Epoch {
         let sockets = sockets::bind(&loaded.bootstrap, bind).map_err(Failure::System)?;
         let segment = Segment::anonymous(Geometry::default())
             .map_err(|error| Failure::System(format!("memory for statistics: {error}")))?;
-        let limits = Ending {
-            deadline: started,
-            drain_time: options.drain_time,
-            strategy: options.drain_strategy,
-        };
+        let limits = Ending { deadline: started, drain_time: options.drain_time, strategy: options.drain_strategy };
         Self::build(options, loaded, sockets, Store::new(segment, 0), limits, started, 0)
     }
 
@@ -123,8 +119,8 @@ impl Epoch {
         let loaded = load(&options)?;
         let granted = link.lend(&sockets::keys(&loaded.bootstrap)).await?;
         let sockets = sockets::sort(&loaded.bootstrap, granted).map_err(Failure::System)?;
-        let segment = Segment::attach(segment)
-            .map_err(|error| Failure::System(format!("the statistics segment: {error}")))?;
+        let segment =
+            Segment::attach(segment).map_err(|error| Failure::System(format!("the statistics segment: {error}")))?;
         let limits = Ending {
             deadline: started,
             drain_time: Duration::from_millis(welcome.drain_time_ms),
@@ -173,7 +169,8 @@ impl Epoch {
             summary: format!("{} listeners, {} workers", self.listeners, self.group.len()),
             configuration_bytes: self.configuration.len() as u64,
         };
-        let text = config_file(self.configuration.as_bytes()).map_err(|error| Failure::System(format!("configuration: {error}")))?;
+        let text = config_file(self.configuration.as_bytes())
+            .map_err(|error| Failure::System(format!("configuration: {error}")))?;
         self.configuration = String::new();
         link.send_with(&Message::Ready(ready), &[text.as_fd()]).await?;
         drop(text);
@@ -253,8 +250,12 @@ impl Epoch {
             }
             Message::Terminate(Terminate { grace_ms }) => {
                 let grace = Duration::from_millis(grace_ms);
-                self.drain(Ending { deadline: Instant::now() + grace, drain_time: grace, strategy: Strategy::Immediate })
-                    .await?;
+                self.drain(Ending {
+                    deadline: Instant::now() + grace,
+                    drain_time: grace,
+                    strategy: Strategy::Immediate,
+                })
+                .await?;
                 None
             }
             Message::ReopenLogs(_) => {
@@ -304,7 +305,8 @@ impl Epoch {
             Admin::Quit => self.drain_alone().await,
             Admin::StopListeners => self.group.stop_accepting().await.map_err(hopeless),
             Admin::DrainListeners => {
-                let plan = Plan { started: Instant::now(), time: self.limits.drain_time, strategy: self.limits.strategy };
+                let plan =
+                    Plan { started: Instant::now(), time: self.limits.drain_time, strategy: self.limits.strategy };
                 self.group.drain(drain::Phase::Draining(plan)).await.map_err(hopeless)
             }
             Admin::HealthcheckFail => {
@@ -411,7 +413,8 @@ fn strategy(strategy: DrainStrategy) -> Strategy {
 }
 
 fn load(options: &Options) -> Result<config::Loaded, Failure> {
-    let loaded = config::load(&options.source, &options.load).map_err(|faults| Failure::Configuration(faults.to_string()))?;
+    let loaded =
+        config::load(&options.source, &options.load).map_err(|faults| Failure::Configuration(faults.to_string()))?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }

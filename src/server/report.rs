@@ -127,7 +127,8 @@ fn sinks(models: &[StatsSink]) -> Result<Vec<Box<dyn Sink>>, String> {
     for model in models {
         match model {
             StatsSink::Statsd { address, prefix } => {
-                let sink = Statsd::new(*address, prefix).map_err(|error| format!("statsd sink to {address}: {error}"))?;
+                let sink =
+                    Statsd::new(*address, prefix).map_err(|error| format!("statsd sink to {address}: {error}"))?;
                 sinks.push(Box::new(sink));
             }
         }

@@ -21,7 +21,7 @@ fn values_have_the_forms_of_proto_json() {
         ("stats_server_version_override: 7", r#"{"stats_server_version_override":"7"}"#),
         (
             "node: { metadata: { a: [1, 2.5, x, true, ~, {}], b: \"\\\"\\n\\u0001\" } }",
-            concat!(r#"{"node":{"metadata":{"a":[1,"2.5","x",true,null,{}],"b":"\"\n\u0001"}}}"#,),
+            r#"{"node":{"metadata":{"a":[1,"2.5","x",true,null,{}],"b":"\"\n\u0001"}}}"#,
         ),
         (
             "node: { user_agent_build_version: { version: { major_number: 1 } } }",
