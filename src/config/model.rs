@@ -120,7 +120,7 @@ pub struct FilterChain {
     pub name: String,
     /// What it matches.
     pub matches: FilterChainMatch,
-    /// Network filters in order, the last one terminal.
+    /// Network filters in order, the last one terminal; without any, connections are closed at once.
     pub filters: Vec<NetworkFilter>,
 }
 
