@@ -22,10 +22,7 @@ use super::phase::{Ending, Phase};
 use super::report::Report;
 use super::signals::{Request, Signals};
 use super::{Failure, Options};
-<<<<<<< HEAD
 use crate::admin::Action;
-=======
->>>>>>> config
 use crate::config;
 use crate::config::model::{Address, SocketOptions};
 use crate::drain::{self, Plan, Strategy};
@@ -309,7 +306,6 @@ impl Epoch {
         Ok(())
     }
 
-<<<<<<< HEAD
     async fn asked(&mut self, action: Action, supervised: bool) -> Result<(), Failure> {
         let plan = |time, strategy| drain::Phase::Draining(Plan { started: Instant::now(), time, strategy });
         match action {
@@ -318,18 +314,6 @@ impl Epoch {
             Action::ReopenLogs => {
                 (self.reopen_logs)();
                 Ok(())
-=======
-    async fn asked(&mut self, request: super::report::Request, supervised: bool) -> Result<(), Failure> {
-        use super::report::Request as Admin;
-        match request {
-            Admin::Quit if supervised => self.close().await,
-            Admin::Quit => self.drain_alone().await,
-            Admin::StopListeners => self.group.stop_accepting().await.map_err(hopeless),
-            Admin::DrainListeners => {
-                let plan =
-                    Plan { started: Instant::now(), time: self.limits.drain_time, strategy: self.limits.strategy };
-                self.group.drain(drain::Phase::Draining(plan)).await.map_err(hopeless)
->>>>>>> config
             }
             // A takeover's own drain goes before an operator's wish about health.
             Action::FailHealthChecks if self.phase == Phase::Accepting => {
