@@ -90,16 +90,10 @@ pub fn parse_request(
     if !skip_blank_lines(buffer, scan)? {
         return Ok(None);
     }
-    let Some(length) = scan.find_end(buffer, true, &rules.limits)? else {
-        if let Some((part, first)) = scan.unjudged(buffer) {
-            if first { judge_request(part)? } else { judge_fields(part)? }
-        }
+    let Some((bytes, lines)) = cut_head(buffer, scan, true, &rules.limits, judge_request)? else {
         return Ok(None);
     };
-    let fields = scan.lines().saturating_sub(1);
-    let bytes = buffer.split_to(length).freeze();
-    *scan = Scan::default();
-    with_fields(fields, |slots| request_from(&bytes, slots, rules)).map(Some)
+    with_fields(lines, |slots| request_from(&bytes, slots, rules)).map(Some)
 }
 
 /// Takes a response head from the front of `buffer`, once it is complete. `method` is that of the request it answers.
@@ -113,16 +107,10 @@ pub fn parse_response(
     limits: &Limits,
     method: &Method,
 ) -> Result<Option<Parsed<ResponseHead>>, Refusal> {
-    let Some(length) = scan.find_end(buffer, true, limits)? else {
-        if let Some((part, first)) = scan.unjudged(buffer) {
-            if first { judge_response(part)? } else { judge_fields(part)? }
-        }
+    let Some((bytes, lines)) = cut_head(buffer, scan, true, limits, judge_response)? else {
         return Ok(None);
     };
-    let fields = scan.lines().saturating_sub(1);
-    let bytes = buffer.split_to(length).freeze();
-    *scan = Scan::default();
-    with_fields(fields, |slots| response_from(&bytes, slots, method)).map(Some)
+    with_fields(lines, |slots| response_from(&bytes, slots, method)).map(Some)
 }
 
 /// Takes the trailers and the empty line after them from the front of `buffer`, once they are complete.
@@ -131,15 +119,12 @@ pub(super) fn parse_trailers(
     scan: &mut Scan,
     limits: &Limits,
 ) -> Result<Option<Headers>, Refusal> {
-    let Some(length) = scan.find_end(buffer, false, limits)? else {
-        if let Some((part, _)) = scan.unjudged(buffer) {
-            judge_fields(part)?;
-        }
+    let Some((bytes, fields)) = cut_head(buffer, scan, false, limits, judge_fields)? else {
         return Ok(None);
     };
-    let fields = scan.lines();
-    let bytes = buffer.split_to(length).freeze();
-    *scan = Scan::default();
+    if fields == 0 {
+        return Ok(Some(Headers::new()));
+    }
     let mut headers = Headers::with_capacity(fields);
     let mut slots = vec![httparse::EMPTY_HEADER; fields];
     match httparse::parse_headers(&bytes, &mut slots) {
@@ -150,19 +135,50 @@ pub(super) fn parse_trailers(
             }
             Ok(Some(headers))
         }
-        Ok(Status::Partial) | Err(_) => Err(Refusal::CODEC_ERROR),
+        Ok(Status::Partial) => Err(Refusal::CODEC_ERROR),
+        Err(error) => Err(malformed(error, b"")),
+    }
+}
+
+/// Cuts a complete head off the buffer; its bytes and how many lines it has. Of one that is not complete, what is there is
+/// judged, so that what is certain is refused at once and always for the same reason, however the bytes arrive.
+fn cut_head(
+    buffer: &mut BytesMut,
+    scan: &mut Scan,
+    first: bool,
+    limits: &Limits,
+    judge: fn(&[u8]) -> Result<(), Refusal>,
+) -> Result<Option<(Bytes, usize)>, Refusal> {
+    let judge = |part: &[u8], begins: bool| if begins { judge(part) } else { judge_fields(part) };
+    match scan.find_end(buffer, first, limits) {
+        Ok(Some(length)) => {
+            let lines = scan.lines();
+            *scan = Scan::default();
+            Ok(Some((buffer.split_to(length).freeze(), lines)))
+        }
+        Ok(None) => {
+            if let Some((part, begins)) = scan.unjudged(buffer) {
+                judge(part, begins)?;
+            }
+            Ok(None)
+        }
+        Err(stop) => {
+            judge(&buffer[scan.judged()..stop.at], scan.judged() == 0)?;
+            Err(stop.refusal)
+        }
     }
 }
 
 type Slot<'b> = MaybeUninit<httparse::Header<'b>>;
 
-/// Runs `parse` with room for `fields` headers: on the stack where it fits.
-fn with_fields<'b, T>(fields: usize, parse: impl FnOnce(&mut [Slot<'b>]) -> T) -> T {
-    if fields <= STACK_HEADERS {
+/// Runs `parse` with room for the headers in so many lines: on the stack where it fits.
+#[inline]
+fn with_fields<'b, T>(lines: usize, parse: impl FnOnce(&mut [Slot<'b>]) -> T) -> T {
+    if lines <= STACK_HEADERS {
         parse(&mut [const { MaybeUninit::uninit() }; STACK_HEADERS])
     } else {
         let mut slots = Vec::new();
-        slots.resize_with(fields, MaybeUninit::uninit);
+        slots.resize_with(lines, MaybeUninit::uninit);
         parse(&mut slots)
     }
 }
@@ -182,47 +198,50 @@ fn skip_blank_lines(buffer: &mut BytesMut, scan: &mut Scan) -> Result<bool, Refu
     Ok(!buffer.is_empty())
 }
 
-/// Judges the beginning of a request head that is not complete.
+/// Judges the beginning of a request head, line after line.
 fn judge_request(part: &[u8]) -> Result<(), Refusal> {
-    let mut slots = vec![httparse::EMPTY_HEADER; count_lines(part)];
-    let mut request = httparse::Request::new(&mut slots);
-    request.parse(part).map_err(|error| malformed(error, part))?;
+    let (line, rest) = part.split_at(memchr(b'\n', part).map_or(part.len(), |at| at + 1));
+    let mut request = httparse::Request::new(&mut []);
+    request.parse(line).map_err(|error| malformed(error, line))?;
     match request.method {
         Some(method) if !is_known(method.as_bytes()) => Err(Refusal::CODEC_ERROR),
-        _ => Ok(()),
+        _ => judge_fields(rest),
     }
 }
 
 /// The same for a response head.
 fn judge_response(part: &[u8]) -> Result<(), Refusal> {
-    let mut slots = vec![httparse::EMPTY_HEADER; count_lines(part)];
-    httparse::Response::new(&mut slots).parse(part).map(drop).map_err(|_| Refusal::CODEC_ERROR)
+    let (line, rest) = part.split_at(memchr(b'\n', part).map_or(part.len(), |at| at + 1));
+    httparse::Response::new(&mut []).parse(line).map_err(|_| Refusal::CODEC_ERROR)?;
+    judge_fields(rest)
 }
 
 /// The same for header lines.
 fn judge_fields(part: &[u8]) -> Result<(), Refusal> {
     let mut slots = vec![httparse::EMPTY_HEADER; count_lines(part)];
-    httparse::parse_headers(part, &mut slots).map(drop).map_err(|error| malformed(error, part))
+    httparse::parse_headers(part, &mut slots).map(drop).map_err(|error| malformed(error, b""))
 }
 
-/// How Envoy names what httparse refused. `part` begins with a complete line or ends in one.
-fn malformed(error: httparse::Error, part: &[u8]) -> Refusal {
+/// How Envoy names what httparse refused; `line` is the request line, as far as it is there.
+fn malformed(error: httparse::Error, line: &[u8]) -> Refusal {
     match error {
-        httparse::Error::Version => Refusal::LOW_VERSION,
-        httparse::Error::HeaderValue => Refusal::INVALID_CHARACTERS,
-        httparse::Error::HeaderName => Refusal::CODEC_ERROR,
-        _ => {
-            let line = part.split(|byte| *byte == b'\r').next().unwrap_or_default();
-            let mut words = line.split(|byte| *byte == b' ');
-            let known = words.next().is_some_and(is_known);
-            let (target, version) = (words.next(), words.next());
-            match (target, version) {
-                // `GET /path` and nothing more is HTTP/0.9.
-                (Some([b'/', ..]), None) if known && line.len() < part.len() => Refusal::LOW_VERSION,
-                _ if known && line.iter().any(u8::is_ascii_control) => Refusal::INVALID_CHARACTERS,
-                _ => Refusal::CODEC_ERROR,
-            }
+        httparse::Error::HeaderValue => return Refusal::INVALID_CHARACTERS,
+        httparse::Error::HeaderName => return Refusal::CODEC_ERROR,
+        _ => {}
+    }
+    let end = memchr(b'\r', line);
+    let mut words = line[..end.unwrap_or(line.len())].split(|byte| *byte == b' ');
+    if !words.next().is_some_and(is_known) {
+        return Refusal::CODEC_ERROR;
+    }
+    match (words.next(), words.next()) {
+        (Some(target), _) if target.iter().any(u8::is_ascii_control) => Refusal::INVALID_CHARACTERS,
+        // `GET /path` and nothing more is HTTP/0.9.
+        (Some([b'/', ..]), None) if end.is_some() => Refusal::LOW_VERSION,
+        (Some(_), Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', ..])) if error == httparse::Error::Version => {
+            Refusal::LOW_VERSION
         }
+        _ => Refusal::CODEC_ERROR,
     }
 }
 
@@ -238,8 +257,8 @@ fn request_from<'b>(
     let mut raw = httparse::Request::new(&mut []);
     match raw.parse_with_uninit_headers(bytes, slots) {
         Ok(Status::Complete(_)) => {}
-        Ok(Status::Partial) => return Err(Refusal::CODEC_ERROR),
-        Err(error) => return Err(malformed(error, bytes)),
+        // Why, is for the judge to say, who looks at one line after the other.
+        Ok(Status::Partial) | Err(_) => return Err(judge_request(bytes).err().unwrap_or(Refusal::CODEC_ERROR)),
     }
     let (Some(method), Some(target), Some(minor)) = (raw.method, raw.path, raw.version) else {
         return Err(Refusal::CODEC_ERROR);
@@ -296,7 +315,7 @@ fn response_from<'b>(
     let mut raw = httparse::Response::new(&mut []);
     match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut raw, bytes, slots) {
         Ok(Status::Complete(_)) => {}
-        Ok(Status::Partial) | Err(_) => return Err(Refusal::CODEC_ERROR),
+        Ok(Status::Partial) | Err(_) => return Err(judge_response(bytes).err().unwrap_or(Refusal::CODEC_ERROR)),
     }
     let (Some(code), Some(minor)) = (raw.code, raw.version) else {
         return Err(Refusal::CODEC_ERROR);
@@ -329,6 +348,7 @@ fn version(minor: u8) -> Version {
 }
 
 /// A name and a value that share the memory of the head.
+#[inline]
 fn entry(bytes: &Bytes, field: &httparse::Header<'_>) -> Result<(HeaderName, HeaderValue), Refusal> {
     let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Refusal::CODEC_ERROR)?;
     let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| Refusal::CODEC_ERROR)?;
