@@ -239,9 +239,9 @@ impl<'a> Waiting<'a> {
         if conn.timer.poll_until(context, self.header_timeout).is_ready() {
             return Poll::Ready(Err(Failure::HeaderTimeout));
         }
-        conn.timer.poll_until(context, self.idle).map(|()| {
-            Err(if self.late { Failure::Drained } else { Failure::StreamIdle { request_complete: false } })
-        })
+        conn.timer
+            .poll_until(context, self.idle)
+            .map(|()| Err(if self.late { Failure::Drained } else { Failure::StreamIdle { request_complete: false } }))
     }
 }
 
