@@ -1,12 +1,13 @@
 //! Statistics: names, scopes and the handles through which a thread counts.
 //!
-//! A [`Store`] is the process's view of the segment that all epochs share (`heirloom_supervisor::shm`); each thread takes a [`Lane`]
-//! from it and builds its [`Scope`]s over that lane. A scope belongs to one thread: its handles write that thread's lane and
-//! nothing else, so counting costs a load and a store.
+//! A [`Store`] is the process's view of the segment that all epochs share (`heirloom_supervisor::shm`); each thread
+//! takes a [`Lane`] from it and builds its [`Scope`]s over that lane. A scope belongs to one thread: its handles write
+//! that thread's lane and nothing else, so counting costs a load and a store.
 //!
-//! Scopes are made when objects are made (a listener, a cluster), not when requests pass. On reload an object that is made again finds its
-//! statistics where they were; on a drain they go on counting; when the process has ended, the supervisor adds what it counted to the past.
-//! The main thread's [`Reporter`] reads for the admin endpoint and flushes to the sinks.
+//! Scopes are made when objects are made (a listener, a cluster), not when requests pass. On reload an object that is
+//! made again finds its statistics where they were; on a drain they go on counting; when the process has ended, the
+//! supervisor adds what it counted to the past. The main thread's [`Reporter`] reads for the admin endpoint and flushes
+//! to the sinks.
 
 pub mod histogram;
 pub mod names;
@@ -58,8 +59,8 @@ impl Store {
         self.segment().claim_lane(self.epoch())
     }
 
-    /// A lane for a thread of this epoch, or where none is left, one that is counted into but not shown; which is logged and
-    /// shown as `server.stats_overflow`.
+    /// A lane for a thread of this epoch, or where none is left, one that is counted into but not shown; which is
+    /// logged and shown as `server.stats_overflow`.
     pub fn lane_or_private(&self) -> Lane {
         self.lane().unwrap_or_else(|error| {
             tracing::warn!(epoch = self.epoch(), %error, "a thread's statistics will not be seen");
@@ -77,7 +78,8 @@ impl Store {
         self.shared.epoch
     }
 
-    /// Whether this epoch is the newest that took over: the one that sends to the sinks. While nobody said which is, every epoch is.
+    /// Whether this epoch is the newest that took over: the one that sends to the sinks. While nobody said which is,
+    /// every epoch is.
     pub fn is_newest(&self) -> bool {
         self.segment().newest().is_none_or(|newest| newest == self.epoch())
     }
@@ -148,7 +150,8 @@ impl Scope {
         self.handle(Kind::Gauge, name, Gauge::new, Gauge::private)
     }
 
-    /// A gauge of which only the newest epoch's value counts (`state`, `version`); the largest where several threads set it.
+    /// A gauge of which only the newest epoch's value counts (`state`, `version`); the largest where several threads
+    /// set it.
     pub fn gauge_latest(&self, name: &str) -> Gauge {
         self.handle(Kind::GaugeLatest, name, Gauge::new, Gauge::private)
     }

@@ -88,6 +88,3 @@ impl Clusters {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -24,7 +24,8 @@ pub fn cumulative(bins: &[Bin]) -> [u64; BOUNDS.len()] {
     })
 }
 
-/// The values at [`QUANTILES`]; `None` without any value. The k-th of n values of a bin is taken to lie k/(n+1) into it.
+/// The values at [`QUANTILES`]; `None` without any value. The k-th of n values of a bin is taken to lie k/(n+1) into
+/// it.
 pub fn quantiles(bins: &[Bin]) -> Option<[f64; QUANTILES.len()]> {
     let count = count(bins);
     if count == 0 {

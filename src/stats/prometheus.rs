@@ -1,8 +1,8 @@
 //! Statistics as Prometheus text: Envoy's names and labels, the `prometheus` crate's encoder.
 //!
-//! `cluster.up.upstream_rq_200` becomes `envoy_cluster_upstream_rq{envoy_response_code="200",envoy_cluster_name="up"}`. Counters come first,
-//! then gauges, then histograms, each sorted by metric name. Histograms have Envoy's default buckets and count since the first
-//! epoch; their sum is exact, where Envoy estimates it from its bins.
+//! `cluster.up.upstream_rq_200` becomes `envoy_cluster_upstream_rq{envoy_response_code="200",envoy_cluster_name="up"}`.
+//! Counters come first, then gauges, then histograms, each sorted by metric name. Histograms have Envoy's default
+//! buckets and count since the first epoch; their sum is exact, where Envoy estimates it from its bins.
 
 use std::collections::BTreeMap;
 

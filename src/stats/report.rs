@@ -33,8 +33,8 @@ impl Reporter {
         self.intervals.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// One flush interval is over: tells the sinks what is new. Does nothing in an epoch that is not the newest: its counts are
-    /// sent by that one.
+    /// One flush interval is over: tells the sinks what is new. Does nothing in an epoch that is not the newest: its
+    /// counts are sent by that one.
     pub fn flush(&mut self) {
         if !self.store.is_newest() {
             self.intervals.clear();

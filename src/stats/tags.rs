@@ -1,9 +1,11 @@
-//! Tag extraction: `cluster.up.upstream_cx_total` is `cluster.upstream_cx_total` with the tag `envoy.cluster_name` = `up`.
+//! Tag extraction: `cluster.up.upstream_cx_total` is `cluster.upstream_cx_total` with the tag `envoy.cluster_name` =
+//! `up`.
 //!
-//! Envoy's default patterns are written in its own token form: segments between dots, `$` the captured one, `*` any one,
-//! `**` any number. We add `@` for the address of a listener (an IPv4 address holds dots), `$@` for a captured one, `$+` for as many captured
-//! segments as leave one behind, and `word_$` for a captured end of a segment. Each pattern is tried on the full name; what is captured, with the dot
-//! after it, is cut out, and a tag is taken at most once.
+//! Envoy's default patterns are written in its own token form: segments between dots, `$` the captured one, `*` any
+//! one, `**` any number. We add `@` for the address of a listener (an IPv4 address holds dots), `$@` for a captured
+//! one, `$+` for as many captured segments as leave one behind, and `word_$` for a captured end of a segment. Each
+//! pattern is tried on the full name; what is captured, with the dot after it, is cut out, and a tag is taken at most
+//! once.
 
 use std::ops::Range;
 
@@ -45,8 +47,8 @@ pub enum TagError {
     NoDefault(String),
 }
 
-/// All patterns of a configuration, in the order in which Envoy prints what they find: those that may fit anywhere, default before
-/// configured, then those for names that begin with a certain word.
+/// All patterns of a configuration, in the order in which Envoy prints what they find: those that may fit anywhere,
+/// default before configured, then those for names that begin with a certain word.
 #[derive(Debug)]
 pub struct Tags {
     extractors: Vec<Extractor>,
@@ -167,7 +169,8 @@ impl Pattern {
     }
 }
 
-/// `_rq_<digits><after>` at the end of a name. The class keeps its underscore (`_rq_xx`), the code takes it along (`_rq`).
+/// `_rq_<digits><after>` at the end of a name. The class keeps its underscore (`_rq_xx`), the code takes it along
+/// (`_rq`).
 fn suffix(name: &str, digits: usize, after: &str, keep: usize) -> Option<Found> {
     let end = name.len().checked_sub(after.len())?;
     let start = end.checked_sub(digits)?;

@@ -1,8 +1,8 @@
 //! `envoy.stat_sinks.statsd` over UDP: one metric per datagram, `<prefix>.<name>:<value>|c`, `|g` or `|ms`.
 //!
-//! Envoy sends a timer when the value is recorded. We hold bins, and send at the flush one timer per value, of the smallest value of its bin
-//! (exact below 100, two digits above); where a bin has gained many, one timer that says by its sampling rate how many it
-//! stands for.
+//! Envoy sends a timer when the value is recorded. We hold bins, and send at the flush one timer per value, of the
+//! smallest value of its bin (exact below 100, two digits above); where a bin has gained many, one timer that says by
+//! its sampling rate how many it stands for.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

@@ -92,10 +92,10 @@ impl Segment {
         Some(memory.consistent(|moment| read(memory, moment, Kind::Counter, &slots).1.count()))
     }
 
-    /// What the sinks have not been told yet: of counters and histograms what was added since the last call by whichever epoch, gauges
-    /// as they stand, all of them only if they were ever used. The marks move before this returns: a process that is killed between
-    /// this and the sending loses what it was about to send, but none is sent twice, and two callers at the same time get
-    /// it once between them.
+    /// What the sinks have not been told yet: of counters and histograms what was added since the last call by
+    /// whichever epoch, gauges as they stand, all of them only if they were ever used. The marks move before this
+    /// returns: a process that is killed between this and the sending loses what it was about to send, but none is sent
+    /// twice, and two callers at the same time get it once between them.
     pub fn take_deltas(&self) -> Vec<Stat> {
         let memory = &*self.memory;
         let table = table(memory, |_, _| true);
@@ -188,7 +188,8 @@ fn read_histogram(memory: &Memory, lanes: impl Iterator<Item = u64>, slots: &[Sl
     (!bins.is_empty(), Value::Histogram { sum, bins })
 }
 
-/// Moves a mark to `value` and says how far it was; 0 if somebody else moved it at the same time, who then has the difference.
+/// Moves a mark to `value` and says how far it was; 0 if somebody else moved it at the same time, who then has the
+/// difference.
 fn advance(memory: &Memory, slots: &[Slot], index: usize, value: u64) -> u64 {
     let Some(mark) = slots.first().and_then(|slot| memory.scalar(MARKS, *slot, index)) else { return 0 };
     let seen = mark.load(Ordering::Relaxed);
