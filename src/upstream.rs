@@ -100,6 +100,3 @@ impl Clusters {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

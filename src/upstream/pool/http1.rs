@@ -431,6 +431,3 @@ impl Lease {
         self.connection.presence.pool.stats().upstream_cx_protocol_error.inc();
     }
 }
-
-#[cfg(test)]
-mod tests;
