@@ -291,8 +291,6 @@ fn request_rules(config: &model::HttpConnectionManager) -> RequestRules {
             model::Underscores::RejectRequest => Underscores::Reject,
             model::Underscores::DropHeader => Underscores::Drop,
         },
-        accept_http_10: config.http1.accept_http_10,
-        default_host: config.http1.default_host_for_http_10.clone().into(),
     }
 }
 
