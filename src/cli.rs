@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::admin;
+
 /// An Envoy-class L4/L7 proxy whose connections outlive its binaries.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "heirloom", disable_version_flag = true)]
@@ -123,29 +125,37 @@ fn parse_level(text: &str) -> Result<LogLevel, String> {
 
 impl Arguments {
     /// The command line as `/server_info` shows it: Envoy's names, all values in force.
-    pub fn shown(&self) -> serde_json::Value {
+    pub fn shown(&self) -> admin::Options {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        serde_json::json!({
-            "base_id": self.base_id.to_string(),
-            "concurrency": self.workers(),
-            "config_path": path(&self.config_path),
-            "config_yaml": text(&self.config_yaml),
-            "allow_unknown_static_fields": self.allow_unknown_static_fields,
-            "admin_address_path": path(&self.admin_address_path),
-            "log_level": self.log_level.0.to_string(),
-            "log_path": path(&self.log_path),
-            "service_cluster": text(&self.service_cluster),
-            "service_node": text(&self.service_node),
-            "service_zone": text(&self.service_zone),
-            "mode": match self.mode { Mode::Serve => "Serve", Mode::Validate => "Validate" },
-            "drain_strategy": match self.drain_strategy {
+        admin::Options {
+            base_id: self.base_id.to_string(),
+            concurrency: self.workers(),
+            config_path: path(&self.config_path),
+            config_yaml: text(&self.config_yaml),
+            admin_address_path: path(&self.admin_address_path),
+            log_level: self.log_level.0.to_string(),
+            log_format: match self.log_format {
+                LogFormat::Text => "text".to_owned(),
+                LogFormat::Json => "json".to_owned(),
+            },
+            log_path: path(&self.log_path),
+            service_cluster: text(&self.service_cluster),
+            service_node: text(&self.service_node),
+            service_zone: text(&self.service_zone),
+            drain_time: format!("{}s", self.drain_time_s),
+            parent_shutdown_time: format!("{}s", self.parent_shutdown_time_s),
+            mode: match self.mode {
+                Mode::Serve => "Serve",
+                Mode::Validate => "Validate",
+            },
+            disable_hot_restart: false,
+            restart_epoch: 0,
+            drain_strategy: match self.drain_strategy {
                 DrainStrategy::Gradual => "Gradual",
                 DrainStrategy::Immediate => "Immediate",
             },
-            "drain_time": format!("{}s", self.drain_time_s),
-            "parent_shutdown_time": format!("{}s", self.parent_shutdown_time_s),
-        })
+        }
     }
 
     /// The number of workers: what was asked for, at least one, else the hardware threads.

@@ -146,6 +146,13 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_absent_is_an_error() {
-        assert!(install(Some(Path::new("/nonexistent/log")), LogFormat::Text, LogLevel(tracing::level_filters::LevelFilter::INFO)).is_err());
+        assert!(
+            install(
+                Some(Path::new("/nonexistent/log")),
+                LogFormat::Text,
+                LogLevel(tracing::level_filters::LevelFilter::INFO)
+            )
+            .is_err()
+        );
     }
 }

@@ -3,8 +3,9 @@
 //! [`run`] is one epoch from start to exit. Under a supervisor it gets its sockets and its statistics from there and does what it is told, when it is told; alone it binds for
 //! itself, serves at once and drains on SIGTERM. Everything the parts need of one another is handed to them here and nowhere else.
 
-pub mod assemble;
+mod assemble;
 mod epoch;
+mod front;
 mod group;
 mod phase;
 mod report;
@@ -14,8 +15,8 @@ mod worker;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config;
 use crate::drain::Strategy;
+use crate::{admin, config};
 
 pub use epoch::run;
 
@@ -38,7 +39,7 @@ pub struct Options {
     /// What `--version` prints.
     pub version: String,
     /// The command line as it was given, for `/server_info`.
-    pub command_line: serde_json::Value,
+    pub command_line: admin::Options,
     /// Opens the application's log file again.
     pub reopen_logs: Box<dyn Fn()>,
 }

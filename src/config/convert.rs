@@ -3,6 +3,7 @@
 //! Every message is taken apart by name, without `..`, so that a field that a new release of the API brings does not compile
 //! until somebody has decided about it. What is set and not honoured is refused where ignoring it would change traffic or
 //! security ([`refuse!`]), and warned about where it only tunes ([`ignore!`]). Constraint rules have been checked before.
+//! A function that takes a message apart is as long as the message; what it decides is in the lines below the list.
 
 /// Refuses every named field that is set: ignoring it would change traffic or security.
 macro_rules! refuse {

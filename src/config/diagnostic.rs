@@ -143,18 +143,21 @@ impl std::error::Error for Faults {}
 /// Diagnostics as a stage finds them, bounded: a hostile text must not make a gigabyte of complaints.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    found: Vec<Diagnostic>,
-    dropped: usize,
+    errors: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
+    errors_dropped: usize,
 }
 
 impl Findings {
+    /// Of either severity.
     const MOST: usize = 500;
 
     pub(super) fn add(&mut self, diagnostic: Diagnostic) {
-        if self.found.len() < Self::MOST {
-            self.found.push(diagnostic);
-        } else {
-            self.dropped += usize::from(diagnostic.severity == Severity::Error);
+        match diagnostic.severity {
+            Severity::Error if self.errors.len() < Self::MOST => self.errors.push(diagnostic),
+            Severity::Error => self.errors_dropped += 1,
+            Severity::Warning if self.warnings.len() < Self::MOST => self.warnings.push(diagnostic),
+            Severity::Warning => {}
         }
     }
 
@@ -162,16 +165,17 @@ impl Findings {
         self.add(Diagnostic::new(Severity::Error, path.clone(), message).at(position));
     }
 
-    /// There was more than is kept.
+    /// There were more errors than are kept.
     pub(super) fn is_overflowing(&self) -> bool {
-        self.dropped > 0
+        self.errors_dropped > 0
     }
 
     pub(super) fn into_vec(mut self) -> Vec<Diagnostic> {
-        if self.dropped > 0 {
-            let message = format!("and {} more errors", self.dropped);
-            self.found.push(Diagnostic::new(Severity::Error, Path::default(), message));
+        if self.errors_dropped > 0 {
+            let message = format!("and {} more errors", self.errors_dropped);
+            self.errors.push(Diagnostic::new(Severity::Error, Path::default(), message));
         }
-        self.found
+        self.errors.append(&mut self.warnings);
+        self.errors
     }
 }

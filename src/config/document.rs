@@ -68,7 +68,7 @@ pub(super) struct Entry<'a> {
 /// A key that stands twice in one map: the later one counts.
 #[derive(Debug)]
 pub(super) struct Duplicate {
-    pub(super) map: Id,
+    map: Id,
     pub(super) key: String,
     pub(super) position: Position,
     pub(super) first: Position,
@@ -93,7 +93,8 @@ pub(super) struct Document<'a> {
     nodes: Vec<(Node<'a>, Position)>,
     pub(super) root: Id,
     pub(super) format: Format,
-    pub(super) duplicates: Vec<Duplicate>,
+    /// By map.
+    duplicates: Vec<Duplicate>,
 }
 
 impl<'a> Document<'a> {
@@ -140,6 +141,13 @@ impl<'a> Document<'a> {
     /// How many values there are, aliases counted once.
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// The keys that stood twice in this map.
+    pub(super) fn duplicates_in(&self, map: Id) -> &[Duplicate] {
+        let from = self.duplicates.partition_point(|duplicate| duplicate.map < map);
+        let to = self.duplicates.partition_point(|duplicate| duplicate.map <= map);
+        self.duplicates.get(from..to).unwrap_or_default()
     }
 
     fn is_full(&self) -> bool {

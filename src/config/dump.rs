@@ -226,3 +226,6 @@ impl Writer {
         self.depth -= 1;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,6 @@ pub(super) fn encode(document: &Document<'_>, message: Message, unknown_fields: 
         exhausted: false,
     };
     let mut wire = Vec::new();
-    encoder.duplicates();
     encoder.message(document.root, message, &mut wire);
     Encoded { wire, is_partial: encoder.exhausted, findings: encoder.findings }
 }
@@ -59,16 +58,7 @@ struct Encoder<'d> {
     exhausted: bool,
 }
 
-impl<'d> Encoder<'d> {
-    /// Envoy takes the last of two equal keys; hardly ever is that what the writer meant.
-    fn duplicates(&mut self) {
-        for duplicate in &self.document.duplicates {
-            let path = Path(vec![Segment::Key(duplicate.key.clone())]);
-            let message = format!("duplicate key, first on line {}: the last value counts", duplicate.first.line);
-            self.findings.add(Diagnostic::new(Severity::Warning, path, message).at(duplicate.position));
-        }
-    }
-
+impl Encoder<'_> {
     fn fail(&mut self, position: Position, message: impl Into<String>) {
         self.findings.error(&self.path, position, message);
     }
@@ -90,10 +80,10 @@ impl<'d> Encoder<'d> {
         if let Some((steps, bytes)) = left {
             (self.steps_left, self.bytes_left) = (steps, bytes);
         } else if !self.exhausted {
-            self.exhausted = true;
             self.fail_at(id, "the configuration is too large once its aliases are expanded");
         }
-        left.is_some()
+        self.exhausted |= left.is_none() || self.findings.is_overflowing();
+        !self.exhausted
     }
 
     /// Runs `work` some levels deeper, unless that is too deep.
@@ -119,7 +109,7 @@ impl<'d> Encoder<'d> {
             (WellKnown::Value, _) => self.value(id, out),
             (WellKnown::Struct, _) => self.structure(id, out),
             // `{seconds: 1}` for a duration and `{value: 5}` for a wrapper are taken, as they were in old files.
-            (_, Node::Map(entries)) => self.fields(entries, message, out, false),
+            (_, Node::Map(_)) => self.fields(id, message, out, false),
             (WellKnown::List, _) => self.list_value(id, out),
             (WellKnown::Wrapper, _) => {
                 if let Some(field) = message.field_numbered(1) {
@@ -136,12 +126,18 @@ impl<'d> Encoder<'d> {
         }
     }
 
-    fn fields(&mut self, entries: &'d [Entry<'d>], message: Message, out: &mut Vec<u8>, in_any: bool) {
+    fn fields(&mut self, id: Id, message: Message, out: &mut Vec<u8>, in_any: bool) {
+        let document = self.document;
+        let Node::Map(entries) = document.node(id) else { return };
+        self.duplicates(id, Severity::Warning);
         let mut set: Vec<(Field, Id)> = Vec::with_capacity(entries.len());
         for entry in entries {
             // The type of an `Any` stands among the fields of what it holds.
             if in_any && entry.key == "@type" {
                 continue;
+            }
+            if !self.step(entry.value, 0) {
+                return;
             }
             match message.field_named(&entry.key) {
                 Some(field) if self.conflicts(field, entry, message, &set) => {}
@@ -201,7 +197,7 @@ impl<'d> Encoder<'d> {
             other => return self.fail_at(id, format!("expected an object (map), found {}", other.describe())),
         };
         let Some((key_field, value_field)) = field.key_and_value() else { return };
-        self.refuse_duplicate_keys(id);
+        self.duplicates_in_map(id);
         self.deeper(id, 1, |this| {
             for entry in entries {
                 this.within(Segment::Key(entry.key.to_string()), |this| {
@@ -214,14 +210,25 @@ impl<'d> Encoder<'d> {
         });
     }
 
-    /// Google's JSON reader refuses a key that stands twice in a map; YAML has lost the first by then.
-    fn refuse_duplicate_keys(&mut self, id: Id) {
-        let document = self.document;
-        if document.format == Format::Json {
-            for duplicate in document.duplicates.iter().filter(|duplicate| duplicate.map == id) {
-                self.fail(duplicate.position, format!("repeated map key `{}`", duplicate.key));
-            }
+    /// Keys that stand twice in this map. Envoy takes the last, which is hardly ever what was meant.
+    fn duplicates(&mut self, id: Id, severity: Severity) {
+        for duplicate in self.document.duplicates_in(id) {
+            let mut path = self.path.clone();
+            path.0.push(Segment::Key(duplicate.key.clone()));
+            let message = match severity {
+                Severity::Warning => {
+                    format!("duplicate key, first on line {}: the last value counts", duplicate.first.line)
+                }
+                Severity::Error => format!("duplicate key, first on line {}", duplicate.first.line),
+            };
+            self.findings.add(Diagnostic::new(severity, path, message).at(duplicate.position));
         }
+    }
+
+    /// Google's JSON reader refuses a key that stands twice in a proto map; of YAML it never sees the first.
+    fn duplicates_in_map(&mut self, id: Id) {
+        let is_json = self.document.format == Format::Json;
+        self.duplicates(id, if is_json { Severity::Error } else { Severity::Warning });
     }
 
     /// The elements of a list: nested lists are flattened, a lone value is a list of one, null is a default element.

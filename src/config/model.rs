@@ -1,6 +1,6 @@
 //! The validated configuration: plain data, no live objects, no protobuf.
 //!
-//! [`super::convert`] makes it from typed messages, whether they came from a file or from xDS; everything above
+//! `config::convert` makes it from typed messages, whether they came from a file or from xDS; everything above
 //! (`listener`, `http`, `upstream`, `stats`, `admin`) is built from it. Two models can be compared, which is what a reload does.
 //! All defaults have been applied: a field here is the value in force.
 
@@ -120,7 +120,7 @@ pub struct FilterChain {
     pub name: String,
     /// What it matches.
     pub matches: FilterChainMatch,
-    /// Network filters in order, the last one terminal.
+    /// Network filters in order, the last one terminal; without any, connections are closed at once.
     pub filters: Vec<NetworkFilter>,
 }
 

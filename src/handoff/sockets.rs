@@ -77,12 +77,13 @@ pub fn sort(bootstrap: &Bootstrap, granted: Vec<Result<Vec<OwnedFd>, String>>) -
 ///
 /// # Errors
 /// Every address that cannot be bound, one line each, with Envoy's words.
-pub fn bind(bootstrap: &Bootstrap, bind: impl Fn(&Address, &SocketOptions) -> std::io::Result<OwnedFd>) -> Result<Sockets, String> {
+pub fn bind(
+    bootstrap: &Bootstrap,
+    bind: impl Fn(&Address, &SocketOptions) -> std::io::Result<OwnedFd>,
+) -> Result<Sockets, String> {
     let mut faults = Vec::new();
     let mut try_bind = |address: &Address, options: &SocketOptions| {
-        bind(address, options)
-            .map_err(|error| faults.push(format!("cannot bind '{address}': {}", reason(&error))))
-            .ok()
+        bind(address, options).map_err(|error| faults.push(format!("cannot bind '{address}': {}", reason(&error)))).ok()
     };
     let mut sockets = Sockets::default();
     for listener in &bootstrap.listeners {

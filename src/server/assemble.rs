@@ -18,7 +18,7 @@ use crate::upstream::{Clusters, Shared};
 const HTTP_FILTERS: &[Extension] = &[];
 
 /// What all workers are built from.
-pub struct Parts {
+pub(super) struct Parts {
     bootstrap: Arc<Bootstrap>,
     /// In the order of the bootstrap's listeners.
     sockets: Vec<Vec<OwnedFd>>,
@@ -30,14 +30,14 @@ pub struct Parts {
 
 impl Parts {
     /// Of a configuration, the listening sockets of its listeners in order, and the statistics.
-    pub fn new(bootstrap: Arc<Bootstrap>, sockets: Vec<Vec<OwnedFd>>, store: Store) -> Self {
+    pub(super) fn new(bootstrap: Arc<Bootstrap>, sockets: Vec<Vec<OwnedFd>>, store: Store) -> Self {
         let shared = Shared::new(&bootstrap.clusters);
         Self { bootstrap, sockets, store, shared, own_address: own_address() }
     }
 }
 
 /// One worker's live objects.
-pub struct Assembly {
+pub(super) struct Assembly {
     listeners: Set,
 }
 
@@ -46,7 +46,7 @@ impl Assembly {
     ///
     /// # Errors
     /// No descriptors left, or a listener that cannot be built, in words.
-    pub fn build(parts: &Parts, worker: usize, drain: &Drain) -> Result<Self, String> {
+    pub(super) fn build(parts: &Parts, worker: usize, drain: &Drain) -> Result<Self, String> {
         let scope = Scope::root(&parts.store, parts.store.lane_or_private());
         let local = Local::new();
         let clusters = Clusters::build(&parts.bootstrap.clusters, &parts.shared, &scope, &local);
@@ -73,18 +73,18 @@ impl Assembly {
     ///
     /// # Errors
     /// A socket that cannot be watched, in words.
-    pub fn accept(&self) -> Result<(), String> {
+    pub(super) fn accept(&self) -> Result<(), String> {
         self.listeners.accept().map_err(|error| error.to_string())
     }
 
     /// Accepts nothing more.
-    pub fn stop_accepting(&self) {
+    pub(super) fn stop_accepting(&self) {
         self.listeners.stop_accepting();
     }
 }
 
 /// The model's address and options as the socket layer takes them.
-pub fn bind_to(address: &Address, options: &SocketOptions) -> (BindAddress, BindOptions) {
+pub(super) fn bind_to(address: &Address, options: &SocketOptions) -> (BindAddress, BindOptions) {
     let address = match address {
         Address::Tcp(address) => BindAddress::Tcp(*address),
         Address::Unix { path, mode } => BindAddress::Unix { path: path.clone(), mode: *mode },

@@ -22,8 +22,9 @@ use super::phase::{Ending, Phase};
 use super::report::Report;
 use super::signals::{Request, Signals};
 use super::{Failure, Options};
-use crate::config::model::{Address, SocketOptions};
+use crate::admin::Action;
 use crate::config;
+use crate::config::model::{Address, SocketOptions};
 use crate::drain::{self, Plan, Strategy};
 use crate::handoff::link::{Link, Welcomed};
 use crate::handoff::sockets::{self, Sockets};
@@ -81,6 +82,10 @@ struct Epoch {
     flush_interval: Duration,
     configuration: String,
     listeners: u32,
+    /// At the last count.
+    connections: u64,
+    /// An operator's graceful drain of the listeners ends then.
+    stop_listening_at: Option<Instant>,
     reopen_logs: Box<dyn Fn()>,
 }
 
@@ -88,7 +93,7 @@ struct Epoch {
 enum Event {
     Order(Result<wire::Packet, wire::Error>),
     Signal(Request),
-    Admin(super::report::Request),
+    Admin(Action),
     Second,
     Flush,
     Emptied,
@@ -105,11 +110,7 @@ impl Epoch {
         let sockets = sockets::bind(&loaded.bootstrap, bind).map_err(Failure::System)?;
         let segment = Segment::anonymous(Geometry::default())
             .map_err(|error| Failure::System(format!("memory for statistics: {error}")))?;
-        let limits = Ending {
-            deadline: started,
-            drain_time: options.drain_time,
-            strategy: options.drain_strategy,
-        };
+        let limits = Ending { deadline: started, drain_time: options.drain_time, strategy: options.drain_strategy };
         Self::build(options, loaded, sockets, Store::new(segment, 0), limits, started, 0)
     }
 
@@ -123,8 +124,8 @@ impl Epoch {
         let loaded = load(&options)?;
         let granted = link.lend(&sockets::keys(&loaded.bootstrap)).await?;
         let sockets = sockets::sort(&loaded.bootstrap, granted).map_err(Failure::System)?;
-        let segment = Segment::attach(segment)
-            .map_err(|error| Failure::System(format!("the statistics segment: {error}")))?;
+        let segment =
+            Segment::attach(segment).map_err(|error| Failure::System(format!("the statistics segment: {error}")))?;
         let limits = Ending {
             deadline: started,
             drain_time: Duration::from_millis(welcome.drain_time_ms),
@@ -157,6 +158,8 @@ impl Epoch {
             flush_interval,
             configuration: loaded.text,
             listeners,
+            connections: 0,
+            stop_listening_at: None,
             reopen_logs: options.reopen_logs,
         })
     }
@@ -173,7 +176,8 @@ impl Epoch {
             summary: format!("{} listeners, {} workers", self.listeners, self.group.len()),
             configuration_bytes: self.configuration.len() as u64,
         };
-        let text = config_file(self.configuration.as_bytes()).map_err(|error| Failure::System(format!("configuration: {error}")))?;
+        let text = config_file(self.configuration.as_bytes())
+            .map_err(|error| Failure::System(format!("configuration: {error}")))?;
         self.configuration = String::new();
         link.send_with(&Message::Ready(ready), &[text.as_fd()]).await?;
         drop(text);
@@ -189,6 +193,7 @@ impl Epoch {
         loop {
             let event = {
                 let ending = matches!(self.phase, Phase::Draining(_) | Phase::Closing);
+                let deadline = self.deadline();
                 let group = &self.group;
                 tokio::select! {
                     biased;
@@ -198,7 +203,7 @@ impl Epoch {
                     _ = second.tick() => Event::Second,
                     _ = flush.tick() => Event::Flush,
                     _ = group.emptied(), if ending => Event::Emptied,
-                    () = sleep_until(self.deadline().into()), if ending => Event::Deadline,
+                    () = sleep_until(deadline.into()), if ending => Event::Deadline,
                 }
             };
             match event {
@@ -253,8 +258,12 @@ impl Epoch {
             }
             Message::Terminate(Terminate { grace_ms }) => {
                 let grace = Duration::from_millis(grace_ms);
-                self.drain(Ending { deadline: Instant::now() + grace, drain_time: grace, strategy: Strategy::Immediate })
-                    .await?;
+                self.drain(Ending {
+                    deadline: Instant::now() + grace,
+                    drain_time: grace,
+                    strategy: Strategy::Immediate,
+                })
+                .await?;
                 None
             }
             Message::ReopenLogs(_) => {
@@ -267,7 +276,7 @@ impl Epoch {
                 None
             }
             other => {
-                warn!("the supervisor sent {} in phase {}, ignored", other.name(), self.phase.name());
+                warn!("the supervisor sent {} in phase {:?}, ignored", other.name(), self.phase);
                 None
             }
         };
@@ -297,22 +306,38 @@ impl Epoch {
         Ok(())
     }
 
-    async fn asked(&mut self, request: super::report::Request, supervised: bool) -> Result<(), Failure> {
-        use super::report::Request as Admin;
-        match request {
-            Admin::Quit if supervised => self.close().await,
-            Admin::Quit => self.drain_alone().await,
-            Admin::StopListeners => self.group.stop_accepting().await.map_err(hopeless),
-            Admin::DrainListeners => {
-                let plan = Plan { started: Instant::now(), time: self.limits.drain_time, strategy: self.limits.strategy };
-                self.group.drain(drain::Phase::Draining(plan)).await.map_err(hopeless)
+    async fn asked(&mut self, action: Action, supervised: bool) -> Result<(), Failure> {
+        let plan = |time, strategy| drain::Phase::Draining(Plan { started: Instant::now(), time, strategy });
+        match action {
+            Action::Quit if supervised => self.close().await,
+            Action::Quit => self.drain_alone().await,
+            Action::ReopenLogs => {
+                (self.reopen_logs)();
+                Ok(())
             }
-            Admin::HealthcheckFail => {
-                let plan = Plan { started: Instant::now(), time: Duration::ZERO, strategy: Strategy::Immediate };
-                self.group.drain(drain::Phase::Draining(plan)).await.map_err(hopeless)
+            // A takeover's own drain goes before an operator's wish about health.
+            Action::FailHealthChecks if self.phase == Phase::Accepting => {
+                self.set_phase(Phase::Failing);
+                self.group.drain(plan(Duration::ZERO, Strategy::Immediate)).await.map_err(hopeless)
             }
-            Admin::HealthcheckOk => self.group.drain(drain::Phase::Serving).await.map_err(hopeless),
+            Action::PassHealthChecks if self.phase == Phase::Failing => {
+                self.set_phase(Phase::Accepting);
+                self.group.drain(drain::Phase::Serving).await.map_err(hopeless)
+            }
+            Action::FailHealthChecks | Action::PassHealthChecks => Ok(()),
+            Action::DrainListeners { graceful: false, .. } => self.group.stop_accepting().await.map_err(hopeless),
+            Action::DrainListeners { graceful: true, skip_exit, .. } => {
+                let drain_time = self.limits.drain_time;
+                self.group.drain(plan(drain_time, self.limits.strategy)).await.map_err(hopeless)?;
+                self.stop_listening_at = (!skip_exit).then(|| Instant::now() + drain_time);
+                Ok(())
+            }
         }
+    }
+
+    fn set_phase(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.report.second(phase, self.connections);
     }
 
     async fn drain_alone(&mut self) -> Result<(), Failure> {
@@ -322,7 +347,8 @@ impl Epoch {
 
     async fn accept(&mut self) -> Result<(), Failure> {
         self.group.accept().await.map_err(hopeless)?;
-        self.report.accept(&mut self.phase);
+        self.report.accept().map_err(Failure::System)?;
+        self.set_phase(Phase::Accepting);
         info!("accepting connections");
         Ok(())
     }
@@ -330,7 +356,7 @@ impl Epoch {
     async fn stop(&mut self) -> Result<(), Failure> {
         self.group.stop_accepting().await.map_err(hopeless)?;
         self.report.stop();
-        self.phase = Phase::Stopped;
+        self.set_phase(Phase::Stopped);
         info!("not accepting any more");
         Ok(())
     }
@@ -339,7 +365,7 @@ impl Epoch {
         self.stop().await?;
         let plan = Plan { started: Instant::now(), time: ending.drain_time, strategy: ending.strategy };
         self.group.drain(drain::Phase::Draining(plan)).await.map_err(hopeless)?;
-        self.phase = Phase::Draining(ending);
+        self.set_phase(Phase::Draining(ending));
         info!("draining for at most {:?}", ending.deadline.saturating_duration_since(Instant::now()));
         Ok(())
     }
@@ -352,7 +378,7 @@ impl Epoch {
         self.stop().await?;
         self.group.drain(drain::Phase::Over).await.map_err(hopeless)?;
         self.limits.deadline = Instant::now() + CLOSING_TIME;
-        self.phase = Phase::Closing;
+        self.set_phase(Phase::Closing);
         Ok(())
     }
 
@@ -365,7 +391,12 @@ impl Epoch {
 
     async fn tell(&mut self, link: Option<&Link>) -> Result<(), Failure> {
         let connections = self.group.connections().await.map_err(hopeless)?;
+        self.connections = connections;
         self.report.second(self.phase, connections);
+        if self.stop_listening_at.is_some_and(|at| at <= Instant::now()) {
+            self.stop_listening_at = None;
+            self.group.stop_accepting().await.map_err(hopeless)?;
+        }
         if let Some(link) = link {
             send(link, &Message::Health(Health { connections, healthy: true, reason: String::new() })).await;
         }
@@ -411,7 +442,8 @@ fn strategy(strategy: DrainStrategy) -> Strategy {
 }
 
 fn load(options: &Options) -> Result<config::Loaded, Failure> {
-    let loaded = config::load(&options.source, &options.load).map_err(|faults| Failure::Configuration(faults.to_string()))?;
+    let loaded =
+        config::load(&options.source, &options.load).map_err(|faults| Failure::Configuration(faults.to_string()))?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }

@@ -7,12 +7,12 @@ use crate::drain::Strategy;
 /// The states of an epoch, in order; [`Phase::Stopped`] may go back to [`Phase::Accepting`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Loading, getting sockets, warming.
-    Preparing,
     /// Everything is built, nothing is accepted: the supervisor decides.
     Ready,
     /// Serving.
     Accepting,
+    /// Serving, but told by an operator to fail health checks: every response closes its connection.
+    Failing,
     /// The next epoch is on probation: what is there goes on, nothing new is accepted.
     Stopped,
     /// Ending well until the deadline.
@@ -30,26 +30,4 @@ pub(super) struct Ending {
     pub(super) drain_time: Duration,
     /// Gradual or immediate.
     pub(super) strategy: Strategy,
-}
-
-impl Phase {
-    /// Envoy's `ServerInfo.State` number (`server.state`).
-    pub(super) const fn state(self) -> u64 {
-        match self {
-            Self::Accepting => 0,
-            Self::Stopped | Self::Draining(_) | Self::Closing => 1,
-            Self::Preparing => 2,
-            Self::Ready => 3,
-        }
-    }
-
-    /// Envoy's name of that state, as `/ready` and `/server_info` print it.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Accepting => "LIVE",
-            Self::Stopped | Self::Draining(_) | Self::Closing => "DRAINING",
-            Self::Preparing => "PRE_INITIALIZING",
-            Self::Ready => "INITIALIZING",
-        }
-    }
 }

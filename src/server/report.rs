@@ -1,40 +1,29 @@
 //! What the epoch says of itself: its own statistics, the sinks, the admin endpoint.
 
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::info;
 
 use super::Options;
+use super::front::{Behind, Front};
 use super::phase::Phase;
-use crate::config::model::{Bootstrap, StatsSink};
+use crate::admin::{Action, Memory};
+use crate::config::model::{Bootstrap, StatsSink, TagRule, TagValue};
 use crate::stats::names::{ListenerManagerStats, ServerStats};
-use crate::stats::report::Reporter;
 use crate::stats::sinks::{Sink, statsd::Statsd};
-use crate::stats::{Scope, Store};
-
-/// What an operator asks of the epoch through its admin endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Request {
-    /// `/quitquitquit`.
-    Quit,
-    /// `/drain_listeners`: stop accepting.
-    StopListeners,
-    /// `/drain_listeners?graceful`.
-    DrainListeners,
-    /// `/healthcheck/fail`.
-    HealthcheckFail,
-    /// `/healthcheck/ok`.
-    HealthcheckOk,
-}
+use crate::stats::tags::{Rule, RuleValue, Tags};
+use crate::stats::{Reporter, Scope, Store};
 
 /// The main thread's statistics and endpoints.
 pub(super) struct Report {
     store: Store,
     stats: ServerStats,
-    reporter: Reporter,
+    reporter: Rc<RefCell<Reporter>>,
+    front: Front,
     version: String,
     started: Instant,
     accepted: bool,
@@ -68,9 +57,13 @@ impl Report {
         stats.version.set(version_number());
         // Envoy's value where there are no certificates.
         stats.days_until_first_cert_expiring.set(u64::from(u32::MAX));
-        let reporter = Reporter::new(&root, sinks(&bootstrap.stats.sinks)?);
-        drop(admin);
-        Ok(Self { store, stats, reporter, version: options.version.clone(), started, accepted: false })
+        let tags = Tags::new(&rules(&bootstrap.stats.tags), bootstrap.stats.use_default_tags);
+        let tags = tags.map_err(|error| error.to_string())?;
+        let reporter = Rc::new(RefCell::new(Reporter::new(&root, sinks(&bootstrap.stats.sinks)?)));
+        let epoch = store.epoch();
+        let behind = Behind { root, bootstrap, reporter: reporter.clone(), tags, started, epoch };
+        let front = Front::new(behind, admin, options)?;
+        Ok(Self { store, stats, reporter, front, version: options.version.clone(), started, accepted: false })
     }
 
     /// What `--version` prints.
@@ -79,45 +72,49 @@ impl Report {
     }
 
     /// This epoch accepts: it is the newest, its gauges count and its admin endpoint answers.
-    pub(super) fn accept(&mut self, phase: &mut Phase) {
-        *phase = Phase::Accepting;
+    ///
+    /// # Errors
+    /// The admin socket cannot be watched, in words.
+    pub(super) fn accept(&mut self) -> Result<(), String> {
         self.store.segment().set_newest(self.store.epoch());
         if !self.accepted {
             self.accepted = true;
             self.stats.initialization_time_ms.record(millis(self.started));
         }
-        self.second(*phase, 0);
+        self.front.serve()
     }
 
     /// This epoch accepts nothing more; another one answers at the admin endpoint.
-    pub(super) fn stop(&mut self) {}
+    pub(super) fn stop(&mut self) {
+        self.front.stop();
+    }
 
-    /// What the admin endpoint is asked for; never, where there is none.
-    pub(super) async fn request(&self) -> Request {
-        std::future::pending().await
+    /// What the admin endpoint is asked for; never, where there is none. Cancel safe.
+    pub(super) async fn request(&mut self) -> Action {
+        self.front.request().await
     }
 
     /// Once a second: what changes by itself.
     pub(super) fn second(&self, phase: Phase, connections: u64) {
+        self.front.show(phase);
         self.stats.uptime.set(self.started.elapsed().as_secs());
-        self.stats.state.set(phase.state());
+        self.stats.state.set(self.front.state().number());
         self.stats.live.set(u64::from(phase == Phase::Accepting));
         self.stats.total_connections.set(connections);
-        if let Some(memory) = Memory::read() {
-            self.stats.memory_allocated.set(memory.anonymous);
-            self.stats.memory_heap_size.set(memory.anonymous);
-            self.stats.memory_physical_size.set(memory.resident);
-        }
+        let memory = Memory::read();
+        self.stats.memory_allocated.set(memory.allocated);
+        self.stats.memory_heap_size.set(memory.heap_size);
+        self.stats.memory_physical_size.set(memory.total_physical_bytes);
     }
 
     /// Once per flush interval: the sinks hear what is new, if this epoch is the newest.
-    pub(super) fn flush(&mut self) {
-        self.reporter.flush();
+    pub(super) fn flush(&self) {
+        self.reporter.borrow_mut().flush();
     }
 
     /// The end: what has been counted since the last flush is still sent.
-    pub(super) fn finish(mut self) {
-        self.reporter.flush();
+    pub(super) fn finish(self) {
+        self.reporter.borrow_mut().flush();
         info!(uptime = self.started.elapsed().as_secs(), "shutting down");
     }
 }
@@ -127,12 +124,23 @@ fn sinks(models: &[StatsSink]) -> Result<Vec<Box<dyn Sink>>, String> {
     for model in models {
         match model {
             StatsSink::Statsd { address, prefix } => {
-                let sink = Statsd::new(*address, prefix).map_err(|error| format!("statsd sink to {address}: {error}"))?;
+                let sink =
+                    Statsd::new(*address, prefix).map_err(|error| format!("statsd sink to {address}: {error}"))?;
                 sinks.push(Box::new(sink));
             }
         }
     }
     Ok(sinks)
+}
+
+/// The model's tag rules as the extractor takes them.
+fn rules(models: &[TagRule]) -> Vec<Rule> {
+    let value = |value: &TagValue| match value {
+        TagValue::Fixed(value) => RuleValue::Fixed(value.clone()),
+        TagValue::Regex(pattern) => RuleValue::Regex(pattern.clone()),
+        TagValue::Default => RuleValue::Default,
+    };
+    models.iter().map(|rule| Rule { name: rule.name.clone(), value: value(&rule.value) }).collect()
 }
 
 /// `server.version`: Envoy makes it of its commit's first digits; a release without a commit makes it of its number.
@@ -145,21 +153,4 @@ fn version_number() -> u64 {
 
 fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The process's memory in bytes, as the kernel counts it.
-struct Memory {
-    resident: u64,
-    anonymous: u64,
-}
-
-impl Memory {
-    fn read() -> Option<Self> {
-        let text = std::fs::read_to_string(Path::new("/proc/self/status")).ok()?;
-        let kilobytes = |name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name))?;
-            line.split_whitespace().nth(1)?.parse::<u64>().ok()
-        };
-        Some(Self { resident: kilobytes("VmRSS:")? * 1024, anonymous: kilobytes("RssAnon:")? * 1024 })
-    }
 }

@@ -53,7 +53,12 @@ pub(super) fn spawn(parts: Arc<Parts>, index: usize) -> Result<Worker, String> {
     }
 }
 
-fn run(parts: &Parts, index: usize, mailbox: mpsc::Receiver<Order>, built: &std::sync::mpsc::SyncSender<Result<(), String>>) {
+fn run(
+    parts: &Parts,
+    index: usize,
+    mailbox: mpsc::Receiver<Order>,
+    built: &std::sync::mpsc::SyncSender<Result<(), String>>,
+) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -113,7 +118,10 @@ impl Worker {
     /// # Errors
     /// A listening socket cannot be watched (no descriptors left).
     pub(super) async fn accept(&self) -> Result<(), String> {
-        self.order(Order::Accept).await.map_err(|gone| gone.to_string())?.map_err(|reason| format!("cannot accept: {reason}"))
+        self.order(Order::Accept)
+            .await
+            .map_err(|gone| gone.to_string())?
+            .map_err(|reason| format!("cannot accept: {reason}"))
     }
 
     /// Accepts nothing more; done when this returns.

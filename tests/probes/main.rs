@@ -66,7 +66,9 @@ fn a_duplicate_key_is_a_warning_as_envoy_takes_the_last() {
     let warnings: Vec<String> = validated.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings.len(), 1);
     assert!(
-        warnings[0].ends_with(":179:5: lb_policy: duplicate key, first on line 178: the last value counts"),
+        warnings[0].ends_with(
+            ":179:5: static_resources.clusters[0].lb_policy: duplicate key, first on line 178: the last value counts"
+        ),
         "{warnings:?}"
     );
 }

@@ -19,6 +19,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
+    #[inline]
     pub(super) fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Refusal> {
         if *name == header::CONTENT_LENGTH {
             let length = decimal(value).ok_or(Refusal::CODEC_ERROR)?;
@@ -39,9 +40,9 @@ impl Facts {
             self.upgrade |= !value.eq_ignore_ascii_case(b"h2c");
         } else if *name == header::EXPECT {
             self.expect_continue |= value.eq_ignore_ascii_case(b"100-continue");
-        } else if name.as_str() == "proxy-connection" {
+        } else if value.len() == b"close".len() && name.as_str() == "proxy-connection" {
             // Not a standard header, but clients of proxies say it and Envoy listens.
-            self.close |= tokens(value).any(|token| token.eq_ignore_ascii_case(b"close"));
+            self.close |= value.eq_ignore_ascii_case(b"close");
         }
         Ok(())
     }

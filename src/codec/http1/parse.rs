@@ -172,6 +172,7 @@ fn cut_head(
 type Slot<'b> = MaybeUninit<httparse::Header<'b>>;
 
 /// Runs `parse` with room for the headers in so many lines: on the stack where it fits.
+#[inline]
 fn with_fields<'b, T>(lines: usize, parse: impl FnOnce(&mut [Slot<'b>]) -> T) -> T {
     if lines <= STACK_HEADERS {
         parse(&mut [const { MaybeUninit::uninit() }; STACK_HEADERS])
@@ -347,6 +348,7 @@ fn version(minor: u8) -> Version {
 }
 
 /// A name and a value that share the memory of the head.
+#[inline]
 fn entry(bytes: &Bytes, field: &httparse::Header<'_>) -> Result<(HeaderName, HeaderValue), Refusal> {
     let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Refusal::CODEC_ERROR)?;
     let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| Refusal::CODEC_ERROR)?;

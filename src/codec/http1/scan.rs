@@ -1,6 +1,6 @@
 //! Finding the end of a head in a buffer that grows, looking at each byte once.
 
-use memchr::memchr;
+use memchr::memchr_iter;
 
 use super::{Limits, Refusal};
 
@@ -8,14 +8,15 @@ use super::{Limits, Refusal};
 /// one begins again at the start of the buffer, so it need not be written down when a connection moves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scan {
-    /// Bytes that hold no further line end.
-    scanned: usize,
+    /// Bytes that hold no further line end. (Four bytes are enough for what [`Limits`] allow, and a scan waits in every
+    /// connection.)
+    scanned: u32,
     /// Where the line that is not complete begins.
-    line: usize,
+    line: u32,
     /// Complete lines.
-    lines: usize,
+    lines: u32,
     /// Up to where lines have been judged by [`Scan::unjudged`].
-    judged: usize,
+    judged: u32,
     /// The incomplete line has been judged once.
     peeked: bool,
     /// Empty lines dropped before the head.
@@ -34,32 +35,34 @@ impl Scan {
     /// # Errors
     /// A line that does not end in CR LF, too many lines, too many bytes.
     pub(super) fn find_end(&mut self, buffer: &[u8], first: bool, limits: &Limits) -> Result<Option<usize>, Stop> {
-        while let Some(offset) = memchr(b'\n', &buffer[self.scanned..]) {
-            let at = self.scanned + offset;
-            if at >= limits.bytes {
-                return Err(Stop { refusal: Refusal::HEADERS_TOO_LARGE, at: limits.bytes });
+        let limit = limits.bytes.min(u32::MAX as usize);
+        let from = self.scanned as usize;
+        let mut line = self.line as usize;
+        for offset in memchr_iter(b'\n', &buffer[from..]) {
+            let at = from + offset;
+            if at >= limit {
+                return Err(Stop { refusal: Refusal::HEADERS_TOO_LARGE, at: limit });
             }
-            if at == self.line || buffer[at - 1] != b'\r' {
+            if at == line || buffer[at - 1] != b'\r' {
                 return Err(Stop { refusal: Refusal::CODEC_ERROR, at });
             }
-            let empty = at - 1 == self.line;
-            self.scanned = at + 1;
-            if empty {
+            if at - 1 == line {
                 // An empty line where the first line should be: tolerated ones have been dropped before.
                 let headless = self.lines == 0 && first;
                 return if headless { Err(Stop { refusal: Refusal::CODEC_ERROR, at }) } else { Ok(Some(at + 1)) };
             }
             self.lines += 1;
-            if self.lines - usize::from(first) > limits.count {
+            if self.lines as usize - usize::from(first) > limits.count {
                 return Err(Stop { refusal: Refusal::TOO_MANY_HEADERS, at: at + 1 });
             }
-            self.line = at + 1;
+            line = at + 1;
+            self.line = line as u32;
             self.peeked = false;
         }
-        self.scanned = buffer.len();
-        if buffer.len() > limits.bytes {
-            return Err(Stop { refusal: Refusal::HEADERS_TOO_LARGE, at: limits.bytes });
+        if buffer.len() > limit {
+            return Err(Stop { refusal: Refusal::HEADERS_TOO_LARGE, at: limit });
         }
+        self.scanned = buffer.len() as u32;
         Ok(None)
     }
 
@@ -70,24 +73,25 @@ impl Scan {
 
     /// How many complete lines the buffer holds.
     pub(super) fn lines(&self) -> usize {
-        self.lines
+        self.lines as usize
     }
 
     /// Where the part begins that [`Self::unjudged`] has not given out as complete lines.
     pub(super) fn judged(&self) -> usize {
-        self.judged
+        self.judged as usize
     }
 
     /// The part of an incomplete head that has not been judged, and whether it begins with the first line. Every line comes
     /// out at most twice: as far as it is there when first seen, and once complete.
     pub(super) fn unjudged<'a>(&mut self, buffer: &'a [u8]) -> Option<(&'a [u8], bool)> {
         let from = self.judged;
-        if from == self.line && (self.peeked || self.line == buffer.len()) {
+        let rest = (self.line as usize) < buffer.len();
+        if from == self.line && (self.peeked || !rest) {
             return None;
         }
         self.judged = self.line;
-        self.peeked = self.line < buffer.len();
-        Some((&buffer[from..], from == 0))
+        self.peeked = rest;
+        Some((&buffer[from as usize..], from == 0))
     }
 }
 

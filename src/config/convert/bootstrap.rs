@@ -70,7 +70,7 @@ pub(super) fn convert(cx: &mut Context, message: api::Bootstrap) -> Bootstrap {
     cx.node = cx.at("node", |cx| self::node(cx, node.unwrap_or_default()));
     let stats = stats::convert(cx, stats_config, stats_flush_interval, stats_sinks);
     let (clusters, listeners) = cx.at("static_resources", |cx| resources(cx, static_resources.unwrap_or_default()));
-    let admin = admin.and_then(|admin| cx.at("admin", |cx| self::admin(cx, admin)));
+    let admin = admin.and_then(|admin| cx.at("admin", |cx| self::admin(cx, admin, &listeners)));
     Bootstrap { node: cx.node.clone(), admin, listeners, clusters, stats }
 }
 
@@ -129,7 +129,7 @@ fn runtime(cx: &mut Context, message: Option<api::LayeredRuntime>) {
     });
 }
 
-fn admin(cx: &mut Context, message: api::Admin) -> Option<Admin> {
+fn admin(cx: &mut Context, message: api::Admin, listeners: &[Arc<model::Listener>]) -> Option<Admin> {
     let api::Admin {
         access_log,
         access_log_path,
@@ -143,8 +143,14 @@ fn admin(cx: &mut Context, message: api::Admin) -> Option<Admin> {
     ignore!(cx; access_log, access_log_path, profile_path, ignore_global_conn_limit);
     // Without an address Envoy starts no admin endpoint.
     address.as_ref()?;
-    let converted = address::required(cx, "address", address)?;
-    Some(Admin { address: converted.address })
+    let address = address::required(cx, "address", address)?.address;
+    // Sockets go by their address: the two would be given the same one.
+    if !is_ephemeral(&address)
+        && let Some(listener) = listeners.iter().find(|listener| listener.addresses.contains(&address))
+    {
+        cx.error_at("address", format!("listener '{}' has the address '{address}' already", listener.name));
+    }
+    Some(Admin { address })
 }
 
 type Resources = (Vec<Arc<model::Cluster>>, Vec<Arc<model::Listener>>);
@@ -183,8 +189,7 @@ impl Seen {
             cx.error_at("name", format!("duplicate listener name '{}'", listener.name));
         }
         for address in &listener.addresses {
-            // Port 0 is a different port each time.
-            if matches!(address, Address::Tcp(address) if address.port() == 0) {
+            if is_ephemeral(address) {
                 continue;
             }
             let key = match address {
@@ -196,4 +201,9 @@ impl Seen {
             }
         }
     }
+}
+
+/// Port 0 is a different port each time.
+fn is_ephemeral(address: &Address) -> bool {
+    matches!(address, Address::Tcp(address) if address.port() == 0)
 }

@@ -33,7 +33,7 @@ pub(super) fn convert(cx: &mut Context, message: api::FilterChain) -> Option<Fil
         filter(cx, message)
     });
     if count == 0 {
-        cx.error_at("filters", "is empty: every connection would be closed");
+        cx.at("filters", |cx| cx.warn("there are none: connections of this chain are closed at once"));
     }
     let matches = cx.at("filter_chain_match", |cx| matches(cx, filter_chain_match.unwrap_or_default()));
     Some(FilterChain { name, matches, filters })

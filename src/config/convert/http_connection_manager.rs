@@ -176,43 +176,56 @@ fn internal(
     (cidrs, unix_sockets)
 }
 
+/// What became of one entry of `http_filters`.
+enum Slot {
+    Filter(HttpFilter),
+    /// Optional, and not known here.
+    LeftOut,
+    /// Faulty: that has been said.
+    Refused,
+}
+
 fn filters(cx: &mut Context, messages: Vec<api::HttpFilter>) -> Vec<HttpFilter> {
     let count = messages.len();
-    let mut has_router = false;
+    let (mut has_router, mut has_refused) = (false, false);
     let filters = cx.each("http_filters", messages.into_iter().enumerate(), |cx, (at, message)| {
-        let filter = filter(cx, message)?;
-        match filter {
-            HttpFilter::Router(_) if at + 1 < count => {
-                cx.error("the router is terminal and must be the last HTTP filter")
+        match filter(cx, message) {
+            Slot::Filter(filter) => {
+                let HttpFilter::Router(_) = &filter;
+                has_router = true;
+                if at + 1 < count {
+                    cx.error("the router is terminal and must be the last HTTP filter");
+                }
+                return Some(filter);
             }
-            HttpFilter::Router(_) => has_router = true,
+            Slot::LeftOut => {}
+            Slot::Refused => has_refused = true,
         }
-        Some(filter)
+        None
     });
-    // Where a filter is not known the fault has been found already.
-    if !has_router && filters.len() == count {
+    if !has_router && !has_refused {
         cx.error_at("http_filters", "must end with the router (envoy.filters.http.router)");
     }
     filters
 }
 
-fn filter(cx: &mut Context, message: api::HttpFilter) -> Option<HttpFilter> {
+fn filter(cx: &mut Context, message: api::HttpFilter) -> Slot {
     let api::HttpFilter { name, is_optional, disabled, config_type } = message;
     refuse!(cx; disabled);
     let any = match config_type {
         Some(api::http_filter::ConfigType::TypedConfig(any)) => Some(any),
         Some(api::http_filter::ConfigType::ConfigDiscovery(_)) => {
             cx.refuse("config_discovery");
-            return None;
+            return Slot::Refused;
         }
         None => None,
     };
     cx.at("typed_config", |cx| {
         if is_optional && !HTTP_FILTERS.knows(any.as_ref()) {
             cx.warn("is not supported yet and, being optional, is left out");
-            return None;
+            return Slot::LeftOut;
         }
-        HTTP_FILTERS.parse(cx, &name, any.as_ref())
+        HTTP_FILTERS.parse(cx, &name, any.as_ref()).map_or(Slot::Refused, Slot::Filter)
     })
 }
 

@@ -37,3 +37,19 @@ fn distance(left: &str, right: &str, limit: usize) -> Option<usize> {
     }
     row.last().copied().filter(|distance| *distance <= limit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::among;
+
+    #[test]
+    fn the_nearest_name_is_suggested_and_none_that_is_far() {
+        let names = ["connect_timeout", "name", "type"];
+        let hint = |wrong| among(wrong, names.into_iter());
+        assert_eq!(hint("conect_timeout"), ", did you mean `connect_timeout`?");
+        assert_eq!(hint("Name"), ", did you mean `name`?");
+        assert_eq!(hint("typ"), ", did you mean `type`?");
+        assert_eq!(hint("filters"), "");
+        assert_eq!(hint(""), "");
+    }
+}

@@ -68,3 +68,48 @@ fn fraction(text: &str) -> Result<(i32, &str), &'static str> {
     let nanos: i32 = format!("{digits:0<9}").parse().map_err(|_| "bad fraction")?;
     Ok((nanos, rest))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_seconds_with_up_to_nine_digits() {
+        let good = [
+            ("1s", (1, 0)),
+            ("0.25s", (0, 250_000_000)),
+            ("1.123456789s", (1, 123_456_789)),
+            ("-1.5s", (-1, -500_000_000)),
+            ("-0.5s", (0, -500_000_000)),
+        ];
+        for (text, expected) in good {
+            assert_eq!(duration(text), Ok(expected), "{text}");
+        }
+        for text in ["", "s", "1", "5ms", ".5s", "1.s", "1.1234567890s", "1s ", "1e3s", "--1s", "999999999999s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn timestamps_are_rfc_3339() {
+        let good = [
+            ("1970-01-01T00:00:00Z", (0, 0)),
+            ("2000-02-29T12:34:56.789Z", (951_827_696, 789_000_000)),
+            ("2000-02-29T14:34:56+02:00", (951_827_696, 0)),
+            ("1969-12-31T23:59:59Z", (-1, 0)),
+        ];
+        for (text, expected) in good {
+            assert_eq!(timestamp(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "",
+            "2000-02-29",
+            "2000-13-01T00:00:00Z",
+            "2000-01-01T00:00:00",
+            "2000-01-01T00:00:00+2:00",
+            "2000-01-01T00:00:00é",
+        ] {
+            assert!(timestamp(text).is_err(), "{text}");
+        }
+    }
+}

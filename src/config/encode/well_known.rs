@@ -1,6 +1,7 @@
 //! The types with a JSON form of their own: `Any`, `Struct` and its parts, times, field masks.
 
 use super::{Encoder, suggest};
+use crate::config::diagnostic::Severity;
 use crate::config::document::{Id, Node};
 use crate::config::schema::{Message, WellKnown};
 use crate::config::wire::{self, kind};
@@ -15,7 +16,7 @@ mod value {
     pub(super) const LIST: u32 = 6;
 }
 
-impl<'d> Encoder<'d> {
+impl Encoder<'_> {
     /// `{"@type": URL, fields...}`; an empty object is an `Any` without a type.
     pub(super) fn any(&mut self, id: Id, out: &mut Vec<u8>) {
         let document = self.document;
@@ -48,7 +49,7 @@ impl<'d> Encoder<'d> {
         }
         let mut inner = Vec::new();
         self.deeper(id, 1, |this| match message.well_known() {
-            WellKnown::No | WellKnown::Empty => this.fields(entries, message, &mut inner, true),
+            WellKnown::No | WellKnown::Empty => this.fields(id, message, &mut inner, true),
             _ => this.any_of_well_known(id, message, &mut inner),
         });
         wire::put_bytes(out, 1, url.as_bytes());
@@ -61,6 +62,7 @@ impl<'d> Encoder<'d> {
     fn any_of_well_known(&mut self, id: Id, message: Message, out: &mut Vec<u8>) {
         let document = self.document;
         let Node::Map(entries) = document.node(id) else { return };
+        self.duplicates(id, Severity::Warning);
         for entry in entries.iter().filter(|entry| entry.key != "@type") {
             if entry.key == "value" {
                 self.message(entry.value, message, out);
@@ -82,7 +84,7 @@ impl<'d> Encoder<'d> {
                 return self.fail_at(id, format!("expected an object (google.protobuf.Struct), found {found}"));
             }
         };
-        self.refuse_duplicate_keys(id);
+        self.duplicates_in_map(id);
         // The struct, and the entries of its map.
         self.deeper(id, 2, |this| {
             for entry in entries {

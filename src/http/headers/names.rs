@@ -46,6 +46,35 @@ pub(super) enum Class {
     Internal,
     /// Only requests that are internal, or come from a trusted hop.
     Edge,
+    /// Everybody; the rules ask for it again.
+    Known(Known),
+}
+
+/// Headers that pass and that the rules write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// `x-forwarded-for`.
+    ForwardedFor,
+    /// `x-forwarded-proto`.
+    ForwardedProto,
+    /// `x-request-id`.
+    RequestId,
+    /// `x-envoy-external-address`.
+    ExternalAddress,
+}
+
+/// Which of them a request has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Present(u8);
+
+impl Present {
+    pub(super) fn note(&mut self, known: Known) {
+        self.0 |= 1 << known as u8;
+    }
+
+    pub(super) fn has(self, known: Known) -> bool {
+        self.0 & 1 << known as u8 != 0
+    }
 }
 
 /// The class of a request header; names are in lower case.
@@ -72,6 +101,7 @@ pub(super) fn classify(name: &HeaderName) -> Class {
             "decorator-operation" | "downstream-service-cluster" | "downstream-service-node" | "original-path" => {
                 Class::Edge
             }
+            "external-address" => Class::Known(Known::ExternalAddress),
             _ => Class::End,
         };
     }
@@ -84,6 +114,9 @@ pub(super) fn classify(name: &HeaderName) -> Class {
         | "transfer-encoding"
         | "http2-settings"
         | "x-forwarded-client-cert" => Class::Hop,
+        "x-forwarded-for" => Class::Known(Known::ForwardedFor),
+        "x-forwarded-proto" => Class::Known(Known::ForwardedProto),
+        "x-request-id" => Class::Known(Known::RequestId),
         "te" => Class::Te,
         "expect" => Class::Expect,
         _ => Class::End,

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 
 use super::names::{
-    Class, X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, X_ENVOY_DOWNSTREAM_SERVICE_NODE, X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
-    X_ENVOY_EXTERNAL_ADDRESS, X_ENVOY_INTERNAL, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_REQUEST_ID, classify,
+    Class, Known, Present, X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, X_ENVOY_DOWNSTREAM_SERVICE_NODE,
+    X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, X_ENVOY_EXTERNAL_ADDRESS, X_ENVOY_INTERNAL, X_FORWARDED_FOR, X_FORWARDED_PROTO,
+    X_REQUEST_ID, classify,
 };
 use super::{Client, ConnectionFacts, Rules};
 use crate::codec::head::tokens;
@@ -62,24 +63,30 @@ pub fn prepare_request(
     let named = named_by_connection(&head.headers)?;
     check(head)?;
     let client = Client::find(&head.headers, rules, connection);
+    let mut present = Present::default();
     head.headers.retain(|name, value| {
-        let pass = match classify(name) {
-            Class::End => client.internal || !rules.internal_only.contains(name),
+        let class = classify(name);
+        let pass = match class {
+            Class::End | Class::Known(_) => client.internal || !rules.internal_only.contains(name),
             Class::Hop => false,
             Class::Te => reduce_te(value),
             Class::Expect => !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
             Class::Internal => client.internal,
             Class::Edge => !client.edge,
         };
-        pass && !(named.contains(name) && *name != header::TE)
+        let pass = pass && (named.is_empty() || *name == header::TE || !named.contains(name));
+        if let (Class::Known(known), true) = (class, pass) {
+            present.note(known);
+        }
+        pass
     });
     if rules.append_forwarded_for
         && let Some(peer) = connection.peer
     {
         let shown = if peer.is_loopback() { connection.own_address.unwrap_or(peer) } else { peer };
-        append_forwarded_for(&mut head.headers, shown);
+        append_forwarded_for(&mut head.headers, present, shown);
     }
-    set_scheme(head, rules, connection);
+    set_scheme(head, present, rules, connection);
     if client.internal {
         head.headers.set(X_ENVOY_INTERNAL.clone(), HeaderValue::from_static("true"));
     }
@@ -87,17 +94,26 @@ pub fn prepare_request(
     if client.edge
         && let Some(address) = client.address
     {
-        head.headers.set(X_ENVOY_EXTERNAL_ADDRESS.clone(), ip_value(address));
+        put(&mut head.headers, present, Known::ExternalAddress, &X_ENVOY_EXTERNAL_ADDRESS, ip_value(address));
     }
     if rules.generate_request_id {
         let keep = !client.edge || rules.preserve_external_request_id;
-        if !(keep && head.headers.contains(&X_REQUEST_ID))
+        if !(keep && present.has(Known::RequestId))
             && let Some(id) = ids.next()
         {
-            head.headers.set(X_REQUEST_ID.clone(), id);
+            put(&mut head.headers, present, Known::RequestId, &X_REQUEST_ID, id);
         }
     }
     Ok(client)
+}
+
+/// Sets a header; one that is not there is not searched for.
+fn put(headers: &mut Headers, present: Present, known: Known, name: &HeaderName, value: HeaderValue) {
+    if present.has(known) {
+        headers.set(name.clone(), value);
+    } else {
+        headers.append(name.clone(), value);
+    }
 }
 
 /// Tells the upstream how long the answer is waited for. Not with `suppress_envoy_headers`.
@@ -154,33 +170,35 @@ fn reduce_te(value: &mut HeaderValue) -> bool {
 }
 
 /// Adds an address to the list, which becomes one header at the place of the first.
-fn append_forwarded_for(headers: &mut Headers, address: IpAddr) {
-    let mut text = Vec::with_capacity(64);
-    for value in headers.get_all(&X_FORWARDED_FOR) {
-        text.extend_from_slice(value.as_bytes());
-        text.push(b',');
+fn append_forwarded_for(headers: &mut Headers, present: Present, address: IpAddr) {
+    let mut text = Vec::with_capacity(40);
+    if present.has(Known::ForwardedFor) {
+        for value in headers.get_all(&X_FORWARDED_FOR) {
+            text.extend_from_slice(value.as_bytes());
+            text.push(b',');
+        }
     }
     write_ip(&mut text, address);
     // Valid values joined by commas are valid.
     if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
-        headers.set(X_FORWARDED_FOR.clone(), value);
+        put(headers, present, Known::ForwardedFor, &X_FORWARDED_FOR, value);
     }
 }
 
 /// `x-forwarded-proto`, and the scheme where the target had none.
-fn set_scheme(head: &mut RequestHead, rules: &Rules, connection: &ConnectionFacts) {
+fn set_scheme(head: &mut RequestHead, present: Present, rules: &Rules, connection: &ConnectionFacts) {
     let own = if connection.tls { Scheme::Https } else { Scheme::Http };
     let trusted = !rules.use_remote_address || rules.trusted_hops > 0;
-    let forwarded = match head.headers.get(&X_FORWARDED_PROTO).map(HeaderValue::as_bytes) {
-        Some(value) if trusted => match value {
-            _ if value.eq_ignore_ascii_case(b"https") => Some(Scheme::Https),
-            _ if value.eq_ignore_ascii_case(b"http") => Some(Scheme::Http),
+    let forwarded = if trusted && present.has(Known::ForwardedProto) {
+        match head.headers.get(&X_FORWARDED_PROTO).map(HeaderValue::as_bytes) {
+            Some(value) if value.eq_ignore_ascii_case(b"https") => Some(Scheme::Https),
+            Some(value) if value.eq_ignore_ascii_case(b"http") => Some(Scheme::Http),
             _ => None,
-        },
-        _ => {
-            head.headers.set(X_FORWARDED_PROTO.clone(), HeaderValue::from_static(own.as_str()));
-            Some(own)
         }
+    } else {
+        let value = HeaderValue::from_static(own.as_str());
+        put(&mut head.headers, present, Known::ForwardedProto, &X_FORWARDED_PROTO, value);
+        Some(own)
     };
     head.scheme = head.scheme.or(forwarded).or(Some(own));
 }
