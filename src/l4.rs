@@ -4,6 +4,7 @@
 //! one is terminal and keeps it until it ends; today that is the HTTP connection manager. `listener` builds a [`Chain`] per filter
 //! chain and worker and runs every accepted connection through it; on drain the chain lives on until its last connection has ended.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,6 +21,8 @@ pub struct Connection {
     pub facts: Facts,
     /// Its part in the worker's drain.
     pub held: Held,
+    /// What the listener wants to live for exactly as long as the connection: a filter that keeps the connection keeps this too.
+    pub guard: Box<dyn Any>,
 }
 
 /// What is known about a connection before its first byte.

@@ -4,6 +4,7 @@
 //! it is all there is, and it is what would be written down to move the connection. Socket and unread bytes are borrowed only
 //! within a poll, never across a wait.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::pin;
@@ -36,8 +37,6 @@ pub(super) struct Downstream {
     pub(super) idle_since: Cell<Instant>,
     /// It has been idle or open for too long, and closes then; a request that comes before is its last.
     ending: Cell<Deadline>,
-    /// The drain's phase that it knows of while parked.
-    phase: Cell<Phase>,
     presence: Presence,
 }
 
@@ -48,13 +47,12 @@ struct Io {
 
 impl Downstream {
     pub(super) fn new(manager: &Rc<Manager>, connection: Connection) -> Self {
-        let Connection { stream, facts, held } = connection;
+        let Connection { stream, facts, held, guard } = connection;
         Self {
-            presence: Presence::new(manager, facts.accepted),
+            presence: Presence::new(manager, guard, facts.accepted),
             manager: manager.clone(),
             timer: manager.local.timers().timer(),
             ending: Cell::new(Deadline::NEVER),
-            phase: Cell::new(held.phase()),
             held,
             io: RefCell::new(Io { stream, read: BytesMut::new() }),
             requests: Cell::new(0),
@@ -79,13 +77,7 @@ impl Downstream {
     }
 
     fn poll_time_to_close(&self, context: &mut Context<'_>) -> Poll<()> {
-        while self.phase.get() != Phase::Over {
-            match self.poll_phase(context, self.phase.get()) {
-                Poll::Ready(phase) => self.phase.set(phase),
-                Poll::Pending => break,
-            }
-        }
-        if self.phase.get() == Phase::Over {
+        if self.poll_over(context).is_ready() {
             return Poll::Ready(());
         }
         if self.ending.get() == Deadline::NEVER {
@@ -190,9 +182,12 @@ impl Downstream {
         }
     }
 
-    /// Ready when the drain's phase is not `seen` any more.
-    pub(super) fn poll_phase(&self, context: &mut Context<'_>, seen: Phase) -> Poll<Phase> {
-        pin!(self.held.changed(seen)).poll(context)
+    /// Ready when the drain's deadline has passed.
+    pub(super) fn poll_over(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self.held.phase() {
+            Phase::Over => Poll::Ready(()),
+            phase => pin!(self.held.changed(phase)).poll(context).map(|_| ()),
+        }
     }
 
     /// Ends the sending side.
@@ -233,19 +228,21 @@ pub(super) enum End {
 /// That the connection exists, and how it ended. Dropped with the connection, however that comes about.
 struct Presence {
     manager: Rc<Manager>,
+    /// What the listener keeps for as long as the connection lives.
+    _guard: Box<dyn Any>,
     opened: Instant,
     end: Cell<End>,
     busy: Cell<bool>,
 }
 
 impl Presence {
-    fn new(manager: &Rc<Manager>, opened: Instant) -> Self {
+    fn new(manager: &Rc<Manager>, guard: Box<dyn Any>, opened: Instant) -> Self {
         let stats = &manager.stats;
         stats.downstream_cx_total.inc();
         stats.downstream_cx_http1_total.inc();
         stats.downstream_cx_active.inc();
         stats.downstream_cx_http1_active.inc();
-        Self { manager: manager.clone(), opened, end: Cell::new(End::Local), busy: Cell::new(false) }
+        Self { manager: manager.clone(), _guard: guard, opened, end: Cell::new(End::Local), busy: Cell::new(false) }
     }
 
     fn ended_by(&self, end: End) {

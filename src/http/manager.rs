@@ -145,8 +145,7 @@ impl Manager {
         headers::prepare_response(head, &self.header_rules, &ResponseFacts { request: &request, date, upgrade: false });
     }
 
-    async fn run(self: Rc<Self>, connection: Connection) {
-        let conn = Downstream::new(&self, connection);
+    async fn run(conn: Downstream) {
         loop {
             let after = match poll_fn(|context| conn.poll_parked(context)).await {
                 // The future that serves is on the heap for as long as it serves: parked, nothing of it is left.
@@ -174,7 +173,7 @@ impl Manager {
 
 impl Filter for Manager {
     fn call(self: Rc<Self>, connection: Connection, _next: Next) -> Work {
-        Box::pin(self.run(connection))
+        Box::pin(Self::run(Downstream::new(&self, connection)))
     }
 }
 
@@ -206,19 +205,17 @@ struct Waiting<'a> {
     scan: Scan,
     header_timeout: Deadline,
     idle: Deadline,
-    phase: Phase,
+    /// The drain was over before it began: what has arrived is still served.
+    late: bool,
 }
 
 impl<'a> Waiting<'a> {
     fn new(conn: &'a Downstream, started: Instant) -> Self {
         let config = &conn.manager.config;
         let timer = |timeout: Option<Duration>| timeout.map_or(Deadline::NEVER, |t| conn.timer.at(started + t));
-        let phase = conn.held.phase();
-        let idle = match phase {
-            Phase::Over => timer(Some(LAST_HEAD)),
-            _ => timer(config.stream_idle_timeout),
-        };
-        Self { conn, scan: Scan::new(), header_timeout: timer(config.request_headers_timeout), idle, phase }
+        let late = conn.held.phase() == Phase::Over;
+        let idle = timer(if late { Some(LAST_HEAD) } else { config.stream_idle_timeout });
+        Self { conn, scan: Scan::new(), header_timeout: timer(config.request_headers_timeout), idle, late }
     }
 
     /// The head; `None` when nothing is left that could be the beginning of one.
@@ -236,20 +233,14 @@ impl<'a> Waiting<'a> {
                 Poll::Pending => break,
             }
         }
-        if self.phase != Phase::Over {
-            while let Poll::Ready(phase) = conn.poll_phase(context, self.phase) {
-                self.phase = phase;
-                if phase == Phase::Over {
-                    return Poll::Ready(Err(Failure::Drained));
-                }
-            }
+        if !self.late && conn.poll_over(context).is_ready() {
+            return Poll::Ready(Err(Failure::Drained));
         }
         if conn.timer.poll_until(context, self.header_timeout).is_ready() {
             return Poll::Ready(Err(Failure::HeaderTimeout));
         }
-        conn.timer.poll_until(context, self.idle).map(|()| match self.phase {
-            Phase::Over => Err(Failure::Drained),
-            _ => Err(Failure::StreamIdle { request_complete: false }),
+        conn.timer.poll_until(context, self.idle).map(|()| {
+            Err(if self.late { Failure::Drained } else { Failure::StreamIdle { request_complete: false } })
         })
     }
 }

@@ -60,8 +60,8 @@ pub struct Stream<'a> {
     /// Interim responses on their way to the client.
     interim: RefCell<BytesMut>,
     deadlines: Deadlines,
-    /// The drain's phase when it began: what began after the deadline is let finish.
-    phase: Cell<Phase>,
+    /// The drain was over before it began: it is let finish.
+    late: bool,
     version: Version,
 }
 
@@ -132,7 +132,7 @@ impl<'a> Stream<'a> {
                 idle: Cell::new(timers(manager.config.stream_idle_timeout)),
                 idle_timeout: Cell::new(manager.config.stream_idle_timeout),
             },
-            phase: Cell::new(conn.held.phase()),
+            late: conn.held.phase() == Phase::Over,
             version: head.version,
         }
     }
@@ -227,13 +227,8 @@ impl<'a> Stream<'a> {
 
     /// Ready when the request must end before its time.
     fn poll_ended(&self, context: &mut Context<'_>) -> Poll<Failure> {
-        if self.phase.get() != Phase::Over {
-            while let Poll::Ready(phase) = self.conn.poll_phase(context, self.phase.get()) {
-                self.phase.set(phase);
-                if phase == Phase::Over {
-                    return Poll::Ready(Failure::Drained);
-                }
-            }
+        if !self.late && self.conn.poll_over(context).is_ready() {
+            return Poll::Ready(Failure::Drained);
         }
         if self.poll_interim(context).is_err() || (self.is_complete() && self.conn.poll_gone(context).is_ready()) {
             return Poll::Ready(Failure::DownstreamClosed);

@@ -34,11 +34,8 @@ impl Admission {
             self.stats.no_filter_chain_match.inc();
             return;
         };
-        let work = chain.run(Connection { stream, facts, held: self.drain.join() });
-        tokio::task::spawn_local(async move {
-            work.await;
-            drop(presence);
-        });
+        let guard = Box::new(presence);
+        tokio::task::spawn_local(chain.run(Connection { stream, facts, held: self.drain.join(), guard }));
     }
 }
 

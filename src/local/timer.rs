@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// How exact a deadline is.
 pub const TICK: Duration = Duration::from_millis(10);
 
+/// How many of them make a second.
+const TICKS_PER_SECOND: u64 = 1_000_000_000 / TICK.subsec_nanos() as u64;
+
 /// Ticks that the wheel sees ahead; must be a power of two.
 const SLOTS: usize = 512;
 /// No entry, no deadline.
@@ -141,7 +144,9 @@ impl Timers {
 impl Wheel {
     /// Whole ticks that have passed.
     fn ticks(&self, moment: Instant) -> u64 {
-        (moment.saturating_duration_since(self.epoch).as_millis() / TICK.as_millis()) as u64
+        // Asked several times per request: whole seconds and the rest apart keep the division narrow.
+        let since = moment.saturating_duration_since(self.epoch);
+        since.as_secs() * TICKS_PER_SECOND + u64::from(since.subsec_nanos() / TICK.subsec_nanos())
     }
 
     /// The first tick that is wholly behind the moment.
@@ -150,8 +155,8 @@ impl Wheel {
     }
 
     fn moment(&self, tick: u64) -> Instant {
-        let millis = tick.saturating_mul(TICK.as_millis() as u64);
-        self.epoch.checked_add(Duration::from_millis(millis)).unwrap_or(self.epoch)
+        let since = Duration::from_millis(tick.saturating_mul(TICK.as_millis() as u64));
+        self.epoch.checked_add(since).unwrap_or(self.epoch)
     }
 
     /// Serves every slot up to `now`; wakes after the state is free again, because a waker may come back here.

@@ -6,12 +6,12 @@ fn the_futures_of_a_connection_stay_small() {
     fn size<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
         size_of::<F>()
     }
-    let parked = size(|(manager, connection): (Rc<Manager>, Connection)| manager.run(connection));
+    let parked = size(Manager::run);
     let serving = size(|conn: &'static Downstream| serve(conn));
     let exchange = size_of::<crate::http::forward::Exchange<'static>>();
     println!("parked {parked}, serving {serving}, exchange {exchange}");
-    assert!(parked <= 768, "a parked connection's future: {parked} bytes");
-    assert!(serving <= 3072, "a request's future: {serving} bytes");
-    assert!(exchange <= 768, "an upstream exchange: {exchange} bytes");
+    assert!(parked <= 384, "a parked connection's future: {parked} bytes");
+    assert!(serving <= 2048, "a request's future: {serving} bytes");
+    assert!(exchange <= 512, "an upstream exchange: {exchange} bytes");
     println!("parked {parked}, serving {serving}, exchange {exchange}");
 }
