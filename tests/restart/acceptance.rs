@@ -46,7 +46,7 @@ fn measure_the_race_at_the_deadline_of_the_drain() {
     let config = Config::to(upstream.address);
     let proxy = Setup::new(config).flag("--drain-time-s", 1).flag("--parent-shutdown-time-s", 1).start();
     let (mut tries, mut total) = (0, Tally::default());
-    for _ in 0..long_or(20, 3) {
+    for _ in 0..long_or(100, 6) {
         let round = one_round(&proxy, drain);
         tries += round.ok + round.errors() + round.closed_idle;
         total.merge(&round);
@@ -61,7 +61,7 @@ fn measure_the_race_at_the_deadline_of_the_drain() {
 }
 
 fn one_round(proxy: &crate::support::supervised::Supervised, drain: Duration) -> Tally {
-    const CONNECTIONS: u64 = 300;
+    const CONNECTIONS: u64 = 100;
     const GET: Request<'static> = Request::Get { path: "/small", close: false };
     block_on(async {
         let mut idle = Vec::new();
@@ -76,8 +76,8 @@ fn one_round(proxy: &crate::support::supervised::Supervised, drain: Duration) ->
         let tasks: Vec<_> = (0..CONNECTIONS)
             .zip(idle)
             .map(|(number, connection)| {
-                // Spread over forty milliseconds around the expected moment.
-                let at = deadline - Duration::from_millis(30) + Duration::from_micros(number * 40_000 / CONNECTIONS);
+                // Spread over sixty milliseconds around the expected moment.
+                let at = deadline - Duration::from_millis(30) + Duration::from_micros(number * 60_000 / CONNECTIONS);
                 watchers.spawn_local(last_request(connection, at))
             })
             .collect();

@@ -1,6 +1,6 @@
 //! A side that hangs never holds up the other: every wait is bounded.
 //!
-//! A new epoch that hangs is in `misbehaviour`, at every step; here are the old one at every step, and the pause that clients see.
+//! A new epoch that hangs at any step is in `misbehaviour`; here is the old one.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,7 +11,6 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 
-use crate::stand_in::{Deed, Plan, Step};
 use crate::support::bootstrap::Config;
 use crate::support::load::{Habit, Load};
 use crate::support::process::{lives, signal, stop};
@@ -19,7 +18,7 @@ use crate::support::supervised::{DRAINING, PATIENCE, SERVING, Setup, Supervised,
 use crate::support::upstream::Upstream;
 
 /// What a client may have to wait for while a side hangs: all limits of a takeover together, and a slow machine.
-const PAUSE: Duration = Duration::from_secs(8);
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// A gate that the next epoch waits at before it starts.
 struct Gate(PathBuf);
@@ -96,23 +95,19 @@ fn an_old_epoch_that_hangs_while_it_drains_is_ended_at_the_limit() {
     let upstream = Upstream::start();
     let proxy = Setup::new(Config::to(upstream.address)).flag("--parent-shutdown-time-s", 2).start();
     let old = old(&proxy);
-    let load = Load::start(proxy.front, &[(Habit::Sparse, 1)]);
-    load.progress(1);
     // A connection keeps the old one draining.
     let download = std::thread::spawn({
         let front = proxy.front;
         move || crate::support::clients::get(front, "/slow?pieces=600&every=100")
     });
-    eventually(PATIENCE, "the download runs", || upstream.requests() > 1);
+    eventually(PATIENCE, "the download runs", || upstream.requests() > 0);
     proxy.reload();
     eventually(PATIENCE, "it drains", || !proxy.status().in_state(DRAINING).is_empty());
     let begun = Instant::now();
     stop(old);
-    eventually(PATIENCE, "the hung one is ended", || !lives(old));
+    clients_come_through(&proxy, || eventually(PATIENCE, "the hung one is ended", || !lives(old)));
     println!("a draining epoch that hangs was ended after {:.1?}", begun.elapsed());
     assert!(download.join().expect("no panic").is_err(), "its connection is cut, as its deadline says");
-    let total = load.stop().total();
-    assert_eq!(total.errors(), 0, "{total}");
 }
 
 #[test]
@@ -135,29 +130,6 @@ fn an_old_epoch_that_wakes_again_after_it_was_replaced_does_no_harm() {
     assert_ne!(proxy.settled(PATIENCE).pid, old.as_raw());
 }
 
-/// The pause that clients see while the new one hangs, at every step: the old one serves until the commit.
-#[test]
-fn a_new_epoch_that_hangs_delays_nobody_before_the_commit_and_briefly_after() {
-    let upstream = Upstream::start();
-    let proxy = start(&upstream);
-    for step in Step::ALL {
-        let load = Load::start(proxy.front, &[(Habit::PerRequest, 2)]);
-        load.progress(5);
-        proxy.set_script(&Plan(step, Deed::Stop).script(proxy.front));
-        let operated = proxy.operator(&["reload"]);
-        assert!(!operated.status.success(), "{step:?}: {operated:?}");
-        load.progress(5);
-        let total = load.stop().total();
-        println!(
-            "new epoch hangs at {step:?}: called off after {:.1?}, worst request {:.1?}",
-            operated.took, total.worst
-        );
-        assert_eq!(total.errors(), 0, "{step:?}: {total}");
-        let limit = if step < Step::AcceptRead { Duration::from_secs(2) } else { PAUSE };
-        assert!(total.worst < limit, "{step:?}: {total}");
-    }
-}
-
 /// The property switched off: a process alone that hangs holds its clients for as long as it likes.
 #[test]
 fn nobody_ends_a_hung_epoch_that_runs_alone() {
@@ -165,9 +137,9 @@ fn nobody_ends_a_hung_epoch_that_runs_alone() {
     let alone = crate::support::alone::Alone::start(&Config::to(upstream.address));
     stop(alone.pid());
     let load = Load::start(alone.front, &[(Habit::PerRequest, 1)]);
-    let waited = Instant::now();
-    // Longer than the supervised clients had to wait in the worst case.
-    eventually(PAUSE * 3, "a client gives up", || load.failed() > 0 || load.answered() > 0);
-    assert!(load.failed() > 0 && waited.elapsed() > PAUSE);
+    let begun = Instant::now();
+    // As long as supervised clients wait in the very worst case.
+    eventually(PAUSE * 2, "time goes by", || begun.elapsed() > PAUSE);
+    assert_eq!(load.answered(), 0);
     signal(alone.pid(), Signal::SIGCONT);
 }

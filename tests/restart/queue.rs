@@ -1,13 +1,14 @@
 //! No death of an epoch closes a listening socket: what is queued in it waits for the next epoch.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::support::alone::Alone;
 use crate::support::bootstrap::Config;
-use crate::support::clients::{Connection, Request, Tally, block_on};
+use crate::support::clients::{Connection, Request, Tally, runtime};
 use crate::support::process::{holds, listening_inodes, signal, stop};
 use crate::support::scrape::stats;
 use crate::support::supervised::{PATIENCE, Setup, eventually};
@@ -18,16 +19,20 @@ const GET: Request<'static> = Request::Get { path: "/small", close: true };
 
 /// Connects, sends a request on each connection, lets the epoch die by `meanwhile`, and collects the answers.
 fn queue_through(front: SocketAddr, meanwhile: impl FnOnce()) -> Tally {
-    block_on(async {
-        let mut tally = Tally::default();
+    let runtime = runtime();
+    let queued = runtime.block_on(async {
         let mut queued = Vec::with_capacity(QUEUED);
         for _ in 0..QUEUED {
             let mut connection = Connection::open(front).await.expect("the queue takes it");
             connection.send(&GET).await.expect("the kernel takes it");
             queued.push(connection);
         }
-        let begun = std::time::Instant::now();
-        meanwhile();
+        queued
+    });
+    let begun = Instant::now();
+    meanwhile();
+    runtime.block_on(async {
+        let mut tally = Tally::default();
         for mut connection in queued {
             match connection.receive().await {
                 Ok(answer) if answer.second_word() == "200" => tally.answered(begun.elapsed()),

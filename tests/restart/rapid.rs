@@ -19,7 +19,8 @@ fn fifty_hangups_in_five_seconds_cut_nothing_short_and_end_with_the_newest_confi
     let _quiet = alone_on_the_machine();
     let upstream = Upstream::start();
     let config = Config::to(upstream.address);
-    let mut proxy = Setup::new(config).flag("--max-draining", MAX_DRAINING).start();
+    let setup = Setup::new(config).flag("--max-draining", MAX_DRAINING);
+    let mut proxy = setup.flag("--parent-shutdown-time-s", 60).start();
     let pieces = long_or(200, 90);
     let first = proxy.serving();
     let load = Load::start(proxy.front, &[(Habit::PerRequest, 1), (Habit::KeepAlive, 2), (Habit::Sparse, 5)]);

@@ -29,13 +29,13 @@ fn build_supervisor() -> PathBuf {
         Some(profile) => profile,
         None => panic!("no profile in {}", profile_dir.display()),
     };
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args(["build", "--quiet", "--package", "heirloom-supervisor", "--bin", "heirloom-supervisor"])
         .args(["--profile", profile, "--target-dir"])
         .arg(target_dir)
-        .status()
+        .output()
         .expect("cargo can be run");
-    assert!(status.success(), "the supervisor does not build: {status}");
+    assert!(built.status.success(), "the supervisor does not build: {}", String::from_utf8_lossy(&built.stderr));
     profile_dir.join("heirloom-supervisor")
 }

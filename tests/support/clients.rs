@@ -11,6 +11,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use super::message::{Message, Reader};
@@ -120,9 +121,14 @@ impl Connection {
     }
 }
 
+/// A loop for one thread.
+pub(crate) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built")
+}
+
 /// Runs a future on a loop of its own, for tests that are plain functions.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built").block_on(future)
+    runtime().block_on(future)
 }
 
 /// One request on a connection of its own; the answer of whatever status.

@@ -66,6 +66,8 @@ struct Shared {
     answered: AtomicU64,
     failed: AtomicU64,
     in_flight: AtomicU64,
+    /// Microseconds.
+    worst: AtomicU64,
 }
 
 /// A running load.
@@ -138,6 +140,11 @@ impl Load {
         self.shared.failed.load(Ordering::Relaxed)
     }
 
+    /// The longest request since this was last asked.
+    pub(crate) fn worst(&self) -> Duration {
+        Duration::from_micros(self.shared.worst.swap(0, Ordering::Relaxed))
+    }
+
     /// Waits until `more` further requests have been answered.
     pub(crate) fn progress(&self, more: u64) {
         let goal = self.answered() + more;
@@ -190,10 +197,10 @@ async fn live(
         match order {
             Order::Go => {
                 let request = habit.request();
-                match once(&mut connection, target, &request, &mut tally).await {
-                    Ok(()) => shared.answered.fetch_add(1, Ordering::Relaxed),
-                    Err(()) => shared.failed.fetch_add(1, Ordering::Relaxed),
-                };
+                let (answered, took) = once(&mut connection, target, &request, &mut tally).await;
+                let counter = if answered { &shared.answered } else { &shared.failed };
+                counter.fetch_add(1, Ordering::Relaxed);
+                shared.worst.fetch_max(took.as_micros() as u64, Ordering::Relaxed);
             }
             Order::Pause => rest = Duration::from_millis(1),
             Order::Stop => {}
@@ -212,12 +219,13 @@ async fn live(
     report.borrow_mut().entry(habit).or_default().merge(&tally);
 }
 
+/// One request: whether it was answered, and how long that took.
 async fn once(
     slot: &mut Option<Connection>,
     target: SocketAddr,
     request: &Request<'_>,
     tally: &mut Tally,
-) -> Result<(), ()> {
+) -> (bool, Duration) {
     let begun = Instant::now();
     if slot.as_ref().is_some_and(Connection::closed_by_peer) {
         tally.closed_idle += 1;
@@ -244,14 +252,14 @@ async fn once(
             } else if last {
                 *slot = None;
             }
-            Ok(())
+            (true, took)
         }
         Err(failure) => {
             if !matches!(failure, Failure::BadStatus(_)) {
                 *slot = None;
             }
             tally.failed(failure, reused, took);
-            Err(())
+            (false, took)
         }
     }
 }

@@ -56,13 +56,13 @@ impl Exposition {
         exposition
     }
 
-    /// The one growing series with this name and a label of this value.
+    /// The one growing series with this name and a label of this value; zero if there is none yet.
     pub(crate) fn growing(&self, name: &str, label: &str) -> f64 {
         let (name, label) = (format!("{name}{{"), format!("\"{label}\""));
         let found = self.growing.iter().filter(|(series, _)| series.starts_with(&name) && series.contains(&label));
         let found: Vec<_> = found.collect();
-        assert_eq!(found.len(), 1, "series {name} with {label}: {found:?}");
-        *found[0].1
+        assert!(found.len() <= 1, "series {name} with {label}: {found:?}");
+        found.first().map_or(0.0, |(_, value)| **value)
     }
 }
 

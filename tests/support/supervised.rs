@@ -75,7 +75,7 @@ impl Setup {
 
     /// Bounds every step of a takeover shortly, for tests that let it run into its limits.
     pub(crate) fn short_limits(self) -> Self {
-        self.flag("--prepare-time-s", 3)
+        self.flag("--prepare-time-s", 2)
             .flag("--ready-time-s", 1)
             .flag("--commit-time-s", 1)
             .flag("--terminate-time-s", 0.5)
