@@ -405,7 +405,7 @@ impl Epoch {
     }
 
     async fn leave(self, link: Option<Link>, closed: u64) -> Result<(), Failure> {
-        self.report.finish();
+        self.report.finish().await;
         if let Some(link) = &link {
             send(link, &Message::Drained(Drained { closed })).await;
         }
