@@ -146,8 +146,14 @@ impl Lifecycle {
     }
 
     /// The state of one epoch.
+    #[cfg(test)]
     pub(crate) fn state(&self, epoch: u64) -> Option<State> {
         self.epochs.get(&epoch).map(|epoch| epoch.state)
+    }
+
+    /// Other limits, from now on: deadlines that run keep theirs.
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// The generation that `epoch` would be welcomed with.

@@ -206,7 +206,7 @@ pub struct Refused {
 /// What a listening (or bound UDP) socket is known by, and how to make it the first time.
 ///
 /// Identity is protocol and address, and the label where the port is 0; options shape the first bind.
-#[derive(Clone, PartialEq, Eq, Hash, ProstMessage)]
+#[derive(Clone, PartialEq, Eq, Hash, ProstMessage, Serialize, serde::Deserialize)]
 pub struct SocketKey {
     /// Which kind.
     #[prost(enumeration = "Protocol", tag = "1")]
