@@ -1,6 +1,6 @@
 //! Every listening socket, once, and who borrowed it.
 //!
-//! Called by [`crate::run`] when an epoch asks ([`Broker::lend`]), when a takeover ends ([`Broker::settled`], [`Broker::called_off`]) and when a process
+//! Called by [`mod@crate::run`] when an epoch asks ([`Broker::lend`]), when a takeover ends ([`Broker::settled`], [`Broker::called_off`]) and when a process
 //! is gone ([`Broker::forget`]). A socket is bound the first time somebody asks for its key, unless systemd (or whoever started the supervisor)
 //! passed one that is bound to that address; it is closed only when a takeover is final and the epoch that serves has not asked for it. So no process whose
 //! death is normal ever owns the last descriptor of a socket, and clients in its queue never notice.

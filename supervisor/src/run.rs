@@ -236,8 +236,15 @@ impl Supervisor {
     }
 }
 
+/// The name of this program as it was called, where that leads to it: a link that is turned to another version is then followed again.
 fn own_program() -> PathBuf {
-    std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into())
+    let running = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+    let called = std::env::args_os().next().map(PathBuf::from).filter(|called| called.components().count() > 1);
+    let Some(called) = called.and_then(|called| std::path::absolute(called).ok()) else { return running };
+    match (std::fs::canonicalize(&called), std::fs::canonicalize(&running)) {
+        (Ok(a), Ok(b)) if a == b => called,
+        _ => running,
+    }
 }
 
 fn signals() -> nix::Result<SignalFd> {
