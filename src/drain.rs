@@ -51,6 +51,8 @@ struct Shared {
     phase: Cell<Phase>,
     waiters: RefCell<Waiters>,
     active: Cell<usize>,
+    /// Who waits in [`Drain::emptied`].
+    emptied: Cell<Option<Waker>>,
 }
 
 #[derive(Default)]
@@ -73,6 +75,7 @@ impl Drain {
                 phase: Cell::new(Phase::Serving),
                 waiters: RefCell::default(),
                 active: Cell::new(0),
+                emptied: Cell::new(None),
             }),
         }
     }
@@ -98,6 +101,18 @@ impl Drain {
     /// Where it stands.
     pub fn phase(&self) -> Phase {
         self.shared.phase.get()
+    }
+
+    /// Waits until nobody holds it. One waiter at a time: the worker.
+    pub async fn emptied(&self) {
+        poll_fn(|context| {
+            if self.shared.active.get() == 0 {
+                return Poll::Ready(());
+            }
+            self.shared.emptied.set(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Changes the phase and wakes every holder that waits in [`Held::changed`]. Going back to
@@ -171,6 +186,11 @@ impl Drop for Held {
         let mut waiters = shared.waiters.borrow_mut();
         waiters.slots[self.slot] = None;
         waiters.free.push(self.slot);
+        if shared.active.get() == 0
+            && let Some(waker) = shared.emptied.take()
+        {
+            waker.wake();
+        }
     }
 }
 
@@ -208,6 +228,18 @@ mod tests {
             assert_eq!(drain.active(), 0);
         }
         assert_eq!(drain.shared.waiters.borrow().slots.len(), 10);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_last_holder_wakes_who_waits_for_the_end() {
+        let drain = Drain::new();
+        let (one, two) = (drain.join(), drain.join());
+        tokio::join!(drain.emptied(), async {
+            drop(one);
+            tokio::task::yield_now().await;
+            drop(two);
+        });
+        assert_eq!(drain.active(), 0);
     }
 
     #[tokio::test(flavor = "current_thread")]

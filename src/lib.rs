@@ -2,7 +2,20 @@
 //!
 //! The README holds the layer table and the two walks (one request, one restart); `tests/layers.rs` keeps the table true.
 
+pub mod admin;
+pub mod cli;
+pub mod codec;
 pub mod config;
 pub mod drain;
 pub mod fault;
+pub mod handoff;
+pub mod http;
+pub mod l4;
+pub mod listener;
+pub mod local;
+pub mod logging;
+pub mod net;
+pub mod route;
+pub mod server;
 pub mod stats;
+pub mod upstream;

@@ -1,6 +1,6 @@
 //! The validated configuration: plain data, no live objects, no protobuf.
 //!
-//! [`super::convert`] makes it from typed messages, whether they came from a file or from xDS; everything above
+//! `config::convert` makes it from typed messages, whether they came from a file or from xDS; everything above
 //! (`listener`, `http`, `upstream`, `stats`, `admin`) is built from it. Two models can be compared, which is what a reload does.
 //! All defaults have been applied: a field here is the value in force.
 
@@ -99,7 +99,7 @@ pub struct Listener {
 }
 
 /// The options of a listening socket that whoever binds it must apply.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SocketOptions {
     /// `tcp_backlog_size`; `None` is the system's maximum.
     pub backlog: Option<u32>,
@@ -120,12 +120,12 @@ pub struct FilterChain {
     pub name: String,
     /// What it matches.
     pub matches: FilterChainMatch,
-    /// Network filters in order, the last one terminal.
+    /// Network filters in order, the last one terminal; without any, connections are closed at once.
     pub filters: Vec<NetworkFilter>,
 }
 
 /// `envoy.config.listener.v3.FilterChainMatch`, without what needs TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FilterChainMatch {
     /// `destination_port`.
     pub destination_port: Option<u16>,
@@ -142,7 +142,7 @@ pub struct FilterChainMatch {
 }
 
 /// `FilterChainMatch.ConnectionSourceType`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SourceType {
     /// Any source.
     #[default]
@@ -309,7 +309,7 @@ pub struct RouteConfiguration {
 /// `envoy.config.route.v3.VirtualHost`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VirtualHost {
-    /// Unique within its table.
+    /// For people and statistics; Envoy does not insist that it is unique.
     pub name: String,
     /// `example.com`, `*.example.com`, `example.*` or `*`; lower case.
     pub domains: Vec<String>,

@@ -1,15 +1,17 @@
 //! The names of statistics, and nothing else: every name this proxy counts under stands in this file.
 //!
-//! One struct per scope, with one public field per statistic, called as Envoy calls it. `new` makes them all at once, so that they
-//! show as 0 before anything has happened, as Envoy's do; only response codes appear on first use ([`CodeCounters`]). A gauge is
-//! declared `gauge` when its value is the sum over all living epochs (what is open, what is in flight), and `gauge_latest` when
-//! only the newest epoch's value means anything; of the latter each thread may set its own copy, and the largest is shown.
+//! One struct per scope, with one public field per statistic, called as Envoy calls it. `new` makes them all at once,
+//! so that they show as 0 before anything has happened, as Envoy's do; only response codes appear on first use
+//! ([`CodeCounters`]). A gauge is declared `gauge` when its value is the sum over all living epochs (what is open, what
+//! is in flight), and `gauge_latest` when only the newest epoch's value means anything; of the latter each thread may
+//! set its own copy, and the largest is shown.
 //!
-//! A struct belongs to the thread of the scope it was made from. On reload a scope that still exists is made again over the same
-//! cells; on a drain nothing changes here.
+//! A struct belongs to the thread of the scope it was made from. On reload a scope that still exists is made again over
+//! the same cells; on a drain nothing changes here.
 
-use std::cell::{OnceCell, RefCell};
+mod codes;
 
+pub use self::codes::{CodeCounters, OriginStats};
 use super::{Counter, Gauge, Histogram, Scope};
 
 /// `stats_overflow`: statistics that found no room in the segment, and threads that found no lane. Not one of Envoy's.
@@ -33,6 +35,11 @@ pub fn listener_http(listener: &Scope, stat_prefix: &str) -> Scope {
 /// The scope of what one worker counts for its listener, from the scope of that listener.
 pub fn listener_worker(listener: &Scope, worker: usize) -> Scope {
     listener.scope(&format!("worker_{worker}"))
+}
+
+/// The scope of what the main thread counts for its listener (the admin endpoint's), from the scope of that listener.
+pub fn listener_main_thread(listener: &Scope) -> Scope {
+    listener.scope("main_thread")
 }
 
 /// The scope of a cluster.
@@ -394,13 +401,14 @@ stats! {
 }
 
 stats! {
-    /// `cluster.<name>.circuit_breakers.<priority>.`: 1 while the limit is reached.
+    /// `cluster.<name>.circuit_breakers.<priority>.`: 1 while the limit is reached. Sums, because the thread that closes a
+    /// breaker need not be the one that opened it.
     CircuitBreakerStats {
-        gauge_latest cx_open,
-        gauge_latest cx_pool_open,
-        gauge_latest rq_open,
-        gauge_latest rq_pending_open,
-        gauge_latest rq_retry_open,
+        gauge cx_open,
+        gauge cx_pool_open,
+        gauge rq_open,
+        gauge rq_pending_open,
+        gauge rq_retry_open,
     }
 }
 
@@ -430,71 +438,5 @@ fn count_response(classes: [&Counter; 5], completed: &Counter, status: u16) {
     completed.inc();
     if let Some(class) = usize::from(status / 100).checked_sub(1).and_then(|index| classes.get(index)) {
         class.inc();
-    }
-}
-
-/// `upstream_rq_<code>`, `upstream_rq_<n>xx` and `upstream_rq_completed` of one scope (a cluster, or its `internal.` or
-/// `external.`), the first two made on first use as in Envoy.
-pub struct CodeCounters {
-    scope: Scope,
-    classes: [OnceCell<Counter>; 5],
-    codes: RefCell<Vec<(u16, Counter)>>,
-    completed: OnceCell<Counter>,
-}
-
-impl CodeCounters {
-    /// Codes above are not HTTP's: an upstream may not fill the name table with inventions.
-    const LAST: u16 = 599;
-
-    /// None of them exists yet.
-    pub fn new(scope: &Scope) -> Self {
-        Self {
-            scope: scope.clone(),
-            classes: Default::default(),
-            codes: RefCell::default(),
-            completed: OnceCell::new(),
-        }
-    }
-
-    /// Counts a response of that status. A status outside 100–599 counts as completed only.
-    pub fn record(&self, status: u16) {
-        self.completed.get_or_init(|| self.scope.counter("upstream_rq_completed")).inc();
-        if !(100..=Self::LAST).contains(&status) {
-            return;
-        }
-        let class = usize::from(status / 100) - 1;
-        self.classes[class].get_or_init(|| self.scope.counter(&format!("upstream_rq_{}xx", class + 1))).inc();
-        let mut codes = self.codes.borrow_mut();
-        match codes.iter().find(|(code, _)| *code == status) {
-            Some((_, counter)) => counter.inc(),
-            None => {
-                let counter = self.scope.counter(&format!("upstream_rq_{status}"));
-                counter.inc();
-                codes.push((status, counter));
-            }
-        }
-    }
-}
-
-/// What a cluster counts by the origin of the request (`internal.` or `external.`), made on first use as in Envoy.
-pub struct OriginStats {
-    scope: Scope,
-    codes: CodeCounters,
-    upstream_rq_time: OnceCell<Histogram>,
-}
-
-impl OriginStats {
-    /// From the scope of the cluster.
-    pub fn new(cluster: &Scope, internal: bool) -> Self {
-        let scope = cluster.scope(if internal { "internal" } else { "external" });
-        Self { codes: CodeCounters::new(&scope), scope, upstream_rq_time: OnceCell::new() }
-    }
-
-    /// Counts a response and, where the upstream gave it, the milliseconds it took.
-    pub fn record(&self, status: u16, time: Option<u64>) {
-        self.codes.record(status);
-        if let Some(time) = time {
-            self.upstream_rq_time.get_or_init(|| self.scope.histogram("upstream_rq_time")).record(time);
-        }
     }
 }

@@ -1,21 +1,28 @@
 //! The statistics of all epochs in one shared segment.
 //!
-//! A segment is a sealed memory file that the supervisor makes and every epoch maps. It holds a table of names and, for each thread
-//! of each living epoch, a *lane*: one 64-bit cell for every counter, so that a thread counts with a plain load and a plain store
-//! into memory that nobody else writes. Readers add the lanes up. When an epoch has ended, however it ended, [`Segment::fold`] moves what
-//! its lanes counted into the *past*, and what its gauges said is gone with it. So a counter never falls over a restart, a kill
-//! loses nothing that was counted, and no gauge leaks. `layout` has the picture.
+//! A segment is a sealed memory file that the supervisor makes and every epoch maps. It holds a table of names and, for
+//! each thread of each living epoch, a *lane*: one 64-bit cell for every counter, so that a thread counts with a plain
+//! load and a plain store into memory that nobody else writes. Readers add the lanes up. When an epoch has ended,
+//! however it ended, [`Segment::fold`] moves what its lanes counted into the *past*, and what its gauges said is gone
+//! with it. So a counter never falls over a restart, a kill loses nothing that was counted, and no gauge leaks.
+//! `layout` has the picture.
 //!
-//! **Nobody waits for anybody.** Names are added without a lock: room is reserved by compare-and-swap, and the entry is published by
-//! one store; a process that dies in between leaves a hole that readers skip, and two that add the same name at once leave two
-//! entries that readers add up. There are two pasts; a fold writes the one that is not valid, from the valid one and the
-//! leaving lanes, and then a single store of the generation makes it valid and takes the lanes off the count. A folder killed at
-//! any instant has thus folded or not folded, never half, and a reader needs no more than to look at the generation again afterwards.
+//! **Nobody waits for anybody.** Names are added without a lock: room is reserved by compare-and-swap, and the entry is
+//! published by one store; a process that dies in between leaves a hole that readers skip, and two that add the same
+//! name at once leave two entries that readers add up. There are two pasts; a fold writes the one that is not valid,
+//! from the valid one and the leaving lanes, and then a single store of the generation makes it valid and takes the
+//! lanes off the count. A folder killed at any instant has thus folded or not folded, never half, and a reader needs no
+//! more than to look at the generation again afterwards.
 //!
-//! **Who may do what.** Any process registers names and reads. A thread writes its lane. One process folds (the supervisor), and only
-//! epochs whose process is gone. The newest epoch sends to the sinks, which moves the marks.
+//! **Who may do what.** Any process registers names and reads. A thread writes its lane. One process folds (the
+//! supervisor), and only epochs whose process is gone. The newest epoch sends to the sinks, which moves the marks.
 //!
-//! A running epoch without a supervisor makes a segment of its own ([`Segment::anonymous`]) and uses it in the same way.
+//! **What it does not do.** A name is never taken out: it belongs to the past as well. The table has room for 65,536;
+//! what comes after that is refused, counted and shown as `server.stats_overflow`, and whoever asked counts for
+//! himself.
+//!
+//! A running epoch without a supervisor makes a segment of its own ([`Segment::anonymous`]) and uses it in the same
+//! way.
 
 pub mod bins;
 mod fold;
@@ -114,8 +121,8 @@ pub enum AttachError {
 #[derive(Clone)]
 pub struct Segment {
     memory: Arc<Memory>,
-    /// What this process knows of the name table. A lock, because names are added when objects are made, not when requests pass,
-    /// and because the threads of a process must not add a name twice.
+    /// What this process knows of the name table. A lock, because names are added when objects are made, not when
+    /// requests pass, and because the threads of a process must not add a name twice.
     index: Arc<Mutex<Index>>,
     folder: Arc<Mutex<Folder>>,
 }
@@ -139,8 +146,8 @@ impl Segment {
         Ok(Self::new(Map::file(size(&layout)?)?, layout))
     }
 
-    /// The segment of an epoch that runs alone, in private memory; in a memory file where the system reserves for private memory
-    /// (`vm.overcommit_memory=2`).
+    /// The segment of an epoch that runs alone, in private memory; in a memory file where the system reserves for
+    /// private memory (`vm.overcommit_memory=2`).
     ///
     /// # Errors
     /// When the system has no address space for it.
@@ -150,7 +157,8 @@ impl Segment {
         Ok(Self::new(Map::anonymous(size).or_else(|_| Map::file(size))?, layout))
     }
 
-    /// A segment of plain memory with [`Geometry::small`], which cannot fail: for tests, and for parts that count for nobody.
+    /// A segment of plain memory with [`Geometry::small`], which cannot fail: for tests, and for parts that count for
+    /// nobody.
     pub fn heap() -> Self {
         let layout = Layout::of(&Geometry::small());
         Self::new(Map::heap(layout.size as usize), layout)

@@ -5,8 +5,8 @@
 //! values   0 ... 99     100 ... 999       1,000 ... 9,999     ...   10^11 ... 10^12 - 1 and all above
 //! each     1 wide       10 wide           100 wide            ...   10^10 wide
 //! ```
-//! Values are whole numbers. Every bound that Envoy shows by default begins a bin here, and a bin that holds a bound counts as not
-//! above it, so the buckets of an exposition are exact in Envoy's sense.
+//! Values are whole numbers. Every bound that Envoy shows by default begins a bin here, and a bin that holds a bound
+//! counts as not above it, so the buckets of an exposition are exact in Envoy's sense.
 
 /// How many bins a histogram has.
 pub const BINS: usize = EXACT + PER_DECADE * DECADES as usize;
@@ -43,7 +43,8 @@ pub fn lower(bin: usize) -> u64 {
     }
 }
 
-/// How wide Envoy draws a bin when it interpolates: two significant digits, so a tenth for the values 1–9; zero has no width.
+/// How wide Envoy draws a bin when it interpolates: two significant digits, so a tenth for the values 1–9; zero has no
+/// width.
 pub fn width(bin: usize) -> f64 {
     match bin {
         0 => 0.0,

@@ -6,8 +6,8 @@
 //!   3  GENERATION = g + 1                                    the commit: one store
 //!   4  each leaving lane: cells cleared, JOINED = 0, OWNER = 0
 //! ```
-//! Killed before 3, nothing has happened: the next folder takes the marks of 1 back and begins anew. Killed after 3, all has happened:
-//! the next folder finishes 4.
+//! Killed before 3, nothing has happened: the next folder takes the marks of 1 back and begins anew. Killed after 3,
+//! all has happened: the next folder finishes 4.
 
 use std::os::fd::OwnedFd;
 use std::sync::PoisonError;
@@ -35,8 +35,8 @@ pub(super) enum Step {
     Freed,
 }
 
-/// The right to fold, which one thread of one process has. It is asked at every step whether to go on, so that a test can stop
-/// it where a kill might.
+/// The right to fold, which one thread of one process has. It is asked at every step whether to go on, so that a test
+/// can stop it where a kill might.
 pub(super) struct Folder {
     pub(super) go_on: Box<dyn FnMut(Step) -> bool + Send>,
 }
@@ -51,8 +51,8 @@ impl Default for Folder {
 struct Cut;
 
 impl Segment {
-    /// Moves what the lanes of `epoch` counted into the past, drops what its gauges said, and frees the lanes. Says how many
-    /// there were. Only for an epoch whose process is gone, and only from one process.
+    /// Moves what the lanes of `epoch` counted into the past, drops what its gauges said, and frees the lanes. Says how
+    /// many there were. Only for an epoch whose process is gone, and only from one process.
     pub fn fold(&self, epoch: u64) -> usize {
         self.fold_where(|owner| owner == epoch)
     }
@@ -81,8 +81,8 @@ impl Segment {
         let _ = recover(&self.memory, &mut folder);
     }
 
-    /// Adds what a segment of another layout version has counted to the past; once, however often it is tried. Its gauges are not
-    /// taken over. Only when nobody counts into it any more, and only from the process that folds.
+    /// Adds what a segment of another layout version has counted to the past; once, however often it is tried. Its
+    /// gauges are not taken over. Only when nobody counts into it any more, and only from the process that folds.
     ///
     /// # Errors
     /// [`Full`] when a name finds no room, after the others have been added; or when too many segments were absorbed.
@@ -244,7 +244,8 @@ fn add_statistic(from: &Memory, lane: u64, slot: Slot, memory: &Memory, to: u64,
 }
 
 fn commit(memory: &Memory, generation: u64) {
-    // The sums must be visible before the generation that makes them valid, and the generation before any lane is cleared.
+    // The sums must be visible before the generation that makes them valid, and the generation before any lane is
+    // cleared.
     fence(Ordering::SeqCst);
     if let Some(word) = memory.word(word::GENERATION) {
         word.store(generation, Ordering::SeqCst);

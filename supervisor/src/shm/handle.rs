@@ -8,7 +8,8 @@ use super::bins::{self, BINS};
 use super::lane::Lane;
 use super::memory::Slot;
 
-/// Some cells of a lane, which it keeps alive. Not `Send`: the lane has one writer, and all its handles live on that thread.
+/// Some cells of a lane, which it keeps alive. Not `Send`: the lane has one writer, and all its handles live on that
+/// thread.
 struct Cells<const N: usize> {
     cells: NonNull<[AtomicU64; N]>,
     lane: Rc<Lane>,
@@ -22,9 +23,10 @@ impl<const N: usize> Cells<N> {
     #[inline]
     fn get(&self) -> &[AtomicU64; N] {
         #[allow(unsafe_code, reason = "the hot path: a pointer kept instead of a bounds check at every count")]
-        // SAFETY: the pointer was made from a reference that `self.lane` gave out, and stays valid while that lane lives, which is as
-        // long as `self`: the lane's memory (a mapping, or the box of spare cells) neither moves nor is freed before the lane is
-        // dropped, and the lane itself stands in an `Rc` and is never moved. All access is atomic.
+        // SAFETY: the pointer was made from a reference that `self.lane` gave out, and stays valid while that lane
+        // lives, which is as long as `self`: the lane's memory (a mapping, or the box of spare cells) neither moves nor
+        // is freed before the lane is dropped, and the lane itself stands in an `Rc` and is never moved. All access is
+        // atomic.
         unsafe {
             self.cells.as_ref()
         }

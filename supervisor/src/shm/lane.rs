@@ -11,13 +11,15 @@ use super::layout::{FIRST, head, word};
 use super::map::Map;
 use super::memory::{Memory, Slot};
 
-/// Every lane belongs to somebody. Counted in the segment; the thread counts into a lane of its own ([`Segment::private_lane`]).
+/// Every lane belongs to somebody. Counted in the segment; the thread counts into a lane of its own
+/// ([`Segment::private_lane`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the statistics segment has no lane left")]
 pub struct NoLane;
 
-/// The cells of one thread. May be moved to its thread, but not be shared: it has a single writer, which is why writing needs no
-/// locked instruction. Dropping it frees nothing: what was counted stays on the books until the epoch is folded.
+/// The cells of one thread. May be moved to its thread, but not be shared: it has a single writer, which is why writing
+/// needs no locked instruction. Dropping it frees nothing: what was counted stays on the books until the epoch is
+/// folded.
 pub struct Lane {
     cells: Cells,
     spare: Box<Spare>,

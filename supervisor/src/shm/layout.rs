@@ -10,11 +10,11 @@
 //!            2     what the sinks have sent (marks)          3  what `reset_counters` takes off (base)
 //!            4 ... one per thread
 //! ```
-//! A counter has one scalar; a gauge two (its value, and 1 once it was written); a histogram two (count, sum) and its bins. The
-//! count says whether the bins are worth reading: a memory file allocates the pages that are only read, too.
+//! A counter has one scalar; a gauge two (its value, and 1 once it was written); a histogram two (count, sum) and its
+//! bins. The count says whether the bins are worth reading: a memory file allocates the pages that are only read, too.
 //!
-//! The header says all offsets and sizes, so a segment of another layout version with the same header, entries and bins can be
-//! read, which is all that folding needs.
+//! The header says all offsets and sizes, so a segment of another layout version with the same header, entries and bins
+//! can be read, which is all that folding needs.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -118,7 +118,8 @@ impl Geometry {
     }
 }
 
-/// Offsets and sizes, in the order in which the header has them. Offsets, strides and `size` in bytes, the rest in pieces.
+/// Offsets and sizes, in the order in which the header has them. Offsets, strides and `size` in bytes, the rest in
+/// pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) size: u64,

@@ -30,8 +30,8 @@ enum Backing {
 }
 
 #[allow(unsafe_code, reason = "the memory is only ever reached through atomics")]
-// SAFETY: a `Map` hands out nothing but shared references to atomics within its own memory, which any thread may use; the memory
-// is freed only when the value is dropped, and `munmap` and the allocator may be called from any thread.
+// SAFETY: a `Map` hands out nothing but shared references to atomics within its own memory, which any thread may use;
+// the memory is freed only when the value is dropped, and `munmap` and the allocator may be called from any thread.
 unsafe impl Send for Map {}
 #[allow(unsafe_code, reason = "the memory is only ever reached through atomics")]
 // SAFETY: as above.
@@ -46,7 +46,8 @@ impl Map {
         Self::of_file(file, len)
     }
 
-    /// The memory file of another process. Its size must be sealed: a file that shrinks under a mapping kills whoever reads it.
+    /// The memory file of another process. Its size must be sealed: a file that shrinks under a mapping kills whoever
+    /// reads it.
     pub(super) fn attach(file: OwnedFd) -> io::Result<Self> {
         let seals = SealFlag::from_bits_truncate(fcntl(&file, FcntlArg::F_GET_SEALS)?);
         if !seals.contains(SealFlag::F_SEAL_SHRINK) {
@@ -58,8 +59,9 @@ impl Map {
 
     fn of_file(file: OwnedFd, len: usize) -> io::Result<Self> {
         #[allow(unsafe_code, reason = "maps memory")]
-        // SAFETY: a new mapping at an address of the kernel's choice aliases nothing of ours; that other processes write it too is
-        // why it is only reached through atomics. Its size is sealed, so no access within `len` can fault.
+        // SAFETY: a new mapping at an address of the kernel's choice aliases nothing of ours; that other processes
+        // write it too is why it is only reached through atomics. Its size is sealed, so no access within `len` can
+        // fault.
         let base = unsafe {
             mmap(None, length(len)?, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, &file, 0)?
         };
@@ -93,8 +95,8 @@ impl Map {
     fn advised(self) -> Self {
         for advice in [MmapAdvise::MADV_NOHUGEPAGE, MmapAdvise::MADV_DONTDUMP] {
             #[allow(unsafe_code, reason = "advises on mapped memory")]
-            // SAFETY: the range is exactly this mapping, and neither advice changes its contents. A kernel that does not know the
-            // advice refuses it, which is no harm.
+            // SAFETY: the range is exactly this mapping, and neither advice changes its contents. A kernel that does
+            // not know the advice refuses it, which is no harm.
             let _ = unsafe { madvise(self.base.cast(), self.len, advice) };
         }
         self
@@ -118,9 +120,9 @@ impl Map {
             return None;
         }
         #[allow(unsafe_code, reason = "the mapped memory as atomic words")]
-        // SAFETY: the range was just checked to lie within the mapping, which lives as long as `self`; the base of a mapping is
-        // page-aligned and that of the heap 8-aligned, so the words are aligned; every bit pattern is a valid `AtomicU64`, and the
-        // words are only ever accessed as such, here and in other processes.
+        // SAFETY: the range was just checked to lie within the mapping, which lives as long as `self`; the base of a
+        // mapping is page-aligned and that of the heap 8-aligned, so the words are aligned; every bit pattern is a
+        // valid `AtomicU64`, and the words are only ever accessed as such, here and in other processes.
         Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset).cast::<AtomicU64>(), count) })
     }
 
@@ -134,7 +136,8 @@ impl Map {
         Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset).cast::<AtomicU8>(), count) })
     }
 
-    /// Zeroes whole pages and gives them back to the system; `false` where that cannot be done and the caller must write zeroes.
+    /// Zeroes whole pages and gives them back to the system; `false` where that cannot be done and the caller must
+    /// write zeroes.
     pub(super) fn discard(&self, offset: usize, len: usize) -> bool {
         if !offset.is_multiple_of(PAGE)
             || !len.is_multiple_of(PAGE)
@@ -150,8 +153,8 @@ impl Map {
             }
             Backing::Anonymous => {
                 #[allow(unsafe_code, reason = "zeroes private memory")]
-                // SAFETY: the range lies within this private anonymous mapping, where the advice means that its words become zero:
-                // a change that concurrent atomic readers may see like any other store.
+                // SAFETY: the range lies within this private anonymous mapping, where the advice means that its words
+                // become zero: a change that concurrent atomic readers may see like any other store.
                 unsafe {
                     madvise(self.base.add(offset).cast(), len, MmapAdvise::MADV_DONTNEED).is_ok()
                 }
@@ -172,7 +175,8 @@ impl Drop for Map {
             Backing::Heap => {
                 let words = std::ptr::slice_from_raw_parts_mut(self.base.as_ptr().cast::<u64>(), self.len / 8);
                 #[allow(unsafe_code, reason = "frees what `heap` took")]
-                // SAFETY: the pointer and the length are those of the boxed slice that `heap` turned into a raw pointer.
+                // SAFETY: the pointer and the length are those of the boxed slice that `heap` turned into a raw
+                // pointer.
                 drop(unsafe { Box::from_raw(words) });
             }
         }

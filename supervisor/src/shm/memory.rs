@@ -1,5 +1,5 @@
-//! The segment by its parts: header words, entries, lane heads, cells. Everything read here may have been written by anybody, so
-//! every index is checked.
+//! The segment by its parts: header words, entries, lane heads, cells. Everything read here may have been written by
+//! anybody, so every index is checked.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 
@@ -39,8 +39,8 @@ pub(super) struct Moment {
 }
 
 impl Memory {
-    /// How often a reader starts again because lanes joined the past under its eyes. Folding happens when an epoch ends, so a
-    /// second try is rare and a third is not seen.
+    /// How often a reader starts again because lanes joined the past under its eyes. Folding happens when an epoch
+    /// ends, so a second try is rare and a third is not seen.
     const TRIES: usize = 64;
 
     /// A word of the header; every map that got this far has them all.
@@ -189,8 +189,8 @@ impl Memory {
         moment
     }
 
-    /// Reads over the valid past and the living lanes, again if a fold was committed meanwhile: no count is seen twice or not at
-    /// all. Waits for nobody: a folder that was killed or stopped at any point leaves a past that is valid.
+    /// Reads over the valid past and the living lanes, again if a fold was committed meanwhile: no count is seen twice
+    /// or not at all. Waits for nobody: a folder that was killed or stopped at any point leaves a past that is valid.
     pub(super) fn consistent<T>(&self, mut read: impl FnMut(&Moment) -> T) -> T {
         let mut tries = 0;
         loop {

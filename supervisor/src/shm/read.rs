@@ -84,10 +84,18 @@ impl Segment {
         self.snapshot(|other, of| of == kind && other == name).pop().map(|stat| stat.value)
     }
 
-    /// What the sinks have not been told yet: of counters and histograms what was added since the last call by whichever epoch, gauges
-    /// as they stand, all of them only if they were ever used. The marks move before this returns: a process that is killed between
-    /// this and the sending loses what it was about to send, but none is sent twice, and two callers at the same time get
-    /// it once between them.
+    /// How much a counter has counted, whatever a reset took off what is shown; `None` if nobody has it.
+    pub fn counted(&self, name: &str) -> Option<u64> {
+        let memory = &*self.memory;
+        let table = table(memory, |other, kind| kind == Kind::Counter && other == name);
+        let slots = table.into_values().next()?;
+        Some(memory.consistent(|moment| read(memory, moment, Kind::Counter, &slots).1.count()))
+    }
+
+    /// What the sinks have not been told yet: of counters and histograms what was added since the last call by
+    /// whichever epoch, gauges as they stand, all of them only if they were ever used. The marks move before this
+    /// returns: a process that is killed between this and the sending loses what it was about to send, but none is sent
+    /// twice, and two callers at the same time get it once between them.
     pub fn take_deltas(&self) -> Vec<Stat> {
         let memory = &*self.memory;
         let table = table(memory, |_, _| true);
@@ -180,7 +188,8 @@ fn read_histogram(memory: &Memory, lanes: impl Iterator<Item = u64>, slots: &[Sl
     (!bins.is_empty(), Value::Histogram { sum, bins })
 }
 
-/// Moves a mark to `value` and says how far it was; 0 if somebody else moved it at the same time, who then has the difference.
+/// Moves a mark to `value` and says how far it was; 0 if somebody else moved it at the same time, who then has the
+/// difference.
 fn advance(memory: &Memory, slots: &[Slot], index: usize, value: u64) -> u64 {
     let Some(mark) = slots.first().and_then(|slot| memory.scalar(MARKS, *slot, index)) else { return 0 };
     let seen = mark.load(Ordering::Relaxed);

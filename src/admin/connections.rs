@@ -1,0 +1,161 @@
+//! Accepting and serving admin connections.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::{Admin, endpoints};
+
+/// Connections at the same time; the next ones wait in the backlog.
+const CONNECTIONS: usize = 64;
+/// Until a request's head must have come; also how long a connection may be idle.
+const HEAD_TIME: Duration = Duration::from_secs(30);
+/// A request's head, in bytes.
+const HEAD_SIZE: usize = 16 * 1024;
+/// A request's headers.
+const HEADERS: usize = 100;
+/// A connection's life. Whoever reads slowly for longer has lost interest.
+const LIFE: Duration = Duration::from_secs(600);
+/// How long a connection that is to end waits for one more request, to tell its client in the answer: a scraper that
+/// keeps its connection must not find it closed under the request it is just sending. Longer than the usual scrape
+/// interval.
+const LINGER: Duration = Duration::from_secs(65);
+/// What is left of it after that.
+const GRACE: Duration = Duration::from_secs(5);
+/// Before accepting is tried again when the process has no descriptors left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening socket, lent or bound, in non-blocking mode.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// Unix stream.
+    Unix(UnixListener),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Self {
+        Self::Unix(listener)
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite {}
+impl<T: AsyncRead + AsyncWrite> Stream for T {}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Box<dyn Stream + Unpin>> {
+        Ok(match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Box::new(stream)
+            }
+            Self::Unix(listener) => Box::new(listener.accept().await?.0),
+        })
+    }
+}
+
+/// Serves until `stop` is ready; then accepts no more, and returns when the connections that are left have ended: each
+/// says `connection: close` in its next answer, and is closed without one after a minute. Whoever cannot wait for that
+/// drops the future. Must run on a `LocalSet`.
+pub async fn serve(listener: impl Into<Listener>, admin: Rc<Admin>, stop: impl Future<Output = ()>) {
+    let listener = listener.into();
+    let mut stop = pin!(stop);
+    let mut connections = JoinSet::new();
+    let (ending, ends) = watch::channel(false);
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+                Ok(stream) => {
+                    connections.spawn_local(connection(stream, admin.clone(), ends.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "admin: accept");
+                    sleep(PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let _ = ending.send(true);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn connection(stream: Box<dyn Stream + Unpin>, admin: Rc<Admin>, mut ends: watch::Receiver<bool>) {
+    let opened = Instant::now();
+    admin.traffic.opened();
+    let last = Cell::new(false);
+    let service = service_fn(|request| {
+        let mut response = answer(&admin, &request);
+        if last.get() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_SIZE)
+        .max_headers(HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = pin!(served);
+    let mut ended = tokio::select! {
+        result = served.as_mut() => Some(result),
+        _ = ends.wait_for(|ends| *ends) => None,
+        () = sleep(LIFE) => None,
+    };
+    if ended.is_none() {
+        last.set(true);
+        ended = timeout(LINGER, served.as_mut()).await.ok();
+    }
+    if ended.is_none() {
+        served.as_mut().graceful_shutdown();
+        ended = timeout(GRACE, served).await.ok();
+    }
+    match ended {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::debug!(%error, "admin: connection"),
+        None => tracing::debug!("admin: a connection was cut, it did not end"),
+    }
+    admin.traffic.closed(milliseconds(opened));
+}
+
+fn milliseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn answer(admin: &Admin, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let begun = Instant::now();
+    admin.traffic.asked();
+    let uri = request.uri();
+    let reply = endpoints::answer(admin, request.method(), uri.path(), uri.query().unwrap_or_default());
+    admin.traffic.answered(reply.status.as_u16(), milliseconds(begun));
+    reply.into_response()
+}

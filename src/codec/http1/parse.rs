@@ -1,0 +1,364 @@
+//! Heads from bytes: httparse for the grammar, the rules about lengths, codings and targets on top.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use httparse::Status;
+use memchr::memchr;
+
+use super::facts::{Facts, request_framing, response_framing};
+use super::target::{Target, is_authority, is_known};
+use super::{Framing, Limits, Refusal, Scan};
+use crate::codec::head::{Headers, RequestHead, ResponseHead};
+
+/// Empty lines tolerated before a request line (RFC 9112, 2.2).
+const MAX_BLANK_LINES: u8 = 8;
+/// Room for the headers that a proxy adds, so that the list is allocated once.
+const SPARE_HEADERS: usize = 10;
+/// Up to this many header fields are parsed without an allocation.
+const STACK_HEADERS: usize = 128;
+
+/// How requests are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestRules {
+    /// Size and count.
+    pub limits: Limits,
+    /// `allow_absolute_url`: a target such as `http://host/path` replaces the host.
+    pub allow_absolute_url: bool,
+    /// `allow_chunked_length`: `content-length` beside `transfer-encoding` is dropped instead of refused.
+    pub allow_chunked_length: bool,
+    /// `headers_with_underscores_action`.
+    pub underscores: Underscores,
+    /// `accept_http_10`.
+    pub accept_http_10: bool,
+    /// `default_host_for_http_10`: the host of a 1.0 request that names none; empty refuses it.
+    pub default_host: Bytes,
+}
+
+impl Default for RequestRules {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            allow_absolute_url: true,
+            allow_chunked_length: false,
+            underscores: Underscores::Allow,
+            accept_http_10: false,
+            default_host: Bytes::new(),
+        }
+    }
+}
+
+/// What to do with header names that contain an underscore.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Underscores {
+    /// Pass them on.
+    #[default]
+    Allow,
+    /// Refuse the request.
+    Reject,
+    /// Drop the header.
+    Drop,
+}
+
+/// A head with what follows from it for the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed<H> {
+    /// The head. `transfer-encoding`, `connection` and the like are still in it.
+    pub head: H,
+    /// The body that follows. After a 101, or a 2xx to CONNECT, this is [`Framing::until_close`]: what follows is a tunnel.
+    pub framing: Framing,
+    /// The peer will take another message on this connection once this one is through.
+    pub keep_alive: bool,
+    /// The client waits for `100 Continue`.
+    pub expect_continue: bool,
+    /// The head asks for (or grants) an upgrade: `upgrade` is there and `connection` names it.
+    pub upgrade: bool,
+}
+
+/// Takes a request head from the front of `buffer`, once it is complete. `scan` belongs to the buffer; it is fresh again
+/// after a head.
+///
+/// # Errors
+/// What to answer before the connection is closed. Checks that need no more than a well-formed head (a fragment in the path,
+/// what `connection` names) are those of `http::headers`, so that they can be answered like any request.
+pub fn parse_request(
+    buffer: &mut BytesMut,
+    scan: &mut Scan,
+    rules: &RequestRules,
+) -> Result<Option<Parsed<RequestHead>>, Refusal> {
+    if !skip_blank_lines(buffer, scan)? {
+        return Ok(None);
+    }
+    let Some((bytes, lines)) = cut_head(buffer, scan, true, &rules.limits, judge_request)? else {
+        return Ok(None);
+    };
+    with_fields(lines, |slots| request_from(&bytes, slots, rules)).map(Some)
+}
+
+/// Takes a response head from the front of `buffer`, once it is complete. `method` is that of the request it answers.
+/// Informational heads come out like any other: `head.status` tells, and the final head follows.
+///
+/// # Errors
+/// The upstream broke the protocol; the details say how.
+pub fn parse_response(
+    buffer: &mut BytesMut,
+    scan: &mut Scan,
+    limits: &Limits,
+    method: &Method,
+) -> Result<Option<Parsed<ResponseHead>>, Refusal> {
+    let Some((bytes, lines)) = cut_head(buffer, scan, true, limits, judge_response)? else {
+        return Ok(None);
+    };
+    with_fields(lines, |slots| response_from(&bytes, slots, method)).map(Some)
+}
+
+/// Takes the trailers and the empty line after them from the front of `buffer`, once they are complete.
+pub(super) fn parse_trailers(
+    buffer: &mut BytesMut,
+    scan: &mut Scan,
+    limits: &Limits,
+) -> Result<Option<Headers>, Refusal> {
+    let Some((bytes, fields)) = cut_head(buffer, scan, false, limits, judge_fields)? else {
+        return Ok(None);
+    };
+    if fields == 0 {
+        return Ok(Some(Headers::new()));
+    }
+    let mut headers = Headers::with_capacity(fields);
+    let mut slots = vec![httparse::EMPTY_HEADER; fields];
+    match httparse::parse_headers(&bytes, &mut slots) {
+        Ok(Status::Complete((_, parsed))) => {
+            for field in parsed {
+                let (name, value) = entry(&bytes, field)?;
+                headers.append(name, value);
+            }
+            Ok(Some(headers))
+        }
+        Ok(Status::Partial) => Err(Refusal::CODEC_ERROR),
+        Err(error) => Err(malformed(error, b"")),
+    }
+}
+
+/// Cuts a complete head off the buffer; its bytes and how many lines it has. Of one that is not complete, what is there is
+/// judged, so that what is certain is refused at once and always for the same reason, however the bytes arrive.
+fn cut_head(
+    buffer: &mut BytesMut,
+    scan: &mut Scan,
+    first: bool,
+    limits: &Limits,
+    judge: fn(&[u8]) -> Result<(), Refusal>,
+) -> Result<Option<(Bytes, usize)>, Refusal> {
+    let judge = |part: &[u8], begins: bool| if begins { judge(part) } else { judge_fields(part) };
+    match scan.find_end(buffer, first, limits) {
+        Ok(Some(length)) => {
+            let lines = scan.lines();
+            *scan = Scan::default();
+            Ok(Some((buffer.split_to(length).freeze(), lines)))
+        }
+        Ok(None) => {
+            if let Some((part, begins)) = scan.unjudged(buffer) {
+                judge(part, begins)?;
+            }
+            Ok(None)
+        }
+        Err(stop) => {
+            judge(&buffer[scan.judged()..stop.at], scan.judged() == 0)?;
+            Err(stop.refusal)
+        }
+    }
+}
+
+type Slot<'b> = MaybeUninit<httparse::Header<'b>>;
+
+/// Runs `parse` with room for the headers in so many lines: on the stack where it fits.
+#[inline]
+fn with_fields<'b, T>(lines: usize, parse: impl FnOnce(&mut [Slot<'b>]) -> T) -> T {
+    if lines <= STACK_HEADERS {
+        parse(&mut [const { MaybeUninit::uninit() }; STACK_HEADERS])
+    } else {
+        let mut slots = Vec::new();
+        slots.resize_with(lines, MaybeUninit::uninit);
+        parse(&mut slots)
+    }
+}
+
+/// Drops empty lines before the head; false when more bytes are needed to know.
+fn skip_blank_lines(buffer: &mut BytesMut, scan: &mut Scan) -> Result<bool, Refusal> {
+    while scan.lines() == 0 && buffer.first() == Some(&b'\r') {
+        match buffer.get(1) {
+            None => return Ok(false),
+            Some(b'\n') if scan.blanks < MAX_BLANK_LINES => {
+                buffer.advance(2);
+                scan.drop_blank_line();
+            }
+            Some(_) => return Err(Refusal::CODEC_ERROR),
+        }
+    }
+    Ok(!buffer.is_empty())
+}
+
+/// Judges the beginning of a request head, line after line.
+fn judge_request(part: &[u8]) -> Result<(), Refusal> {
+    let (line, rest) = part.split_at(memchr(b'\n', part).map_or(part.len(), |at| at + 1));
+    let mut request = httparse::Request::new(&mut []);
+    request.parse(line).map_err(|error| malformed(error, line))?;
+    match request.method {
+        Some(method) if !is_known(method.as_bytes()) => Err(Refusal::CODEC_ERROR),
+        _ => judge_fields(rest),
+    }
+}
+
+/// The same for a response head.
+fn judge_response(part: &[u8]) -> Result<(), Refusal> {
+    let (line, rest) = part.split_at(memchr(b'\n', part).map_or(part.len(), |at| at + 1));
+    httparse::Response::new(&mut []).parse(line).map_err(|_| Refusal::CODEC_ERROR)?;
+    judge_fields(rest)
+}
+
+/// The same for header lines.
+fn judge_fields(part: &[u8]) -> Result<(), Refusal> {
+    let mut slots = vec![httparse::EMPTY_HEADER; count_lines(part)];
+    httparse::parse_headers(part, &mut slots).map(drop).map_err(|error| malformed(error, b""))
+}
+
+/// How Envoy names what httparse refused; `line` is the request line, as far as it is there.
+fn malformed(error: httparse::Error, line: &[u8]) -> Refusal {
+    match error {
+        httparse::Error::HeaderValue => return Refusal::INVALID_CHARACTERS,
+        httparse::Error::HeaderName => return Refusal::CODEC_ERROR,
+        _ => {}
+    }
+    let end = memchr(b'\r', line);
+    let mut words = line[..end.unwrap_or(line.len())].split(|byte| *byte == b' ');
+    if !words.next().is_some_and(is_known) {
+        return Refusal::CODEC_ERROR;
+    }
+    match (words.next(), words.next()) {
+        (Some(target), _) if target.iter().any(u8::is_ascii_control) => Refusal::INVALID_CHARACTERS,
+        // `GET /path` and nothing more is HTTP/0.9.
+        (Some([b'/', ..]), None) if end.is_some() => Refusal::LOW_VERSION,
+        (Some(_), Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', ..])) if error == httparse::Error::Version => {
+            Refusal::LOW_VERSION
+        }
+        _ => Refusal::CODEC_ERROR,
+    }
+}
+
+fn count_lines(part: &[u8]) -> usize {
+    memchr::memchr_iter(b'\n', part).count() + 1
+}
+
+fn request_from<'b>(
+    bytes: &'b Bytes,
+    slots: &mut [Slot<'b>],
+    rules: &RequestRules,
+) -> Result<Parsed<RequestHead>, Refusal> {
+    let mut raw = httparse::Request::new(&mut []);
+    match raw.parse_with_uninit_headers(bytes, slots) {
+        Ok(Status::Complete(_)) => {}
+        // Why, is for the judge to say, who looks at one line after the other.
+        Ok(Status::Partial) | Err(_) => return Err(judge_request(bytes).err().unwrap_or(Refusal::CODEC_ERROR)),
+    }
+    let (Some(method), Some(target), Some(minor)) = (raw.method, raw.path, raw.version) else {
+        return Err(Refusal::CODEC_ERROR);
+    };
+    if !is_known(method.as_bytes()) {
+        return Err(Refusal::CODEC_ERROR);
+    }
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::CODEC_ERROR)?;
+    let version = version(minor);
+    if version == Version::HTTP_10 && !rules.accept_http_10 {
+        return Err(Refusal::LOW_VERSION);
+    }
+    let mut headers = Headers::with_capacity(raw.headers.len() + SPARE_HEADERS);
+    let mut facts = Facts::default();
+    let mut authority = None;
+    for field in &*raw.headers {
+        if rules.underscores != Underscores::Allow && memchr(b'_', field.name.as_bytes()).is_some() {
+            match rules.underscores {
+                Underscores::Reject => return Err(Refusal::UNEXPECTED_UNDERSCORE),
+                _ => continue,
+            }
+        }
+        let (name, value) = entry(bytes, field)?;
+        if name == header::HOST {
+            authority = Some(join_host(authority, bytes.slice_ref(field.value)));
+        } else {
+            facts.note(&name, field.value)?;
+            headers.append(name, value);
+        }
+    }
+    let framing = request_framing(&facts, &method, version, &mut headers, rules)?;
+    let target = Target::split(&bytes.slice_ref(target.as_bytes()), &method, rules.allow_absolute_url)?;
+    let authority = match target.authority.or(authority) {
+        Some(authority) if is_authority(&authority) => authority,
+        Some(_) => return Err(Refusal::INVALID_AUTHORITY),
+        None if version == Version::HTTP_10 && !rules.default_host.is_empty() => rules.default_host.clone(),
+        None => return Err(Refusal::MISSING_HOST),
+    };
+    let head = RequestHead { method, scheme: target.scheme, authority, path: target.path, version, headers };
+    Ok(Parsed {
+        head,
+        framing,
+        keep_alive: facts.keep_alive(version),
+        expect_continue: facts.expect_continue && version == Version::HTTP_11,
+        upgrade: facts.upgrades() && version == Version::HTTP_11,
+    })
+}
+
+fn response_from<'b>(
+    bytes: &'b Bytes,
+    slots: &mut [Slot<'b>],
+    method: &Method,
+) -> Result<Parsed<ResponseHead>, Refusal> {
+    let mut raw = httparse::Response::new(&mut []);
+    match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut raw, bytes, slots) {
+        Ok(Status::Complete(_)) => {}
+        Ok(Status::Partial) | Err(_) => return Err(judge_response(bytes).err().unwrap_or(Refusal::CODEC_ERROR)),
+    }
+    let (Some(code), Some(minor)) = (raw.code, raw.version) else {
+        return Err(Refusal::CODEC_ERROR);
+    };
+    let status = StatusCode::from_u16(code).map_err(|_| Refusal::CODEC_ERROR)?;
+    let version = version(minor);
+    let mut headers = Headers::with_capacity(raw.headers.len() + SPARE_HEADERS);
+    let mut facts = Facts::default();
+    for field in &*raw.headers {
+        let (name, value) = entry(bytes, field)?;
+        facts.note(&name, field.value)?;
+        headers.append(name, value);
+    }
+    let framing = response_framing(&facts, method, status)?;
+    // Without a length the end of the connection is the end of the message; a switched protocol never comes back; and a 1.0
+    // sender that speaks of codings may mean something else by them.
+    let coded = facts.coding.is_some() && version == Version::HTTP_10;
+    let keep_alive = facts.keep_alive(version) && !framing.is_until_close() && !coded;
+    Ok(Parsed {
+        head: ResponseHead { status, version, headers },
+        framing,
+        keep_alive,
+        expect_continue: false,
+        upgrade: status == StatusCode::SWITCHING_PROTOCOLS && facts.upgrades(),
+    })
+}
+
+fn version(minor: u8) -> Version {
+    if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 }
+}
+
+/// A name and a value that share the memory of the head.
+#[inline]
+fn entry(bytes: &Bytes, field: &httparse::Header<'_>) -> Result<(HeaderName, HeaderValue), Refusal> {
+    let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Refusal::CODEC_ERROR)?;
+    let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| Refusal::CODEC_ERROR)?;
+    Ok((name, value))
+}
+
+/// Several hosts become one value, as Envoy joins them: no virtual host but `*` can match it.
+fn join_host(first: Option<Bytes>, next: Bytes) -> Bytes {
+    match first {
+        None => next,
+        Some(first) => [&first[..], b",", &next[..]].concat().into(),
+    }
+}

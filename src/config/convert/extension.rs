@@ -1,0 +1,125 @@
+//! Extensions: from the type in an `Any` to the function that parses it.
+
+use std::sync::Arc;
+
+use envoy_types::pb::google::protobuf::Any;
+
+use super::context::Context;
+use super::{http_connection_manager, http_options, stats, upstream_http};
+use crate::config::model::{HttpFilter, NetworkFilter, StatsSink};
+use crate::config::proto::Decode;
+use crate::config::schema::Message;
+use crate::config::typed_struct;
+
+/// One extension: the type of its settings, and how they are read.
+pub(super) struct Extension<T> {
+    type_name: &'static str,
+    parse: fn(&mut Context, &[u8]) -> Option<T>,
+}
+
+/// Extensions that can stand in the same place.
+pub(super) struct Category<T: 'static> {
+    /// For messages: `network filter`.
+    what: &'static str,
+    extensions: &'static [Extension<T>],
+}
+
+/// Network filters.
+pub(super) const NETWORK_FILTERS: Category<NetworkFilter> = Category {
+    what: "network filter",
+    extensions: &[Extension {
+        type_name: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        parse: |cx, bytes| {
+            let manager = decode(cx, bytes).and_then(|message| http_connection_manager::convert(cx, message))?;
+            Some(NetworkFilter::HttpConnectionManager(Arc::new(manager)))
+        },
+    }],
+};
+
+/// HTTP filters.
+pub(super) const HTTP_FILTERS: Category<HttpFilter> = Category {
+    what: "HTTP filter",
+    extensions: &[Extension {
+        type_name: "envoy.extensions.filters.http.router.v3.Router",
+        parse: |cx, bytes| {
+            let router = decode(cx, bytes)?;
+            Some(HttpFilter::Router(http_options::router(cx, router)))
+        },
+    }],
+};
+
+/// Statistics sinks.
+pub(super) const STATS_SINKS: Category<StatsSink> = Category {
+    what: "statistics sink",
+    extensions: &[Extension {
+        type_name: "envoy.config.metrics.v3.StatsdSink",
+        parse: |cx, bytes| decode(cx, bytes).and_then(|message| stats::statsd(cx, message)),
+    }],
+};
+
+/// Transport sockets: the one that adds nothing.
+pub(super) const TRANSPORT_SOCKETS: Category<()> = Category {
+    what: "transport socket",
+    extensions: &[Extension {
+        type_name: "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
+        parse: |_, _| Some(()),
+    }],
+};
+
+/// Protocol options of a cluster.
+pub(super) const PROTOCOL_OPTIONS: Category<upstream_http::Options> = Category {
+    what: "protocol options type",
+    extensions: &[Extension {
+        type_name: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        parse: |cx, bytes| decode(cx, bytes).map(|message| upstream_http::convert(cx, message)),
+    }],
+};
+
+impl<T> Category<T> {
+    /// Is there an extension for this type?
+    pub(super) fn knows(&self, any: Option<&Any>) -> bool {
+        self.find(&any.map(type_of).unwrap_or_default()).is_some()
+    }
+
+    /// Parses `any`. Its type decides; the name is the operator's own.
+    pub(super) fn parse(&self, cx: &mut Context, name: &str, any: Option<&Any>) -> Option<T> {
+        let type_name = any.map(type_of).unwrap_or_default();
+        let (Some(any), Some(extension)) = (any, self.find(&type_name)) else {
+            self.unknown(cx, name, &type_name);
+            return None;
+        };
+        if !Message::by_url(&any.type_url).is_some_and(Message::is_typed_struct) {
+            return (extension.parse)(cx, &any.value);
+        }
+        let message = Message::by_name(extension.type_name)?;
+        // Its faults were found when the whole message was checked.
+        let (bytes, _) = typed_struct::resolve(&any.value, message, cx.unknown_fields);
+        cx.at("value", |cx| (extension.parse)(cx, &bytes))
+    }
+
+    fn find(&self, type_name: &str) -> Option<&'static Extension<T>> {
+        self.extensions.iter().find(|extension| extension.type_name == type_name)
+    }
+
+    fn unknown(&self, cx: &mut Context, name: &str, type_name: &str) {
+        let known: Vec<&str> = self.extensions.iter().map(|extension| extension.type_name).collect();
+        let known = known.join(", ");
+        let what = self.what;
+        cx.error(match type_name {
+            "" => format!("'{name}' has no \"@type\" that would say which {what} it is; known: {known}"),
+            type_name => format!("the {what} {type_name} is not supported yet; known: {known}"),
+        });
+    }
+}
+
+/// The name of the type in an `Any`, or of what a `TypedStruct` in it stands for.
+fn type_of(any: &Any) -> String {
+    let is_typed_struct = Message::by_url(&any.type_url).is_some_and(Message::is_typed_struct);
+    let inner = String::from_utf8_lossy(crate::config::wire::last_bytes(&any.value, 1));
+    let url: &str = if is_typed_struct { &inner } else { &any.type_url };
+    url.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+fn decode<M: Decode>(cx: &mut Context, bytes: &[u8]) -> Option<M> {
+    M::decode_wire(bytes).map_err(|error| cx.error(format!("cannot be decoded: {error}"))).ok()
+}

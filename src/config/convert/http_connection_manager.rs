@@ -1,0 +1,248 @@
+//! `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as api;
+use envoy_types::pb::google::protobuf::BoolValue;
+
+use super::context::Context;
+use super::extension::HTTP_FILTERS;
+use super::http_options::{self, Common};
+use super::{address, route, values};
+use crate::config::model::{Cidr, HttpConnectionManager, HttpFilter, RouteConfiguration, ServerHeader};
+
+const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+const DELAYED_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_REQUEST_HEADERS_KB: u32 = 60;
+
+pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> Option<HttpConnectionManager> {
+    let api::HttpConnectionManager {
+        codec_type,
+        stat_prefix,
+        http_filters,
+        add_user_agent,
+        tracing,
+        common_http_protocol_options,
+        http1_safe_max_connection_duration,
+        http_protocol_options,
+        http2_protocol_options,
+        http3_protocol_options,
+        server_name,
+        server_header_transformation,
+        scheme_header_transformation,
+        max_request_headers_kb,
+        stream_idle_timeout,
+        stream_flush_timeout,
+        request_timeout,
+        request_headers_timeout,
+        drain_timeout,
+        drain_timeout_jitter,
+        delayed_close_timeout,
+        access_log,
+        access_log_flush_interval,
+        flush_access_log_on_new_request,
+        access_log_options,
+        use_remote_address,
+        xff_num_trusted_hops,
+        original_ip_detection_extensions,
+        early_header_mutation_extensions,
+        internal_address_config,
+        skip_xff_append,
+        via,
+        generate_request_id,
+        preserve_external_request_id,
+        always_set_request_id_in_response,
+        forward_client_cert_details,
+        set_current_client_cert_details,
+        forward_client_cert_matcher,
+        proxy_100_continue,
+        represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
+        upgrade_configs,
+        normalize_path,
+        merge_slashes,
+        path_with_escaped_slashes_action,
+        request_id_extension,
+        local_reply_config,
+        strip_matching_host_port,
+        stream_error_on_invalid_http_message,
+        path_normalization_options,
+        strip_trailing_host_dot,
+        proxy_status_config,
+        typed_header_validation_config,
+        append_x_forwarded_port,
+        append_local_overload,
+        add_proxy_protocol_connection_state,
+        forward_proto_config,
+        route_specifier,
+        strip_port_mode,
+    } = message;
+    // A value that says what is done anyway needs no support.
+    let normalize_path = values::is_true(&normalize_path);
+    let stream_error_on_invalid_http_message = values::is_true(&stream_error_on_invalid_http_message);
+    let path_with_escaped_slashes_action = path_with_escaped_slashes_action
+        > api::http_connection_manager::PathWithEscapedSlashesAction::KeepUnchanged as i32;
+    refuse!(cx; scheme_header_transformation, original_ip_detection_extensions, early_header_mutation_extensions,
+        forward_client_cert_details, forward_client_cert_matcher, proxy_100_continue,
+        represent_ipv4_remote_address_as_ipv4_mapped_ipv6, upgrade_configs, normalize_path, merge_slashes,
+        path_with_escaped_slashes_action, request_id_extension, local_reply_config, strip_matching_host_port,
+        stream_error_on_invalid_http_message, path_normalization_options, strip_trailing_host_dot, proxy_status_config,
+        typed_header_validation_config, append_x_forwarded_port, append_local_overload, forward_proto_config);
+    ignore!(cx; tracing, http1_safe_max_connection_duration, http2_protocol_options, http3_protocol_options,
+        stream_flush_timeout, drain_timeout_jitter, access_log, access_log_flush_interval,
+        flush_access_log_on_new_request, access_log_options, set_current_client_cert_details,
+        add_proxy_protocol_connection_state);
+    if let Some(api::http_connection_manager::StripPortMode::StripAnyHostPort(true)) = strip_port_mode {
+        cx.refuse("strip_any_host_port");
+    }
+    codec(cx, codec_type);
+    let common = cx.at("common_http_protocol_options", |cx| {
+        http_options::downstream_common(cx, common_http_protocol_options.unwrap_or_default())
+    });
+    let Common { idle_timeout, max_connection_duration, max_requests_per_connection, max_headers_count, underscores } =
+        common;
+    let http1 = cx.at("http_protocol_options", |cx| {
+        http_options::downstream_http1(cx, http_protocol_options.unwrap_or_default())
+    });
+    let (internal_addresses, internal_unix_sockets) = internal(cx, internal_address_config);
+    let http_filters = filters(cx, http_filters);
+    let routes = routes(cx, route_specifier);
+    Some(HttpConnectionManager {
+        stat_prefix,
+        routes: Arc::new(routes?),
+        http_filters,
+        server_name: if server_name.is_empty() { "envoy".to_owned() } else { server_name },
+        server_header: server_header(server_header_transformation),
+        via,
+        use_remote_address: values::is_true(&use_remote_address),
+        xff_num_trusted_hops,
+        skip_xff_append,
+        internal_addresses,
+        internal_unix_sockets,
+        generate_request_id: values::is_not_false(&generate_request_id),
+        preserve_external_request_id,
+        always_set_request_id_in_response,
+        add_user_agent: user_agent(cx, &add_user_agent),
+        idle_timeout,
+        max_connection_duration,
+        max_requests_per_connection,
+        stream_idle_timeout: values::limit(cx, "stream_idle_timeout", &stream_idle_timeout, Some(STREAM_IDLE_TIMEOUT)),
+        request_timeout: values::limit(cx, "request_timeout", &request_timeout, None),
+        request_headers_timeout: values::limit(cx, "request_headers_timeout", &request_headers_timeout, None),
+        drain_timeout: values::duration(cx, "drain_timeout", &drain_timeout).unwrap_or(DRAIN_TIMEOUT),
+        delayed_close_timeout: values::limit(
+            cx,
+            "delayed_close_timeout",
+            &delayed_close_timeout,
+            Some(DELAYED_CLOSE_TIMEOUT),
+        ),
+        max_request_headers_bytes: values::number(&max_request_headers_kb)
+            .unwrap_or(MAX_REQUEST_HEADERS_KB)
+            .saturating_mul(1024),
+        max_headers_count,
+        underscores,
+        http1,
+    })
+}
+
+/// AUTO speaks HTTP/1 as long as there is nothing else.
+fn codec(cx: &mut Context, codec_type: i32) {
+    use api::http_connection_manager::CodecType;
+    if let Ok(CodecType::Http2 | CodecType::Http3) = CodecType::try_from(codec_type) {
+        cx.refuse("codec_type");
+    }
+}
+
+fn server_header(transformation: i32) -> ServerHeader {
+    use api::http_connection_manager::ServerHeaderTransformation;
+    match ServerHeaderTransformation::try_from(transformation) {
+        Ok(ServerHeaderTransformation::AppendIfAbsent) => ServerHeader::AppendIfAbsent,
+        Ok(ServerHeaderTransformation::PassThrough) => ServerHeader::PassThrough,
+        Ok(ServerHeaderTransformation::Overwrite) | Err(_) => ServerHeader::Overwrite,
+    }
+}
+
+fn user_agent(cx: &Context, add_user_agent: &Option<BoolValue>) -> Option<(String, String)> {
+    values::is_true(add_user_agent).then(|| (cx.node.cluster.clone(), cx.node.id.clone()))
+}
+
+fn internal(
+    cx: &mut Context,
+    message: Option<api::http_connection_manager::InternalAddressConfig>,
+) -> (Vec<Cidr>, bool) {
+    let api::http_connection_manager::InternalAddressConfig { unix_sockets, cidr_ranges } = message.unwrap_or_default();
+    let cidrs = cx.at("internal_address_config", |cx| cx.each("cidr_ranges", cidr_ranges, address::cidr));
+    (cidrs, unix_sockets)
+}
+
+/// What became of one entry of `http_filters`.
+enum Slot {
+    Filter(HttpFilter),
+    /// Optional, and not known here.
+    LeftOut,
+    /// Faulty: that has been said.
+    Refused,
+}
+
+fn filters(cx: &mut Context, messages: Vec<api::HttpFilter>) -> Vec<HttpFilter> {
+    let count = messages.len();
+    let (mut has_router, mut has_refused) = (false, false);
+    let filters = cx.each("http_filters", messages.into_iter().enumerate(), |cx, (at, message)| {
+        match filter(cx, message) {
+            Slot::Filter(filter) => {
+                let HttpFilter::Router(_) = &filter;
+                has_router = true;
+                if at + 1 < count {
+                    cx.error("the router is terminal and must be the last HTTP filter");
+                }
+                return Some(filter);
+            }
+            Slot::LeftOut => {}
+            Slot::Refused => has_refused = true,
+        }
+        None
+    });
+    if !has_router && !has_refused {
+        cx.error_at("http_filters", "must end with the router (envoy.filters.http.router)");
+    }
+    filters
+}
+
+fn filter(cx: &mut Context, message: api::HttpFilter) -> Slot {
+    let api::HttpFilter { name, is_optional, disabled, config_type } = message;
+    refuse!(cx; disabled);
+    let any = match config_type {
+        Some(api::http_filter::ConfigType::TypedConfig(any)) => Some(any),
+        Some(api::http_filter::ConfigType::ConfigDiscovery(_)) => {
+            cx.refuse("config_discovery");
+            return Slot::Refused;
+        }
+        None => None,
+    };
+    cx.at("typed_config", |cx| {
+        if is_optional && !HTTP_FILTERS.knows(any.as_ref()) {
+            cx.warn("is not supported yet and, being optional, is left out");
+            return Slot::LeftOut;
+        }
+        HTTP_FILTERS.parse(cx, &name, any.as_ref()).map_or(Slot::Refused, Slot::Filter)
+    })
+}
+
+fn routes(
+    cx: &mut Context,
+    specifier: Option<api::http_connection_manager::RouteSpecifier>,
+) -> Option<RouteConfiguration> {
+    use api::http_connection_manager::RouteSpecifier;
+    match specifier? {
+        RouteSpecifier::RouteConfig(message) => cx.at("route_config", |cx| Some(route::configuration(cx, message))),
+        RouteSpecifier::Rds(_) => {
+            cx.refuse("rds");
+            None
+        }
+        RouteSpecifier::ScopedRoutes(_) => {
+            cx.refuse("scoped_routes");
+            None
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! HTTP options of the downstream side, and the router's.
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3 as api;
+use envoy_types::pb::envoy::extensions::filters::http::router::v3 as router_api;
+
+use super::context::Context;
+use super::values;
+use crate::config::model::{Http1Options, Router, Underscores};
+
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+pub(super) const MAX_HEADERS_COUNT: u32 = 100;
+
+/// What a connection manager takes from `common_http_protocol_options`.
+pub(super) struct Common {
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) max_connection_duration: Option<Duration>,
+    pub(super) max_requests_per_connection: u32,
+    pub(super) max_headers_count: u32,
+    pub(super) underscores: Underscores,
+}
+
+pub(super) fn downstream_common(cx: &mut Context, message: api::HttpProtocolOptions) -> Common {
+    let api::HttpProtocolOptions {
+        idle_timeout,
+        max_connection_duration,
+        max_connection_duration_jitter,
+        max_headers_count,
+        max_response_headers_kb,
+        max_stream_duration,
+        headers_with_underscores_action,
+        max_requests_per_connection,
+    } = message;
+    refuse!(cx; max_stream_duration);
+    // The limit on responses is for the upstream side.
+    ignore!(cx; max_connection_duration_jitter, max_response_headers_kb);
+    let idle_timeout = values::limit(cx, "idle_timeout", &idle_timeout, Some(IDLE_TIMEOUT));
+    let max_connection_duration = values::duration(cx, "max_connection_duration", &max_connection_duration);
+    if max_connection_duration == Some(Duration::ZERO) {
+        cx.error_at("max_connection_duration", "must be longer than 0s: every connection would be closed at once");
+    }
+    Common {
+        idle_timeout,
+        max_connection_duration,
+        max_requests_per_connection: values::number(&max_requests_per_connection).unwrap_or_default(),
+        max_headers_count: values::number(&max_headers_count).unwrap_or(MAX_HEADERS_COUNT),
+        underscores: underscores(headers_with_underscores_action),
+    }
+}
+
+fn underscores(action: i32) -> Underscores {
+    use api::http_protocol_options::HeadersWithUnderscoresAction;
+    match HeadersWithUnderscoresAction::try_from(action) {
+        Ok(HeadersWithUnderscoresAction::RejectRequest) => Underscores::RejectRequest,
+        Ok(HeadersWithUnderscoresAction::DropHeader) => Underscores::DropHeader,
+        Ok(HeadersWithUnderscoresAction::Allow) | Err(_) => Underscores::Allow,
+    }
+}
+
+pub(super) fn downstream_http1(cx: &mut Context, message: api::Http1ProtocolOptions) -> Http1Options {
+    let api::Http1ProtocolOptions {
+        allow_absolute_url,
+        accept_http_10,
+        default_host_for_http_10,
+        header_key_format,
+        enable_trailers,
+        allow_chunked_length,
+        override_stream_error_on_invalid_http_message,
+        send_fully_qualified_url,
+        use_balsa_parser,
+        allow_custom_methods,
+        ignore_http_11_upgrade,
+    } = message;
+    let override_stream_error_on_invalid_http_message = values::is_true(&override_stream_error_on_invalid_http_message);
+    refuse!(cx; header_key_format, override_stream_error_on_invalid_http_message, allow_custom_methods,
+        ignore_http_11_upgrade);
+    // The first is for the upstream side, the second chooses among Envoy's parsers.
+    ignore!(cx; send_fully_qualified_url, use_balsa_parser);
+    Http1Options {
+        allow_absolute_url: values::is_not_false(&allow_absolute_url),
+        accept_http_10,
+        default_host_for_http_10,
+        enable_trailers,
+        allow_chunked_length,
+    }
+}
+
+pub(super) fn router(cx: &mut Context, message: router_api::Router) -> Router {
+    let router_api::Router {
+        dynamic_stats,
+        start_child_span,
+        upstream_log,
+        upstream_log_options,
+        suppress_envoy_headers,
+        strict_check_headers,
+        respect_expected_rq_timeout,
+        suppress_grpc_request_failure_code_stats,
+        upstream_http_filters,
+        reject_connect_request_early_data,
+    } = message;
+    refuse!(cx; strict_check_headers, respect_expected_rq_timeout, upstream_http_filters);
+    let dynamic_stats = !values::is_not_false(&dynamic_stats);
+    ignore!(cx; dynamic_stats, start_child_span, upstream_log, upstream_log_options,
+        suppress_grpc_request_failure_code_stats, reject_connect_request_early_data);
+    Router { suppress_envoy_headers }
+}

@@ -1,0 +1,120 @@
+//! `envoy.extensions.upstreams.http.v3.HttpProtocolOptions`: how a cluster speaks HTTP.
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3 as api;
+
+use super::context::Context;
+use super::http_options::{IDLE_TIMEOUT, MAX_HEADERS_COUNT};
+use super::values;
+
+/// Envoy's own limit for HTTP/1 responses, above the 60 KiB that the API names.
+const MAX_RESPONSE_HEADERS_KB: u32 = 80;
+
+/// What a cluster takes from its HTTP options.
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) max_requests_per_connection: Option<u32>,
+    pub(super) max_response_headers_bytes: u32,
+    pub(super) max_response_headers_count: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Some(IDLE_TIMEOUT),
+            max_requests_per_connection: None,
+            max_response_headers_bytes: MAX_RESPONSE_HEADERS_KB * 1024,
+            max_response_headers_count: MAX_HEADERS_COUNT,
+        }
+    }
+}
+
+pub(super) fn convert(cx: &mut Context, message: api::HttpProtocolOptions) -> Options {
+    use api::http_protocol_options::UpstreamProtocolOptions;
+    let api::HttpProtocolOptions {
+        common_http_protocol_options,
+        upstream_http_protocol_options,
+        http_filters,
+        header_validation_config,
+        outlier_detection,
+        request_mirror_policies,
+        hash_policy,
+        retry_policy,
+        upstream_protocol_options,
+    } = message;
+    refuse!(cx; http_filters, header_validation_config, outlier_detection, request_mirror_policies, retry_policy);
+    // Server names and certificate names matter only with TLS, hashes only with a policy that is refused.
+    ignore!(cx; upstream_http_protocol_options, hash_policy);
+    match upstream_protocol_options {
+        Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => {
+            cx.at("explicit_http_config", |cx| protocol(cx, explicit));
+        }
+        Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(_)) => cx.refuse("use_downstream_protocol_config"),
+        Some(UpstreamProtocolOptions::AutoConfig(_)) => cx.refuse("auto_config"),
+        None => {}
+    }
+    match common_http_protocol_options {
+        Some(options) => cx.at("common_http_protocol_options", |cx| common(cx, options)),
+        None => Options::default(),
+    }
+}
+
+fn protocol(cx: &mut Context, message: api::http_protocol_options::ExplicitHttpConfig) {
+    use api::http_protocol_options::explicit_http_config::ProtocolConfig;
+    let api::http_protocol_options::ExplicitHttpConfig { protocol_config } = message;
+    match protocol_config {
+        Some(ProtocolConfig::HttpProtocolOptions(options)) => cx.at("http_protocol_options", |cx| http1(cx, options)),
+        Some(ProtocolConfig::Http2ProtocolOptions(_)) => cx.refuse("http2_protocol_options"),
+        Some(ProtocolConfig::Http3ProtocolOptions(_)) => cx.refuse("http3_protocol_options"),
+        None => {}
+    }
+}
+
+/// HTTP/1 to the upstream: the defaults are spoken, nothing can be changed yet.
+pub(super) fn http1(cx: &mut Context, message: core::Http1ProtocolOptions) {
+    let core::Http1ProtocolOptions {
+        allow_absolute_url,
+        accept_http_10,
+        default_host_for_http_10,
+        header_key_format,
+        enable_trailers,
+        allow_chunked_length,
+        override_stream_error_on_invalid_http_message,
+        send_fully_qualified_url,
+        use_balsa_parser,
+        allow_custom_methods,
+        ignore_http_11_upgrade,
+    } = message;
+    let override_stream_error_on_invalid_http_message = values::is_true(&override_stream_error_on_invalid_http_message);
+    refuse!(cx; header_key_format, enable_trailers, allow_chunked_length,
+        override_stream_error_on_invalid_http_message, send_fully_qualified_url);
+    // For requests that arrive, or a choice among Envoy's parsers.
+    ignore!(cx; allow_absolute_url, accept_http_10, default_host_for_http_10, use_balsa_parser, allow_custom_methods,
+        ignore_http_11_upgrade);
+}
+
+pub(super) fn common(cx: &mut Context, message: core::HttpProtocolOptions) -> Options {
+    let core::HttpProtocolOptions {
+        idle_timeout,
+        max_connection_duration,
+        max_connection_duration_jitter,
+        max_headers_count,
+        max_response_headers_kb,
+        max_stream_duration,
+        headers_with_underscores_action,
+        max_requests_per_connection,
+    } = message;
+    refuse!(cx; max_stream_duration, headers_with_underscores_action);
+    ignore!(cx; max_connection_duration, max_connection_duration_jitter);
+    Options {
+        idle_timeout: values::limit(cx, "idle_timeout", &idle_timeout, Some(IDLE_TIMEOUT)),
+        max_requests_per_connection: values::number(&max_requests_per_connection),
+        max_response_headers_bytes: values::number(&max_response_headers_kb)
+            .unwrap_or(MAX_RESPONSE_HEADERS_KB)
+            .saturating_mul(1024),
+        max_response_headers_count: values::number(&max_headers_count).unwrap_or(MAX_HEADERS_COUNT),
+    }
+}

@@ -1,0 +1,71 @@
+//! `envoy.config.route.v3.VirtualHost`, and the uniqueness of names and domains.
+
+use std::collections::HashSet;
+
+use envoy_types::pb::envoy::config::route::v3 as api;
+
+use super::context::Context;
+use super::route::{self, Table};
+use crate::config::model::VirtualHost;
+
+/// Names and domains of one table so far.
+#[derive(Default)]
+pub(super) struct Seen {
+    names: HashSet<String>,
+    domains: HashSet<String>,
+}
+
+pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table, seen: &mut Seen) -> VirtualHost {
+    let api::VirtualHost {
+        name,
+        domains,
+        routes,
+        matcher,
+        require_tls,
+        virtual_clusters,
+        rate_limits,
+        request_headers_to_add,
+        request_headers_to_remove,
+        response_headers_to_add,
+        response_headers_to_remove,
+        cors,
+        typed_per_filter_config,
+        include_request_attempt_count,
+        include_attempt_count_in_response,
+        retry_policy,
+        retry_policy_typed_config,
+        hedge_policy,
+        include_is_timeout_retry_header,
+        per_request_buffer_limit_bytes,
+        request_body_buffer_limit,
+        request_mirror_policies,
+        metadata,
+        route_specifiers,
+    } = message;
+    refuse!(cx; matcher, require_tls, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
+        response_headers_to_remove, typed_per_filter_config, include_request_attempt_count,
+        include_attempt_count_in_response, retry_policy, retry_policy_typed_config, hedge_policy,
+        include_is_timeout_retry_header, request_mirror_policies, route_specifiers);
+    // Rate limits and CORS do nothing without their filters, and those are refused.
+    ignore!(cx; virtual_clusters, rate_limits, cors, per_request_buffer_limit_bytes, request_body_buffer_limit, metadata);
+    // Envoy accepts it; nothing but a statistic goes by the name.
+    if !name.is_empty() && !seen.names.insert(name.clone()) {
+        cx.at("name", |cx| cx.warn(format!("another virtual host of this table is called '{name}' too")));
+    }
+    let domains = cx.each("domains", domains, |cx, domain| {
+        let domain = domain.to_ascii_lowercase();
+        if seen.domains.insert(domain.clone()) {
+            return Some(domain);
+        }
+        let table = &table.name;
+        cx.error(match domain.as_str() {
+            "*" => format!("Only a single wildcard domain is permitted in route {table}"),
+            domain => format!(
+                "Only unique values for domains are permitted. Duplicate entry of domain {domain} in route {table}"
+            ),
+        });
+        None
+    });
+    let routes = cx.each("routes", routes, |cx, message| route::convert(cx, message, table));
+    VirtualHost { name, domains, routes }
+}

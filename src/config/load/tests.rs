@@ -1,0 +1,311 @@
+//! What an operator reads when a configuration is wrong, and how its parts come together.
+
+use super::*;
+
+/// Loads a text as if it stood in `--config-yaml`.
+fn load_yaml(yaml: &str) -> Result<Loaded, Faults> {
+    load(&Source { path: None, yaml: Some(yaml.to_owned()) }, &LoadOptions::default())
+}
+
+/// The lines that a refused text yields, without the name of the flag.
+fn errors(yaml: &str) -> Vec<String> {
+    let faults = load_yaml(yaml).unwrap_err();
+    faults.to_string().lines().map(|line| line.replace("--config-yaml:", "")).collect()
+}
+
+fn warnings(yaml: &str) -> Vec<String> {
+    let loaded = load_yaml(yaml).unwrap_or_else(|faults| panic!("{faults}"));
+    loaded.warnings.iter().map(|warning| warning.to_string().replace("--config-yaml:", "")).collect()
+}
+
+/// A listener with one route; `manager` are more fields of its connection manager, `route` is the route.
+fn listener(manager: &str, route: &str) -> String {
+    format!(
+        r#"
+static_resources:
+  clusters:
+  - name: known
+  listeners:
+  - name: front
+    address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}
+    filter_chains:
+    - filters:
+      - name: hcm
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: front
+          {manager}
+          route_config:
+            name: table
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes:
+              - {route}
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+"#
+    )
+}
+
+const TO_KNOWN: &str = "{ match: { prefix: / }, route: { cluster: known } }";
+
+#[test]
+fn faults_of_values_name_place_path_and_remedy() {
+    let manager = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config";
+    let route = format!("{manager}.route_config.virtual_hosts[0].routes[0]");
+    let cases: [(String, String); 10] = [
+        (
+            "static_resources: { clusters: [{ name: c, conect_timeout: 1s }] }".to_owned(),
+            "1:43: static_resources.clusters[0].conect_timeout: unknown field in envoy.config.cluster.v3.Cluster, \
+             did you mean `connect_timeout`?"
+                .to_owned(),
+        ),
+        (
+            "static_resources: { clusters: [{ name: c, connect_timeout: 250ms }] }".to_owned(),
+            "1:60: static_resources.clusters[0].connect_timeout: `250ms`: a duration is seconds with the suffix `s`, \
+             for example 0.25s"
+                .to_owned(),
+        ),
+        (
+            "static_resources: { clusters: [{ name: c, type: STATICK }] }".to_owned(),
+            "1:49: static_resources.clusters[0].type: `STATICK` is not a value of \
+             envoy.config.cluster.v3.Cluster.DiscoveryType, did you mean `STATIC`?; expected one of STATIC, STRICT_DNS, \
+             LOGICAL_DNS, EDS, ORIGINAL_DST"
+                .to_owned(),
+        ),
+        (
+            listener("server_nam: x", TO_KNOWN),
+            format!(
+                "14:11: {manager}.server_nam: unknown field in \
+                 envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, \
+                 did you mean `server_name`?"
+            ),
+        ),
+        (listener("max_request_headers_kb: 0", TO_KNOWN), format!("14:11: {manager}.max_request_headers_kb: must be > 0, is 0")),
+        (
+            listener("", "{ match: { prefix: / }, direct_response: { status: 99 } }"),
+            format!("21:60: {route}.direct_response.status: must be >= 200, is 99"),
+        ),
+        (
+            listener("", "{ match: { prefix: / }, route: { cluster: nobody } }"),
+            format!("21:50: {route}.route.cluster: route: unknown cluster 'nobody'"),
+        ),
+        (
+            listener("", "{ match: { prefix: / } }"),
+            format!(
+                "21:17: {route}: one of route, redirect, direct_response, filter_action, non_forwarding_action is required"
+            ),
+        ),
+        (
+            "admin: { address: { socket_address: { address: localhost, port_value: 1 } } }".to_owned(),
+            "1:39: admin.address.socket_address.address: malformed IP address: localhost (names are not resolved here)"
+                .to_owned(),
+        ),
+        (
+            "node: { id: 5 }".to_owned(),
+            "1:13: node.id: expected a string, found a number (put it in quotes)".to_owned(),
+        ),
+    ];
+    for (yaml, expected) in cases {
+        assert_eq!(errors(&yaml), [expected], "{yaml}");
+    }
+}
+
+#[test]
+fn names_that_clash_are_faults_where_they_clash() {
+    let cluster = "static_resources: { clusters: [{ name: c }, { name: c }] }";
+    assert_eq!(errors(cluster), ["1:47: static_resources.clusters[1].name: cluster manager: duplicate cluster 'c'"]);
+    let chains = "filter_chains: [{ filters: [{ name: hcm, typed_config: &hcm { \
+        \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, \
+        stat_prefix: x, route_config: {}, http_filters: [{ name: r, typed_config: { \
+        \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router } }] } }] }]";
+    let listeners = format!(
+        "static_resources:\n  listeners:\n  \
+         - {{ name: l, address: {{ socket_address: {{ address: 127.0.0.1, port_value: 1 }} }}, {chains} }}\n  \
+         - {{ name: l, address: {{ socket_address: {{ address: 127.0.0.1, port_value: 1 }} }}, {chains} }}\n"
+    );
+    assert_eq!(
+        errors(&listeners),
+        [
+            "4:7: static_resources.listeners[1].name: duplicate listener name 'l'",
+            "4:16: static_resources.listeners[1].address: listener 'l' has the address '127.0.0.1:1' already",
+        ]
+    );
+    let hosts = listener("", TO_KNOWN).replace(
+        "domains: [\"*\"]",
+        "domains: [\"*\", a.com]\n            - name: other\n              domains: [A.com, \"*\"]",
+    );
+    let table = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.route_config.virtual_hosts[1]";
+    assert_eq!(
+        errors(&hosts),
+        [
+            format!(
+                "21:25: {table}.domains[0]: Only unique values for domains are permitted. Duplicate entry of domain a.com \
+                 in route table"
+            ),
+            format!("21:32: {table}.domains[1]: Only a single wildcard domain is permitted in route table"),
+        ]
+    );
+}
+
+#[test]
+fn all_faults_are_reported_in_order_whatever_stage_found_them() {
+    let yaml = listener("server_nam: x", "{ match: { prefix: / }, route: { cluster: nobody, timeout: 5 } }")
+        + "stats_flush_interval: 600s\n";
+    let lines = errors(&yaml);
+    let starts: Vec<&str> = lines.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(starts, ["14:11:", "21:50:", "21:76:", "26:1:"], "{lines:#?}");
+}
+
+#[test]
+fn a_fault_is_not_repeated_by_what_follows_from_it() {
+    // The name is missing because it could not be read, and the cluster is unknown because its name is missing.
+    let yaml = listener("", "{ match: { prefix: / }, route: { cluster: \"5\" } }").replace("name: known", "name: 5");
+    assert_eq!(
+        errors(&yaml),
+        ["4:11: static_resources.clusters[0].name: expected a string, found a number (put it in quotes)"]
+    );
+}
+
+#[test]
+fn what_is_not_honoured_is_refused_or_warned_about() {
+    let manager = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config";
+    let refused = listener("normalize_path: true", TO_KNOWN);
+    let text = "is not supported yet, and ignoring it would change traffic or security";
+    assert_eq!(errors(&refused), [format!("14:11: {manager}.normalize_path: {text}")]);
+    // Saying what is done anyway is no wish that could be ignored.
+    assert!(warnings(&listener("normalize_path: false", TO_KNOWN)).is_empty());
+    let tuned = listener("access_log_options: { flush_access_log_on_new_request: true }", TO_KNOWN);
+    assert_eq!(warnings(&tuned), [format!("14:11: {manager}.access_log_options: is not supported yet and is ignored")]);
+    let other = listener("", TO_KNOWN).replace("filters.http.router.v3.Router", "filters.http.fault.v3.HTTPFault");
+    assert_eq!(
+        errors(&other),
+        [format!(
+            "24:13: {manager}.http_filters[0].typed_config: the HTTP filter \
+             envoy.extensions.filters.http.fault.v3.HTTPFault is not supported yet; known: \
+             envoy.extensions.filters.http.router.v3.Router"
+        )]
+    );
+    let dns = "static_resources: { clusters: [{ name: c, type: STRICT_DNS }] }";
+    assert_eq!(
+        errors(dns),
+        ["1:43: static_resources.clusters[0].type: STRICT_DNS is not supported yet: only STATIC, with IP addresses"]
+    );
+}
+
+#[test]
+fn a_typed_struct_is_read_as_the_type_that_it_names() {
+    let router = "\"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+    let wrapped = "\"@type\": type.googleapis.com/xds.type.v3.TypedStruct\n              \
+        type_url: type.googleapis.com/envoy.extensions.filters.http.router.v3.Router\n              \
+        value: { suppress_envoy_headers: true }";
+    let yaml = listener("", TO_KNOWN).replace(router, wrapped);
+    let bootstrap = load_yaml(&yaml).unwrap().bootstrap;
+    let model::NetworkFilter::HttpConnectionManager(manager) = &bootstrap.listeners[0].filter_chains[0].filters[0];
+    assert_eq!(manager.http_filters, [model::HttpFilter::Router(model::Router { suppress_envoy_headers: true })]);
+    let faulty = yaml.replace("suppress_envoy_headers", "supress_envoy_headers");
+    let found = errors(&faulty);
+    assert!(
+        found[0].starts_with("27:24: ") && found[0].contains("did you mean `suppress_envoy_headers`?"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn texts_that_are_no_configuration_say_so() {
+    assert_eq!(errors("# nothing\n"), [" the configuration is empty"]);
+    let unclosed = errors("a: [1\nb: 2").remove(0);
+    assert!(unclosed.starts_with("1:4: not YAML: the `[` here is not closed: "), "{unclosed}");
+    assert_eq!(errors("- a\n"), ["1:1: expected an object (envoy.config.bootstrap.v3.Bootstrap), found a list"]);
+    let nothing = load(&Source::default(), &LoadOptions::default()).unwrap_err();
+    assert_eq!(nothing.to_string(), "at least one of --config-path (-c) and --config-yaml must be given");
+}
+
+#[test]
+fn files_that_cannot_be_read_say_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let attempt = |name: &str| {
+        let path = folder.path().join(name);
+        let shown = path.display().to_string();
+        let faults = load(&Source { path: Some(path), yaml: None }, &LoadOptions::default()).unwrap_err();
+        faults.to_string().replace(&shown, "FILE")
+    };
+    assert_eq!(attempt("absent.yaml"), "FILE: cannot be read: No such file or directory (os error 2)");
+    std::fs::create_dir(folder.path().join("folder.yaml")).unwrap();
+    assert_eq!(attempt("folder.yaml"), "FILE: cannot be read: Is a directory (os error 21)");
+    std::fs::write(folder.path().join("config.txt"), "{}").unwrap();
+    assert_eq!(attempt("config.txt"), "FILE: the name of a configuration file must end in .yaml, .yml or .json");
+    std::fs::write(folder.path().join("binary.yaml"), b"node:\n  id: \xff\n").unwrap();
+    assert_eq!(attempt("binary.yaml"), "FILE:2:7: is not UTF-8");
+    std::fs::write(folder.path().join("empty.json"), "").unwrap();
+    assert_eq!(attempt("empty.json"), "FILE:1:1: not JSON: expected a JSON value");
+}
+
+#[test]
+fn the_text_of_the_flag_is_merged_over_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("base.json");
+    let base = r#"{ "node": { "id": "file", "cluster": "file" },
+                    "static_resources": { "clusters": [{ "name": "one" }, { "name": "two" }] } }"#;
+    std::fs::write(&path, base).unwrap();
+    let merged =
+        |yaml: &str| load(&Source { path: Some(path.clone()), yaml: Some(yaml.to_owned()) }, &LoadOptions::default());
+    let loaded = merged("node: { id: flag }\nstatic_resources: { clusters: [{ name: three, lb_policy: 0 }] }").unwrap();
+    assert_eq!((loaded.bootstrap.node.id.as_str(), loaded.bootstrap.node.cluster.as_str()), ("flag", "file"));
+    let names: Vec<&str> = loaded.bootstrap.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+    assert_eq!(names, ["one", "two", "three"]);
+    // A fault in the merged message leads back to the text that it came from.
+    let faults =
+        merged("static_resources:\n  clusters:\n  - name: two\n  - name: four\n    lb_policy: MAGLEV\n").unwrap_err();
+    let lines: Vec<String> = faults.errors.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lines,
+        [
+            "--config-yaml:3:5: static_resources.clusters[2].name: cluster manager: duplicate cluster 'two'",
+            "--config-yaml:5:5: static_resources.clusters[3].lb_policy: MAGLEV is not supported yet: only ROUND_ROBIN",
+        ]
+    );
+}
+
+#[test]
+fn a_oneof_that_is_set_in_both_texts_is_what_the_later_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("base.yaml");
+    std::fs::write(&path, "admin: { address: { socket_address: { address: 127.0.0.1, port_value: 1 } } }").unwrap();
+    let yaml = Some("admin: { address: { pipe: { path: /tmp/admin } } }".to_owned());
+    let loaded = load(&Source { path: Some(path), yaml }, &LoadOptions::default()).unwrap();
+    assert_eq!(loaded.bootstrap.admin.unwrap().address.to_string(), "/tmp/admin");
+}
+
+#[test]
+fn the_command_line_overrides_the_node() {
+    let source =
+        Source { path: None, yaml: Some("node: { id: a, cluster: b, locality: { region: r, zone: z } }".to_owned()) };
+    let options = LoadOptions {
+        service_cluster: Some("cluster".to_owned()),
+        service_zone: Some("zone".to_owned()),
+        ..LoadOptions::default()
+    };
+    let loaded = load(&source, &options).unwrap();
+    let node = &loaded.bootstrap.node;
+    assert_eq!((node.id.as_str(), node.cluster.as_str()), ("a", "cluster"));
+    assert_eq!((node.locality.region.as_str(), node.locality.zone.as_str()), ("r", "zone"));
+    let shown =
+        crate::config::dump::bootstrap(&loaded.wire, crate::config::dump::Options { pretty: false, redact: true });
+    assert_eq!(shown, r#"{"node":{"id":"a","cluster":"cluster","locality":{"region":"r","zone":"zone"}}}"#);
+}
+
+#[test]
+fn unknown_fields_can_be_allowed() {
+    let source = Source { path: None, yaml: Some("node: { idd: a }".to_owned()) };
+    let options = LoadOptions { allow_unknown_static_fields: true, ..LoadOptions::default() };
+    let warnings = load(&source, &options).unwrap().warnings;
+    assert_eq!(warnings.len(), 1);
+    assert_eq!(
+        warnings[0].to_string(),
+        "--config-yaml:1:9: node.idd: unknown field in envoy.config.core.v3.Node, did you mean `id`?"
+    );
+}

@@ -1,0 +1,36 @@
+//! Wire bytes to prost messages.
+//!
+//! prost's decoder is generic; naming the types here has it compiled in this module, which hardly ever changes, and not anew
+//! with every change to a module that decodes.
+
+use envoy_types::pb::envoy::config as api;
+use envoy_types::pb::envoy::extensions::filters;
+use envoy_types::pb::envoy::extensions::upstreams;
+
+/// A message that configurations hold, at the top or in an `Any`.
+pub(super) trait Decode: Sized {
+    /// Decodes; unknown fields are dropped.
+    ///
+    /// # Errors
+    /// The decoder's text, for bytes that are no such message.
+    fn decode_wire(bytes: &[u8]) -> Result<Self, String>;
+}
+
+macro_rules! decode {
+    ($($message:ty),* $(,)?) => {
+        $(impl Decode for $message {
+            #[inline(never)]
+            fn decode_wire(bytes: &[u8]) -> Result<Self, String> {
+                <$message as prost::Message>::decode(bytes).map_err(|error| error.to_string())
+            }
+        })*
+    };
+}
+
+decode!(
+    api::bootstrap::v3::Bootstrap,
+    api::metrics::v3::StatsdSink,
+    filters::http::router::v3::Router,
+    filters::network::http_connection_manager::v3::HttpConnectionManager,
+    upstreams::http::v3::HttpProtocolOptions,
+);

@@ -1,0 +1,24 @@
+//! HTTP: the connection manager, its filters, and the router that forwards to clusters.
+//!
+//! `listener` builds a [`Manager`] per filter chain and worker, and gives it connections. One task per connection does everything:
+//! it reads a request, runs it through the filter chain, pulls the response out of the upstream connection and writes it, with no
+//! channel and no second task between. Modules in the order a request meets them: [`manager`] (connection), `stream` (one
+//! request), [`headers`], [`filter`], [`forward`] (upstream exchange), [`local_reply`]; [`failure`] is what can go wrong, `outbox` and
+//! `pump` move bodies.
+//!
+//! A reload builds new managers; connections stay with the one that accepted them. On drain see [`manager`].
+
+pub mod body;
+mod downstream;
+pub mod failure;
+pub mod filter;
+pub mod forward;
+pub mod headers;
+pub mod local_reply;
+pub mod manager;
+mod outbox;
+mod pump;
+pub mod record;
+pub mod stream;
+
+pub use manager::Manager;

@@ -1,0 +1,270 @@
+//! The client's connection: its socket, what was read and not yet used, and its facts.
+//!
+//! Everything that must be known to go on with the connection stands in [`Downstream`], not in the locals of a task: between two requests
+//! it is all there is, and it is what would be written down to move the connection. Socket and unread bytes are borrowed only
+//! within a poll, never across a wait.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+
+use crate::codec::head::RequestHead;
+use crate::codec::http1::{Decoded, Framing, Limits, Parsed, Scan, parse_request};
+use crate::drain::{Held, Phase};
+use crate::l4::{Connection, Facts};
+use crate::local::{Deadline, Timer};
+use crate::net::Stream;
+
+use super::failure::Failure;
+use super::manager::Manager;
+
+/// A client's connection.
+pub(super) struct Downstream {
+    pub(super) manager: Rc<Manager>,
+    pub(super) facts: Facts,
+    pub(super) timer: Timer,
+    pub(super) held: Held,
+    io: RefCell<Io>,
+    /// Requests begun.
+    pub(super) requests: Cell<u32>,
+    /// When the last exchange ended, or the connection began.
+    pub(super) idle_since: Cell<Instant>,
+    /// It has been idle or open for too long, and closes then; a request that comes before is its last.
+    ending: Cell<Deadline>,
+    presence: Presence,
+}
+
+struct Io {
+    stream: Stream,
+    read: BytesMut,
+}
+
+impl Downstream {
+    pub(super) fn new(manager: &Rc<Manager>, connection: Connection) -> Self {
+        let Connection { stream, facts, held, guard } = connection;
+        Self {
+            presence: Presence::new(manager, guard, facts.accepted),
+            manager: manager.clone(),
+            timer: manager.local.timers().timer(),
+            ending: Cell::new(Deadline::NEVER),
+            held,
+            io: RefCell::new(Io { stream, read: BytesMut::new() }),
+            requests: Cell::new(0),
+            idle_since: Cell::new(facts.accepted),
+            facts,
+        }
+    }
+
+    /// Between requests: ready when there is something to do.
+    pub(super) fn poll_parked(&self, context: &mut Context<'_>) -> Poll<Woken> {
+        match self.poll_fill(context) {
+            Poll::Ready(Ok(read)) if read > 0 => return Poll::Ready(Woken::Bytes),
+            Poll::Ready(_) => return Poll::Ready(Woken::Gone),
+            Poll::Pending => {}
+        }
+        ready!(self.poll_time_to_close(context));
+        // A request that has arrived is served before the close. The reactor may not have heard of it: then it will shortly.
+        match self.io.borrow().stream.has_arrived() {
+            Ok(true) => Poll::Pending,
+            Ok(false) | Err(_) => Poll::Ready(Woken::Close),
+        }
+    }
+
+    fn poll_time_to_close(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.poll_over(context).is_ready() {
+            return Poll::Ready(());
+        }
+        if self.ending.get() == Deadline::NEVER {
+            ready!(self.poll_too_long(context));
+            if self.requests.get() == 0 {
+                self.ending.set(self.timer.at(Instant::now()));
+                return Poll::Ready(());
+            }
+            self.ending.set(self.timer.at(Instant::now() + self.manager.config.drain_timeout));
+        }
+        self.timer.poll_until(context, self.ending.get())
+    }
+
+    /// It has been idle or open for too long, and the next response is its last.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.get() != Deadline::NEVER || self.is_too_old()
+    }
+
+    fn is_too_old(&self) -> bool {
+        let limit = self.manager.config.max_connection_duration;
+        let old = limit.is_some_and(|limit| self.facts.accepted.elapsed() >= limit);
+        if old {
+            self.manager.stats.downstream_cx_max_duration_reached.inc();
+            self.ending.set(self.timer.at(Instant::now() + self.manager.config.drain_timeout));
+        }
+        old
+    }
+
+    fn poll_too_long(&self, context: &mut Context<'_>) -> Poll<()> {
+        let config = &self.manager.config;
+        let stats = &self.manager.stats;
+        let passed = |context: &mut Context<'_>, since: Instant, limit: Option<Duration>| {
+            limit.is_some_and(|limit| self.timer.poll_until(context, self.timer.at(since + limit)).is_ready())
+        };
+        if passed(context, self.facts.accepted, config.max_connection_duration) {
+            stats.downstream_cx_max_duration_reached.inc();
+            Poll::Ready(())
+        } else if passed(context, self.idle_since.get(), config.idle_timeout) {
+            stats.downstream_cx_idle_timeout.inc();
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Reads more. `Ready(Ok(0))` is the end.
+    pub(super) fn poll_fill(&self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let io = &mut *self.io.borrow_mut();
+        let filled = ready!(self.manager.local.poll_fill(&mut io.stream, context, &mut io.read));
+        match filled {
+            Ok(0) | Err(_) => self.presence.ended_by(End::Remote),
+            Ok(read) => self.manager.stats.downstream_cx_rx_bytes_total.add(read as u64),
+        }
+        Poll::Ready(filled)
+    }
+
+    /// Writes some of `slices`.
+    pub(super) fn poll_write(&self, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let io = &mut *self.io.borrow_mut();
+        let written = ready!(io.stream.poll_write_slices(context, slices));
+        match written {
+            Ok(written) => self.manager.stats.downstream_cx_tx_bytes_total.add(written as u64),
+            Err(_) => self.presence.ended_by(End::Remote),
+        }
+        Poll::Ready(written)
+    }
+
+    /// Whether bytes have been read that nobody has used.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.io.borrow().read.is_empty()
+    }
+
+    /// Gives a read buffer back that is no longer needed.
+    pub(super) fn settle(&self) {
+        self.manager.local.settle(&mut self.io.borrow_mut().read);
+    }
+
+    /// Takes a request head from what was read.
+    pub(super) fn parse(&self, scan: &mut Scan) -> Result<Option<Parsed<RequestHead>>, Failure> {
+        parse_request(&mut self.io.borrow_mut().read, scan, &self.manager.rules).map_err(Failure::Refused)
+    }
+
+    /// Takes a part of a request's body from what was read.
+    pub(super) fn decode(&self, framing: &mut Framing, trailers: &Limits) -> Result<Decoded, Failure> {
+        Ok(framing.decode(&mut self.io.borrow_mut().read, trailers)?)
+    }
+
+    /// Forgets what was read.
+    pub(super) fn discard(&self) {
+        self.io.borrow_mut().read.clear();
+    }
+
+    /// Ready when the client has gone, while nothing is expected of it. A request that it sends ahead is kept, and then nothing
+    /// more is read before that one's turn.
+    pub(super) fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.has_unread() {
+            return Poll::Pending;
+        }
+        match ready!(self.poll_fill(context)) {
+            Ok(0) | Err(_) => Poll::Ready(()),
+            Ok(_) => Poll::Pending,
+        }
+    }
+
+    /// Ready when the drain's deadline has passed.
+    pub(super) fn poll_over(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self.held.phase() {
+            Phase::Over => Poll::Ready(()),
+            phase => pin!(self.held.changed(phase)).poll(context).map(|_| ()),
+        }
+    }
+
+    /// Ends the sending side.
+    pub(super) fn poll_shutdown(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.borrow_mut().stream.poll_end(context)
+    }
+
+    /// Makes the close a reset: the client must not take it for the end of a response.
+    pub(super) fn reset_on_close(&self) {
+        // A socket that cannot be told so is gone already.
+        let _ = self.io.borrow().stream.reset_on_close();
+    }
+
+    /// Notes that a request is in progress, or is not any more.
+    pub(super) fn set_busy(&self, busy: bool) {
+        self.presence.busy.set(busy);
+    }
+}
+
+/// What a parked connection was woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    /// Bytes have been read.
+    Bytes,
+    /// The client has closed.
+    Gone,
+    /// It is time to close.
+    Close,
+}
+
+/// Who ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Local,
+    Remote,
+}
+
+/// That the connection exists, and how it ended. Dropped with the connection, however that comes about.
+struct Presence {
+    manager: Rc<Manager>,
+    /// What the listener keeps for as long as the connection lives.
+    _guard: Box<dyn Any>,
+    opened: Instant,
+    end: Cell<End>,
+    busy: Cell<bool>,
+}
+
+impl Presence {
+    fn new(manager: &Rc<Manager>, guard: Box<dyn Any>, opened: Instant) -> Self {
+        let stats = &manager.stats;
+        stats.downstream_cx_total.inc();
+        stats.downstream_cx_http1_total.inc();
+        stats.downstream_cx_active.inc();
+        stats.downstream_cx_http1_active.inc();
+        Self { manager: manager.clone(), _guard: guard, opened, end: Cell::new(End::Local), busy: Cell::new(false) }
+    }
+
+    fn ended_by(&self, end: End) {
+        self.end.set(end);
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let stats = &self.manager.stats;
+        stats.downstream_cx_active.dec();
+        stats.downstream_cx_http1_active.dec();
+        stats.downstream_cx_length_ms.record(self.opened.elapsed().as_millis() as u64);
+        stats.downstream_cx_destroy.inc();
+        let (destroy, with_request) = match self.end.get() {
+            End::Local => (&stats.downstream_cx_destroy_local, &stats.downstream_cx_destroy_local_active_rq),
+            End::Remote => (&stats.downstream_cx_destroy_remote, &stats.downstream_cx_destroy_remote_active_rq),
+        };
+        destroy.inc();
+        if self.busy.get() {
+            stats.downstream_cx_destroy_active_rq.inc();
+            with_request.inc();
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The router: the last step of every filter chain. It answers directly, or sends the request to a host of the route's cluster.
+//!
+//! ```text
+//!   route ─▶ cluster ─▶ host ─▶ head encoded ─▶ connection: kept, or new ─▶ Exchange ─▶ response head
+//!                                                   ▲                          │
+//!                                                   └─ once more on a fresh one when a kept one turned out to be dead
+//! ```
+//!
+//! The request head is encoded before anything is waited for, and dropped: a request that waits for its answer holds no head and no
+//! block, only, on a kept connection, the few bytes that it may have to send again.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::codec::head::ResponseHead;
+use crate::codec::http1::{self, encode_request};
+use crate::config::model::{self, RouteAction};
+use crate::upstream::pool::http1::{Lease, Refused};
+use crate::upstream::{Cluster, Host};
+
+use super::body::Body;
+use super::failure::Failure;
+use super::filter::{Request, Response};
+use super::headers::{announce_service_time, announce_timeout};
+use super::local_reply;
+use super::outbox::Outbox;
+use super::pump::Pump;
+use super::stream::Stream;
+
+mod exchange;
+
+pub use exchange::Exchange;
+
+/// A request in the hands of the router: a future that is a plain value, so that it is no larger than what it must remember.
+pub struct Forwarding<'a> {
+    stream: &'a Stream<'a>,
+    router: &'a model::Router,
+    state: State<'a>,
+}
+
+enum State<'a> {
+    /// Settled without waiting, or over.
+    Done(Result<Response<'a>, Failure>),
+    /// Waits for a connection; the second time because a kept one was dead.
+    Connecting { exchange: Box<Exchange<'a>>, connect: Connecting<'a>, again: bool },
+    /// The request is on its way; waits for the response's head.
+    Waiting(Box<Exchange<'a>>),
+}
+
+type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Lease, Refused>> + 'a>>;
+
+/// Takes a request as the last of its chain. What can be done at once is done here, and the request's head is gone.
+pub(super) fn run<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &'a model::Router) -> Forwarding<'a> {
+    let state = begin(request, stream, router).unwrap_or_else(|failure| State::Done(Err(failure)));
+    Forwarding { stream, router, state }
+}
+
+impl<'a> Forwarding<'a> {
+    /// A request that has failed already.
+    pub(super) fn failed(failure: Failure, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
+        Self { stream, router, state: State::Done(Err(failure)) }
+    }
+
+    fn connect(&self, exchange: Box<Exchange<'a>>, again: bool) -> Result<State<'a>, Failure> {
+        // A request that has got this far has a host.
+        let host = self.stream.record().host.borrow().clone().ok_or(Failure::Internal)?;
+        Ok(connect(self.stream, &host, exchange, again))
+    }
+
+    /// The response is on its way: its head goes up the filters, its body is pulled.
+    fn respond(&self, mut head: ResponseHead, exchange: Box<Exchange<'a>>) -> Response<'a> {
+        let now = Instant::now();
+        let record = self.stream.record();
+        record.answered_at.set(Some(now));
+        record.set_details("via_upstream");
+        self.stream.moved(now);
+        if !self.router.suppress_envoy_headers {
+            announce_service_time(&mut head.headers, now - record.received_at.get().unwrap_or(now));
+        }
+        Response { head, body: Body::Response(exchange) }
+    }
+}
+
+impl<'a> Future for Forwarding<'a> {
+    type Output = Result<Response<'a>, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let step = match &mut self.state {
+                State::Done(_) => Step::Take,
+                State::Connecting { connect, .. } => Step::Connected(ready!(connect.as_mut().poll(context))?),
+                State::Waiting(exchange) => match ready!(exchange.poll_head(context)) {
+                    Ok(head) => Step::Answered(head),
+                    Err(_) if exchange.may_try_again() => Step::TryAgain,
+                    Err(failure) => return Poll::Ready(Err(failure)),
+                },
+            };
+            // Behind the end nobody asks again; if somebody does, this is what there is.
+            let state = std::mem::replace(&mut self.state, State::Done(Err(Failure::Internal)));
+            match (state, step) {
+                (State::Connecting { mut exchange, again, .. }, Step::Connected(lease)) => {
+                    if again {
+                        exchange.begin_again(lease);
+                    } else {
+                        exchange.begin(lease);
+                    }
+                    self.state = State::Waiting(exchange);
+                }
+                (State::Waiting(exchange), Step::Answered(head)) => {
+                    return Poll::Ready(Ok(self.respond(head, exchange)));
+                }
+                (State::Waiting(mut exchange), Step::TryAgain) => {
+                    exchange.let_go();
+                    self.state = self.connect(exchange, true)?;
+                }
+                (State::Done(done), _) => return Poll::Ready(done),
+                (State::Connecting { .. } | State::Waiting(_), _) => return Poll::Ready(Err(Failure::Internal)),
+            }
+        }
+    }
+}
+
+/// What a poll of one state came to.
+enum Step {
+    Take,
+    Connected(Lease),
+    Answered(ResponseHead),
+    TryAgain,
+}
+
+fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Router) -> Result<State<'a>, Failure> {
+    let record = stream.record();
+    let decision = record.route.borrow();
+    let stats = &stream.manager().stats;
+    stats.rq_total.inc();
+    let Some(decision) = &*decision else { return Err(Failure::NoRoute) };
+    match decision.action() {
+        RouteAction::DirectResponse { status, body } => {
+            stats.rq_direct_response.inc();
+            record.set_details("direct_response");
+            Ok(State::Done(Ok(local_reply::text(*status, body.clone()))))
+        }
+        RouteAction::Cluster { timeout, idle_timeout, .. } => {
+            let cluster = stream.manager().cluster(decision).ok_or(Failure::NoCluster)?;
+            stream.set_timeouts(*timeout, *idle_timeout);
+            *record.cluster.borrow_mut() = Some(cluster.clone());
+            let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
+            *record.host.borrow_mut() = Some(host.clone());
+            let announced = timeout.filter(|_| !router.suppress_envoy_headers);
+            let mut exchange = encode(request, stream, cluster, announced);
+            match host.pool().reuse()? {
+                Some(lease) => {
+                    exchange.begin(lease);
+                    Ok(State::Waiting(exchange))
+                }
+                None => {
+                    exchange.settle();
+                    Ok(connect(stream, host, exchange, false))
+                }
+            }
+        }
+    }
+}
+
+/// Encodes the head and forgets it.
+fn encode<'a>(
+    request: Request<'a>,
+    stream: &'a Stream<'a>,
+    cluster: &Rc<Cluster>,
+    announced: Option<Duration>,
+) -> Box<Exchange<'a>> {
+    let Request { mut head, body } = request;
+    if let Some(timeout) = announced {
+        announce_timeout(&mut head.headers, timeout);
+    }
+    let framing = match body.length() {
+        Some(0) => http1::Body::Empty,
+        Some(length) => http1::Body::Length(length),
+        None => http1::Body::Chunked,
+    };
+    let mut outbox = Outbox::new(stream.manager().local.block());
+    encode_request(&head, framing, &mut outbox.front);
+    let upload = Pump::new(outbox, framing, stream.manager().config.http1.enable_trailers);
+    Box::new(Exchange::new(stream, cluster.clone(), head.method, upload, body))
+}
+
+fn connect<'a>(stream: &'a Stream<'a>, host: &Host, exchange: Box<Exchange<'a>>, again: bool) -> State<'a> {
+    State::Connecting { exchange, connect: Box::pin(host.pool().clone().connect(stream.timer())), again }
+}
+
+/// A copy of what a kept connection was sent, for a fresh one.
+struct Replay {
+    bytes: Bytes,
+    /// It is the whole request; else it is the head, and good only while nothing of the body has been taken.
+    whole: bool,
+}

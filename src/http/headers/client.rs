@@ -1,0 +1,81 @@
+//! Who asks: the trusted client address, and whether the request comes from inside.
+
+use std::net::IpAddr;
+
+use super::Rules;
+use super::names::X_FORWARDED_FOR;
+use crate::codec::Headers;
+use crate::config::model::Cidr;
+
+/// What the connection knows about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionFacts {
+    /// The peer's address; `None` on a Unix socket.
+    pub peer: Option<IpAddr>,
+    /// An address of this machine that is not loopback: what `x-forwarded-for` shows for a peer on loopback.
+    pub own_address: Option<IpAddr>,
+    /// The client spoke TLS.
+    pub tls: bool,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The trusted client address: "downstream remote address" of logs, access rules and hashing. `None` on a Unix socket.
+    pub address: Option<IpAddr>,
+    /// The request comes from inside (`x-envoy-internal: true`).
+    pub internal: bool,
+    /// The request comes from outside and we are the edge.
+    pub edge: bool,
+}
+
+impl Client {
+    /// By the peer and the addresses that came with the request, before ours is added.
+    pub(super) fn find(headers: &Headers, rules: &Rules, connection: &ConnectionFacts) -> Self {
+        let mut forwarded = headers.get_all(&X_FORWARDED_FOR).map(http::HeaderValue::as_bytes).peekable();
+        let none = forwarded.peek().is_none();
+        let inside = |address: Option<IpAddr>| match address {
+            Some(address) => rules.internal_addresses.iter().any(|range| contains(range, address)),
+            None => rules.internal_unix_sockets,
+        };
+        let (address, internal) = if rules.use_remote_address {
+            // The peer is hop 0, so the last entry of the list is hop 1.
+            let address = match rules.trusted_hops {
+                0 => connection.peer,
+                hops => from_right(forwarded, hops - 1).map(|(address, _)| address).or(connection.peer),
+            };
+            (address, none && inside(address))
+        } else {
+            match from_right(forwarded, rules.trusted_hops) {
+                Some((address, alone)) => (Some(address), alone && inside(Some(address))),
+                None => (connection.peer, false),
+            }
+        };
+        Self { address, internal, edge: !internal && rules.use_remote_address }
+    }
+}
+
+/// The address that `skip` others follow, and whether it is the only one.
+fn from_right<'h>(values: impl Iterator<Item = &'h [u8]>, skip: usize) -> Option<(IpAddr, bool)> {
+    // Several headers are one list. Most often there is one value with one address.
+    let mut entries: Vec<&[u8]> = Vec::new();
+    for value in values {
+        entries.extend(value.split(|byte| *byte == b','));
+    }
+    let at = entries.len().checked_sub(skip + 1)?;
+    let text = std::str::from_utf8(entries[at].trim_ascii()).ok()?;
+    Some((text.parse().ok()?, entries.len() == 1))
+}
+
+/// Whether a network contains an address.
+fn contains(range: &Cidr, address: IpAddr) -> bool {
+    fn bits(address: IpAddr) -> (u128, u32) {
+        match address {
+            IpAddr::V4(address) => (u128::from(u32::from(address)) << 96, 32),
+            IpAddr::V6(address) => (u128::from(address), 128),
+        }
+    }
+    let ((network, network_width), (address, width)) = (bits(range.network), bits(address));
+    let prefix = u32::from(range.prefix).min(width);
+    network_width == width && (prefix == 0 || (network ^ address) >> (128 - prefix) == 0)
+}

@@ -1,0 +1,124 @@
+//! The names that the rules know.
+
+use http::HeaderName;
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $constant:ident = $text:literal;)*) => {
+        $($(#[$doc])* pub static $constant: HeaderName = HeaderName::from_static($text);)*
+    };
+}
+
+names! {
+    /// The way a request came, address by address.
+    X_FORWARDED_FOR = "x-forwarded-for";
+    /// `http` or `https`, as the client spoke to the edge.
+    X_FORWARDED_PROTO = "x-forwarded-proto";
+    /// One id for a request on all its hops.
+    X_REQUEST_ID = "x-request-id";
+    /// `true` for a request from inside.
+    X_ENVOY_INTERNAL = "x-envoy-internal";
+    /// The trusted client address of a request from outside.
+    X_ENVOY_EXTERNAL_ADDRESS = "x-envoy-external-address";
+    /// `node.cluster` of the proxy that asks.
+    X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER = "x-envoy-downstream-service-cluster";
+    /// `node.id` of the proxy that asks.
+    X_ENVOY_DOWNSTREAM_SERVICE_NODE = "x-envoy-downstream-service-node";
+    /// How long the caller will wait, in milliseconds.
+    X_ENVOY_EXPECTED_RQ_TIMEOUT_MS = "x-envoy-expected-rq-timeout-ms";
+    /// How long the upstream took, in milliseconds.
+    X_ENVOY_UPSTREAM_SERVICE_TIME = "x-envoy-upstream-service-time";
+    /// `true` on a reply because of a circuit breaker.
+    X_ENVOY_OVERLOADED = "x-envoy-overloaded";
+}
+
+/// Who may pass a header on to the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Everybody.
+    End,
+    /// Nobody: it is about this connection.
+    Hop,
+    /// `te`: only `trailers` passes.
+    Te,
+    /// `expect`: passes unless we answered it.
+    Expect,
+    /// Only requests that are internal.
+    Internal,
+    /// Only requests that are internal, or come from a trusted hop.
+    Edge,
+    /// Everybody; the rules ask for it again.
+    Known(Known),
+}
+
+/// Headers that pass and that the rules write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// `x-forwarded-for`.
+    ForwardedFor,
+    /// `x-forwarded-proto`.
+    ForwardedProto,
+    /// `x-request-id`.
+    RequestId,
+    /// `x-envoy-external-address`.
+    ExternalAddress,
+}
+
+/// Which of them a request has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Present(u8);
+
+impl Present {
+    pub(super) fn note(&mut self, known: Known) {
+        self.0 |= 1 << known as u8;
+    }
+
+    pub(super) fn has(self, known: Known) -> bool {
+        self.0 & 1 << known as u8 != 0
+    }
+}
+
+/// The class of a request header; names are in lower case.
+pub(super) fn classify(name: &HeaderName) -> Class {
+    let name = name.as_str();
+    if let Some(rest) = name.strip_prefix("x-envoy-") {
+        return match rest {
+            "retry-on"
+            | "retry-grpc-on"
+            | "max-retries"
+            | "retriable-status-codes"
+            | "retriable-header-names"
+            | "upstream-alt-stat-name"
+            | "upstream-rq-timeout-ms"
+            | "upstream-rq-per-try-timeout-ms"
+            | "upstream-rq-timeout-alt-response"
+            | "upstream-stream-duration-ms"
+            | "expected-rq-timeout-ms"
+            | "hedge-on-per-try-timeout"
+            | "force-trace"
+            | "ip-tags"
+            | "original-url"
+            | "internal" => Class::Internal,
+            "decorator-operation" | "downstream-service-cluster" | "downstream-service-node" | "original-path" => {
+                Class::Edge
+            }
+            "external-address" => Class::Known(Known::ExternalAddress),
+            _ => Class::End,
+        };
+    }
+    match name {
+        // Client certificates are not forwarded (`forward_client_cert_details` SANITIZE), so nobody may claim one.
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "upgrade"
+        | "transfer-encoding"
+        | "http2-settings"
+        | "x-forwarded-client-cert" => Class::Hop,
+        "x-forwarded-for" => Class::Known(Known::ForwardedFor),
+        "x-forwarded-proto" => Class::Known(Known::ForwardedProto),
+        "x-request-id" => Class::Known(Known::RequestId),
+        "te" => Class::Te,
+        "expect" => Class::Expect,
+        _ => Class::End,
+    }
+}

@@ -1,0 +1,297 @@
+//! The HTTP connection manager: the network filter that takes a client's connection for life and serves its requests in order.
+//!
+//! ```text
+//!   parked ──bytes──▶ serving ──all answered, nothing unread──▶ parked
+//!     │ idle for too long, drain over: looks once more for bytes     │ last response sent: lingering ─▶ closed
+//!     └───────────────▶ lingering ─▶ closed                          │ failed midway: cut
+//! ```
+//!
+//! A parked connection is its [`Downstream`] and nothing else: what serves requests is a future of its own that exists only while there
+//! is something to serve. On drain, responses say `connection: close`; at the drain's deadline idle connections close, but
+//! only after a last look for a request that has arrived, and what is in progress is cut.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use thiserror::Error;
+
+use crate::codec::head::{Headers, RequestHead, ResponseHead};
+use crate::codec::http1::{Limits, Parsed, RequestRules, Scan, Underscores};
+use crate::config::model;
+use crate::drain::Phase;
+use crate::l4::{Connection, Filter, Next, Work};
+use crate::local::{Deadline, Local};
+use crate::route::{Decision, Table};
+use crate::stats::Scope;
+use crate::stats::names::{self, HttpStats, ListenerHttpStats};
+use crate::upstream::{Cluster, Clusters};
+
+use super::downstream::{Downstream, Woken};
+use super::failure::Failure;
+use super::filter::{Chain, ChainError, Extension};
+use super::headers::names::X_REQUEST_ID;
+use super::headers::{self, ConnectionFacts, DateCache, Ids, ResponseFacts, Rules};
+use super::stream::{self, After, Stream};
+
+/// What is read and thrown away of a client that is still sending when its connection ends, in bytes.
+const LINGER_BYTES: usize = 1024 * 1024;
+/// How long a head that is incomplete when the drain is over may take to complete.
+const LAST_HEAD: Duration = Duration::from_secs(1);
+
+/// A connection manager of one worker.
+pub struct Manager {
+    pub(super) config: Arc<model::HttpConnectionManager>,
+    pub(super) stats: HttpStats,
+    pub(super) listener_stats: ListenerHttpStats,
+    pub(super) routes: Table,
+    pub(super) chain: Chain,
+    pub(super) local: Local,
+    pub(super) rules: RequestRules,
+    /// By the index of the route.
+    clusters: Vec<Option<Rc<Cluster>>>,
+    header_rules: Rules,
+    own_address: Option<IpAddr>,
+    date: RefCell<DateCache>,
+}
+
+/// What a manager is built with.
+pub struct Build<'a> {
+    /// The root of the statistics.
+    pub scope: &'a Scope,
+    /// The scope of its listener.
+    pub listener_scope: &'a Scope,
+    /// The worker's clusters.
+    pub clusters: &'a Clusters,
+    /// The worker's timers and blocks.
+    pub local: &'a Local,
+    /// HTTP filters that can be built.
+    pub extensions: &'a [Extension],
+    /// An address of this machine that is not loopback, for `x-forwarded-for`.
+    pub own_address: Option<IpAddr>,
+}
+
+/// A configuration that no manager can be built from.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// A configured text that no header can carry.
+    #[error("not a header value: {0}")]
+    Header(#[from] http::header::InvalidHeaderValue),
+    /// The HTTP filters.
+    #[error(transparent)]
+    Filters(#[from] ChainError),
+}
+
+impl Manager {
+    /// Builds the manager of one filter chain.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn build(config: Arc<model::HttpConnectionManager>, with: &Build<'_>) -> Result<Rc<Self>, BuildError> {
+        let scope = names::http(with.scope, &config.stat_prefix);
+        let routes = Table::compile(&config.routes);
+        let clusters = routes
+            .entries()
+            .map(|route| match &route.action {
+                model::RouteAction::Cluster { cluster, .. } => with.clusters.get(cluster).cloned(),
+                model::RouteAction::DirectResponse { .. } => None,
+            })
+            .collect();
+        Ok(Rc::new(Self {
+            stats: HttpStats::new(&scope),
+            listener_stats: ListenerHttpStats::new(&names::listener_http(with.listener_scope, &config.stat_prefix)),
+            chain: Chain::build(&config.http_filters, with.extensions, &scope)?,
+            rules: request_rules(&config),
+            header_rules: Rules::compile(&config)?,
+            routes,
+            clusters,
+            local: with.local.clone(),
+            own_address: with.own_address,
+            date: RefCell::default(),
+            config,
+        }))
+    }
+
+    /// The cluster of a route.
+    pub(super) fn cluster(&self, decision: &Decision) -> Option<&Rc<Cluster>> {
+        self.clusters.get(decision.route.index)?.as_ref()
+    }
+
+    /// Applies the header rules to a request, and notes what they found out.
+    pub(super) fn prepare_request(&self, head: &mut RequestHead, stream: &Stream<'_>) -> Result<(), Failure> {
+        let facts = ConnectionFacts { peer: stream.facts().peer.ip(), own_address: self.own_address, tls: false };
+        let client =
+            headers::prepare_request(head, &self.header_rules, &facts, &mut Ids::random()).map_err(Failure::Refused)?;
+        let record = stream.record();
+        record.internal.set(client.internal);
+        record.client.set(client.address);
+        if self.config.always_set_request_id_in_response {
+            *record.request_id.borrow_mut() = head.headers.get(&X_REQUEST_ID).cloned();
+        }
+        Ok(())
+    }
+
+    /// Applies the header rules to a response.
+    pub(super) fn prepare_response(&self, head: &mut ResponseHead, stream: &Stream<'_>) {
+        let mut request = Headers::new();
+        if let Some(id) = stream.record().request_id.borrow_mut().take() {
+            request.append(X_REQUEST_ID.clone(), id);
+        }
+        let date = self.date.borrow_mut().value(SystemTime::now());
+        headers::prepare_response(head, &self.header_rules, &ResponseFacts { request: &request, date, upgrade: false });
+    }
+
+    /// The life of a connection.
+    #[allow(clippy::manual_async_fn, reason = "an async function holds its argument twice: as given, and as its own")]
+    fn run(conn: Downstream) -> impl Future<Output = ()> {
+        async move {
+            while let Some(after) = next(&conn).await {
+                match after {
+                    After::Keep => {}
+                    After::Close { linger: false } => break,
+                    After::Close { linger: true } => {
+                        Box::pin(linger(&conn)).await;
+                        break;
+                    }
+                    After::Cut { reset } => {
+                        if reset {
+                            conn.reset_on_close();
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Filter for Manager {
+    fn call(self: Rc<Self>, connection: Connection, _next: Next) -> Work {
+        Box::pin(Self::run(Downstream::new(&self, connection)))
+    }
+}
+
+/// Waits parked, and serves what comes; `None` when the client has closed.
+async fn next(conn: &Downstream) -> Option<After> {
+    match poll_fn(|context| conn.poll_parked(context)).await {
+        // The future that serves is on the heap for as long as it serves: parked, nothing of it is left.
+        Woken::Bytes => Some(Box::pin(serve(conn)).await),
+        Woken::Gone => None,
+        Woken::Close => Some(After::Close { linger: true }),
+    }
+}
+
+/// Serves requests for as long as there are bytes of one.
+async fn serve(conn: &Downstream) -> After {
+    loop {
+        let started = Instant::now();
+        let mut waiting = Waiting::new(conn, started);
+        let after = match poll_fn(|context| waiting.poll(context)).await {
+            Ok(Some(parsed)) => stream::run(conn, parsed, started).await,
+            Ok(None) => return After::Keep,
+            Err(Failure::DownstreamClosed) => return After::Close { linger: false },
+            Err(Failure::Drained) => return After::Cut { reset: false },
+            Err(failure) => {
+                conn.discard();
+                return stream::refuse(conn, failure, started).await;
+            }
+        };
+        if after != After::Keep || !conn.has_unread() {
+            conn.settle();
+            return after;
+        }
+    }
+}
+
+/// The wait for a request head of which there are bytes.
+struct Waiting<'a> {
+    conn: &'a Downstream,
+    scan: Scan,
+    header_timeout: Deadline,
+    idle: Deadline,
+    /// The drain was over before it began: what has arrived is still served.
+    late: bool,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(conn: &'a Downstream, started: Instant) -> Self {
+        let config = &conn.manager.config;
+        let timer = |timeout: Option<Duration>| timeout.map_or(Deadline::NEVER, |t| conn.timer.at(started + t));
+        let late = conn.held.phase() == Phase::Over;
+        let idle = timer(if late { Some(LAST_HEAD) } else { config.stream_idle_timeout });
+        Self { conn, scan: Scan::new(), header_timeout: timer(config.request_headers_timeout), idle, late }
+    }
+
+    /// The head; `None` when nothing is left that could be the beginning of one.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Parsed<RequestHead>>, Failure>> {
+        let conn = self.conn;
+        loop {
+            match conn.parse(&mut self.scan) {
+                Ok(None) if !conn.has_unread() => return Poll::Ready(Ok(None)),
+                Ok(None) => {}
+                parsed => return Poll::Ready(parsed),
+            }
+            match conn.poll_fill(context) {
+                Poll::Ready(Ok(read)) if read > 0 => {}
+                Poll::Ready(_) => return Poll::Ready(Err(Failure::DownstreamClosed)),
+                Poll::Pending => break,
+            }
+        }
+        if !self.late && conn.poll_over(context).is_ready() {
+            return Poll::Ready(Err(Failure::Drained));
+        }
+        if conn.timer.poll_until(context, self.header_timeout).is_ready() {
+            return Poll::Ready(Err(Failure::HeaderTimeout));
+        }
+        conn.timer
+            .poll_until(context, self.idle)
+            .map(|()| Err(if self.late { Failure::Drained } else { Failure::StreamIdle { request_complete: false } }))
+    }
+}
+
+/// Ends our side and reads on for a while, so that the client can read the last response: closing a socket with unread bytes
+/// makes the system throw away what the other side has not read.
+async fn linger(conn: &Downstream) {
+    let Some(wait) = conn.manager.config.delayed_close_timeout else { return };
+    let deadline = conn.timer.at(Instant::now() + wait);
+    let mut left = LINGER_BYTES;
+    poll_fn(|context| {
+        if let Poll::Ready(Err(_)) = conn.poll_shutdown(context) {
+            return Poll::Ready(());
+        }
+        loop {
+            match conn.poll_fill(context) {
+                Poll::Ready(Ok(read)) if read > 0 && read < left => {
+                    left -= read;
+                    conn.discard();
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        conn.timer.poll_until(context, deadline).map(|()| conn.manager.stats.downstream_cx_delayed_close_timeout.inc())
+    })
+    .await;
+}
+
+fn request_rules(config: &model::HttpConnectionManager) -> RequestRules {
+    RequestRules {
+        limits: Limits { bytes: config.max_request_headers_bytes as usize, count: config.max_headers_count as usize },
+        allow_absolute_url: config.http1.allow_absolute_url,
+        allow_chunked_length: config.http1.allow_chunked_length,
+        accept_http_10: config.http1.accept_http_10,
+        default_host: config.http1.default_host_for_http_10.clone().into(),
+        underscores: match config.underscores {
+            model::Underscores::Allow => Underscores::Allow,
+            model::Underscores::RejectRequest => Underscores::Reject,
+            model::Underscores::DropHeader => Underscores::Drop,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! What is remembered about one request, for statistics now and access logs later.
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::{HeaderValue, Method};
+
+use crate::fault::Flag;
+use crate::route::Decision;
+use crate::upstream::{Cluster, Host};
+
+use super::failure::Failure;
+
+/// The record of one request. Filled by whoever learns something; read when the request has ended.
+pub struct Record {
+    /// When its first byte was seen.
+    pub started: Instant,
+    /// The method; the head itself is gone once it has been sent on.
+    pub method: Method,
+    /// It came from inside (Envoy's `x-envoy-internal`).
+    pub internal: Cell<bool>,
+    /// The trusted client address.
+    pub client: Cell<Option<IpAddr>>,
+    /// The request's id, where the response repeats it.
+    pub request_id: RefCell<Option<HeaderValue>>,
+    /// The status the client got, 0 for none.
+    pub status: Cell<u16>,
+    /// Body bytes received from the client.
+    pub received: Cell<u64>,
+    /// Body bytes sent to the client, as the client's framing counts them.
+    pub sent: Cell<u64>,
+    /// The route that matched, pinned for the request's life.
+    pub route: RefCell<Option<Decision>>,
+    /// The cluster it went to, or would have gone to.
+    pub cluster: RefCell<Option<Rc<Cluster>>>,
+    /// The host it went to.
+    pub host: RefCell<Option<Rc<Host>>>,
+    /// When all of the request had been received.
+    pub received_at: Cell<Option<Instant>>,
+    /// When the host's response head came.
+    pub answered_at: Cell<Option<Instant>>,
+    flags: Cell<u32>,
+    details: RefCell<Cow<'static, str>>,
+}
+
+impl Record {
+    pub(super) fn new(method: Method, started: Instant) -> Self {
+        Self {
+            started,
+            method,
+            internal: Cell::new(false),
+            client: Cell::new(None),
+            request_id: RefCell::new(None),
+            status: Cell::new(0),
+            received: Cell::new(0),
+            sent: Cell::new(0),
+            route: RefCell::new(None),
+            cluster: RefCell::new(None),
+            host: RefCell::new(None),
+            received_at: Cell::new(None),
+            answered_at: Cell::new(None),
+            flags: Cell::new(0),
+            details: RefCell::new(Cow::Borrowed("")),
+        }
+    }
+
+    /// Sets a response flag.
+    pub fn flag(&self, flag: Flag) {
+        self.flags.set(self.flags.get() | 1 << flag as u32);
+    }
+
+    /// Whether a response flag is set.
+    pub fn has_flag(&self, flag: Flag) -> bool {
+        self.flags.get() & 1 << flag as u32 != 0
+    }
+
+    /// Sets `%RESPONSE_CODE_DETAILS%`.
+    pub fn set_details(&self, details: impl Into<Cow<'static, str>>) {
+        *self.details.borrow_mut() = details.into();
+    }
+
+    /// `%RESPONSE_CODE_DETAILS%`.
+    pub fn details(&self) -> Cow<'static, str> {
+        self.details.borrow().clone()
+    }
+
+    /// Notes a failure's flag and details.
+    pub(super) fn failed(&self, failure: Failure, begun: bool) {
+        if let Some(flag) = failure.fault().flag {
+            self.flag(flag);
+        }
+        self.set_details(failure.details(begun));
+    }
+}

@@ -1,0 +1,476 @@
+//! One request, from its head to the last byte of its response.
+//!
+//! ```text
+//!   head ─▶ headers::prepare ─▶ route ─▶ filter chain ─▶ response head ─▶ send ─▶ finish
+//!                                  │                         │
+//!            while anything waits: deadlines, the drain's deadline, the client going away, interim responses
+//! ```
+//!
+//! [`Stream`] is what all steps of a request share. A failure before the response has begun becomes a local reply, one after it
+//! cuts the connection. [`Stream::finish`] is explicit: it settles statistics, and what must be true of the connection afterwards.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+use http::{HeaderValue, Method, StatusCode, Version, header};
+
+use crate::codec::head::{RequestHead, ResponseHead};
+use crate::codec::http1::{self, Decoded, Framing, Parsed, encode_response};
+use crate::drain::Phase;
+use crate::l4::Facts;
+use crate::local::Deadline;
+
+use super::body::{Body, Frame};
+use super::downstream::Downstream;
+use super::failure::Failure;
+use super::filter::{Request, Response, Running};
+use super::local_reply;
+use super::manager::Manager;
+use super::outbox::Outbox;
+use super::pump::{Broken, Pump};
+use super::record::Record;
+
+/// What becomes of the connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// The next request.
+    Keep,
+    /// The response said that this was the last: end our side, read what still comes for a while, close.
+    Close {
+        /// The client may still be sending.
+        linger: bool,
+    },
+    /// Close at once; with a reset where a plain end could be taken for a complete response.
+    Cut {
+        /// The response's end would have been the end of the connection.
+        reset: bool,
+    },
+}
+
+/// One request and what is shared by all that work on it.
+pub struct Stream<'a> {
+    conn: &'a Downstream,
+    record: Record,
+    /// The framing of the request's body: how far it has been read.
+    framing: RefCell<Framing>,
+    /// Interim responses on their way to the client.
+    interim: RefCell<BytesMut>,
+    deadlines: Deadlines,
+    /// The drain was over before it began: it is let finish.
+    late: bool,
+    version: Version,
+}
+
+struct Deadlines {
+    request: Deadline,
+    route: Cell<Deadline>,
+    route_timeout: Cell<Option<Duration>>,
+    idle: Cell<Deadline>,
+    idle_timeout: Cell<Option<Duration>>,
+}
+
+/// Serves one request.
+pub(super) async fn run(conn: &Downstream, parsed: Parsed<RequestHead>, started: Instant) -> After {
+    let Parsed { head, framing, keep_alive, expect_continue, .. } = parsed;
+    let stream = Stream::new(conn, &head, framing, started);
+    if expect_continue && !stream.is_complete() && head.version == Version::HTTP_11 {
+        stream.interim.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+    let mut begun = Begun { close: !keep_alive, ..Begun::default() };
+    let outcome = stream.serve(head, &mut begun).await;
+    stream.finish(outcome, &begun)
+}
+
+/// Answers bytes that did not become a request.
+pub(super) async fn refuse(conn: &Downstream, failure: Failure, started: Instant) -> After {
+    let unknown = RequestHead::new(Method::GET, "", "/");
+    let stream = Stream::new(conn, &unknown, Framing::none(), started);
+    let mut begun = Begun { close: true, ..Begun::default() };
+    let outcome = stream.fail(failure, &mut begun).await;
+    stream.finish(outcome, &begun);
+    After::Close { linger: true }
+}
+
+/// How far the response has come.
+#[derive(Default)]
+struct Begun {
+    head: bool,
+    until_close: bool,
+    close: bool,
+    /// The client may still send after the last response.
+    linger: bool,
+}
+
+impl<'a> Stream<'a> {
+    fn new(conn: &'a Downstream, head: &RequestHead, framing: Framing, started: Instant) -> Self {
+        let manager = &conn.manager;
+        let timers = |timeout: Option<Duration>| timeout.map_or(Deadline::NEVER, |t| conn.timer.at(started + t));
+        let stats = &manager.stats;
+        stats.downstream_rq_total.inc();
+        stats.downstream_rq_http1_total.inc();
+        stats.downstream_rq_active.inc();
+        conn.set_busy(true);
+        conn.requests.set(conn.requests.get() + 1);
+        let record = Record::new(head.method.clone(), started);
+        let complete = framing.is_done();
+        if complete {
+            record.received_at.set(Some(started));
+        }
+        Self {
+            conn,
+            record,
+            framing: RefCell::new(framing),
+            interim: RefCell::default(),
+            deadlines: Deadlines {
+                request: if complete { Deadline::NEVER } else { timers(manager.config.request_timeout) },
+                route: Cell::new(Deadline::NEVER),
+                route_timeout: Cell::new(None),
+                idle: Cell::new(timers(manager.config.stream_idle_timeout)),
+                idle_timeout: Cell::new(manager.config.stream_idle_timeout),
+            },
+            late: conn.held.phase() == Phase::Over,
+            version: head.version,
+        }
+    }
+
+    /// What is known about the request so far.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Whether all of the request has been received.
+    pub fn is_complete(&self) -> bool {
+        self.framing.borrow().is_done()
+    }
+
+    pub(super) fn manager(&self) -> &'a Manager {
+        &self.conn.manager
+    }
+
+    /// What is known about the client's connection.
+    pub fn facts(&self) -> &Facts {
+        &self.conn.facts
+    }
+
+    pub(super) fn timer(&self) -> &'a crate::local::Timer {
+        &self.conn.timer
+    }
+
+    /// Sets the route's timeouts; the first runs once all of the request has been received.
+    pub(super) fn set_timeouts(&self, timeout: Option<Duration>, idle: Option<Option<Duration>>) {
+        self.deadlines.route_timeout.set(timeout);
+        if let Some(idle) = idle {
+            self.deadlines.idle_timeout.set(idle);
+            self.moved(self.record.started);
+        }
+        if let Some(received_at) = self.record.received_at.get() {
+            self.arm_route(received_at);
+        }
+    }
+
+    /// Something of the request or the response has moved.
+    pub(super) fn moved(&self, now: Instant) {
+        let idle = self.deadlines.idle_timeout.get();
+        self.deadlines.idle.set(idle.map_or(Deadline::NEVER, |idle| self.conn.timer.at(now + idle)));
+    }
+
+    /// Sends an interim response (1xx) to a client that understands it.
+    pub(super) fn inform(&self, head: &ResponseHead) {
+        if self.version == Version::HTTP_11 {
+            encode_response(head, http1::Body::Empty, &mut self.interim.borrow_mut());
+        }
+    }
+
+    fn arm_route(&self, received_at: Instant) {
+        if let Some(timeout) = self.deadlines.route_timeout.get() {
+            self.deadlines.route.set(self.conn.timer.at(received_at + timeout));
+        }
+    }
+
+    async fn serve(&self, head: RequestHead, begun: &mut Begun) -> Result<(), Failure> {
+        let mut running = self.begin(head);
+        let answer = poll_fn(|context| match running.poll(context) {
+            Poll::Ready(answer) => Poll::Ready(answer),
+            Poll::Pending => self.poll_ended(context).map(Err),
+        })
+        .await;
+        drop(running);
+        match answer {
+            Ok(response) => self.send(response, begun).await,
+            Err(failure) => self.fail(failure, begun).await,
+        }
+    }
+
+    /// Answers a request that failed before its response had begun.
+    async fn fail(&self, failure: Failure, begun: &mut Begun) -> Result<(), Failure> {
+        self.count(failure);
+        self.record.failed(failure, false);
+        begun.close |= failure.told().is_some_and(|told| told.close);
+        let reply = local_reply::of(failure).ok_or(failure)?;
+        self.send(reply, begun).await
+    }
+
+    /// Sends the request down the chain.
+    fn begin(&self, mut head: RequestHead) -> Running<'_> {
+        let chain = &self.manager().chain;
+        if let Err(failure) = self.manager().prepare_request(&mut head, self) {
+            return chain.failed(failure, self);
+        }
+        *self.record.route.borrow_mut() = self.manager().routes.route(&head);
+        let body = if self.is_complete() { Body::Empty } else { Body::Request(RequestBody { stream: self }) };
+        chain.run(Request { head, body }, self)
+    }
+
+    /// Ready when the request must end before its time.
+    fn poll_ended(&self, context: &mut Context<'_>) -> Poll<Failure> {
+        if !self.late && self.conn.poll_over(context).is_ready() {
+            return Poll::Ready(Failure::Drained);
+        }
+        if self.poll_interim(context).is_err() || (self.is_complete() && self.conn.poll_gone(context).is_ready()) {
+            return Poll::Ready(Failure::DownstreamClosed);
+        }
+        let complete = self.is_complete();
+        let deadlines = &self.deadlines;
+        let passed = |context: &mut Context<'_>, deadline| self.conn.timer.poll_until(context, deadline).is_ready();
+        if passed(context, deadlines.route.get()) {
+            Poll::Ready(Failure::RouteTimeout)
+        } else if !complete && passed(context, deadlines.request) {
+            Poll::Ready(Failure::RequestTimeout)
+        } else if passed(context, deadlines.idle.get()) {
+            Poll::Ready(Failure::StreamIdle { request_complete: complete })
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Sends interim responses as far as the client takes them.
+    fn poll_interim(&self, context: &mut Context<'_>) -> Result<(), Failure> {
+        let mut interim = self.interim.borrow_mut();
+        while !interim.is_empty() {
+            match self.conn.poll_write(context, &[IoSlice::new(&interim)]) {
+                Poll::Ready(Ok(written)) if written > 0 => interim.advance(written),
+                Poll::Ready(_) => return Err(Failure::DownstreamClosed),
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a response.
+    async fn send(&self, response: Response<'_>, begun: &mut Begun) -> Result<(), Failure> {
+        let Response { mut head, mut body } = response;
+        if self.should_close() {
+            begun.close = true;
+            begun.linger = true;
+        }
+        let framing = self.frame(&head, &mut body);
+        begun.until_close = framing == http1::Body::UntilClose;
+        begun.close |= begun.until_close;
+        self.manager().prepare_response(&mut head, self);
+        self.set_connection(&mut head, begun.close);
+        self.count_head(head.status);
+        let mut outbox = Outbox::new(self.manager().local.block());
+        outbox.front.extend_from_slice(&self.interim.borrow_mut().split());
+        encode_response(&head, framing, &mut outbox.front);
+        drop(head);
+        begun.head = true;
+        let mut pump = Pump::new(outbox, framing, self.manager().config.http1.enable_trailers);
+        let mut moved = 0;
+        let mut blocked = false;
+        poll_fn(|context| {
+            let pumped = pump.poll(context, &mut body, &self.manager().local, |context, slices| {
+                self.conn.poll_write(context, slices)
+            });
+            if pump.taken != moved {
+                moved = pump.taken;
+                if pumped.is_pending() {
+                    self.moved(Instant::now());
+                }
+            }
+            if pump.outbox.is_blocked() != blocked {
+                blocked = !blocked;
+                self.count_flow(blocked);
+            }
+            match pumped {
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+                Poll::Ready(Err(Broken::Source(failure))) => Poll::Ready(Err(failure)),
+                Poll::Ready(Err(Broken::Sink)) => Poll::Ready(Err(Failure::DownstreamClosed)),
+                Poll::Pending => {
+                    body.poll_beside(context);
+                    self.poll_ended(context).map(Err)
+                }
+            }
+        })
+        .await?;
+        self.record.sent.set(pump.taken);
+        Ok(())
+    }
+
+    /// How the response's body goes to this client.
+    fn frame(&self, head: &ResponseHead, body: &mut Body<'_>) -> http1::Body {
+        if self.record.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED {
+            if matches!(body, Body::Full(_)) {
+                *body = Body::Empty;
+            }
+            return http1::Body::Suppressed;
+        }
+        match body.length() {
+            Some(0) => http1::Body::Empty,
+            Some(length) => http1::Body::Length(length),
+            None if self.version == Version::HTTP_11 => http1::Body::Chunked,
+            None => http1::Body::UntilClose,
+        }
+    }
+
+    /// Whether this response is the connection's last, for a reason of ours.
+    fn should_close(&self) -> bool {
+        let manager = self.manager();
+        if !self.is_complete() {
+            // What is left of the request would have to be read and thrown away before the next one.
+            manager.stats.downstream_rq_response_before_rq_complete.inc();
+            return true;
+        }
+        if self.conn.held.should_close() {
+            manager.stats.downstream_cx_drain_close.inc();
+            return true;
+        }
+        let most = manager.config.max_requests_per_connection;
+        if most != 0 && self.conn.requests.get() >= most {
+            manager.stats.downstream_cx_max_requests_reached.inc();
+            return true;
+        }
+        self.conn.is_ending()
+    }
+
+    fn set_connection(&self, head: &mut ResponseHead, close: bool) {
+        if close {
+            head.headers.set(header::CONNECTION, HeaderValue::from_static("close"));
+        } else if self.version == Version::HTTP_10 {
+            head.headers.set(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+        }
+    }
+
+    fn count_head(&self, status: StatusCode) {
+        let status = status.as_u16();
+        self.record.status.set(status);
+        self.manager().stats.response(status);
+        self.manager().listener_stats.response(status);
+        if let Some(cluster) = &*self.record.cluster.borrow() {
+            cluster.count_response(status, self.record.internal.get());
+        }
+        if let Some(host) = &*self.record.host.borrow() {
+            host.count_response(status);
+        }
+    }
+
+    /// The client takes no more, or takes again: the host is read no further meanwhile.
+    fn count_flow(&self, blocked: bool) {
+        if let Some(cluster) = &*self.record.cluster.borrow() {
+            let stats = cluster.stats();
+            if blocked {
+                stats.upstream_flow_control_paused_reading_total.inc();
+            } else {
+                stats.upstream_flow_control_resumed_reading_total.inc();
+            }
+        }
+    }
+
+    /// Counts what a failure is counted as.
+    fn count(&self, failure: Failure) {
+        let stats = &self.manager().stats;
+        match failure {
+            Failure::RequestTimeout => stats.downstream_rq_timeout.inc(),
+            Failure::HeaderTimeout => stats.downstream_rq_header_timeout.inc(),
+            Failure::StreamIdle { .. } => stats.downstream_rq_idle_timeout.inc(),
+            Failure::DownstreamClosed => stats.downstream_rq_rx_reset.inc(),
+            Failure::NoRoute => stats.no_route.inc(),
+            Failure::NoCluster => stats.no_cluster.inc(),
+            Failure::Refused(refusal) if refusal.codec => stats.downstream_cx_protocol_error.inc(),
+            Failure::RouteTimeout => {
+                if let Some(cluster) = &*self.record.cluster.borrow() {
+                    cluster.stats().upstream_rq_timeout.inc();
+                }
+                if let Some(host) = &*self.record.host.borrow() {
+                    host.count_timeout();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends the request: what it was is counted, and what becomes of the connection is decided.
+    fn finish(self, outcome: Result<(), Failure>, begun: &Begun) -> After {
+        let stats = &self.manager().stats;
+        let after = match outcome {
+            Ok(()) if begun.close => After::Close { linger: begun.linger || self.conn.has_unread() },
+            Ok(()) => After::Keep,
+            Err(failure) => {
+                if begun.head {
+                    self.count(failure);
+                    self.record.failed(failure, true);
+                    stats.downstream_rq_tx_reset.inc();
+                }
+                After::Cut { reset: begun.until_close }
+            }
+        };
+        let now = Instant::now();
+        stats.downstream_rq_active.dec();
+        stats.downstream_rq_time.record((now - self.record.started).as_millis() as u64);
+        if !matches!(after, After::Cut { .. }) {
+            self.conn.set_busy(false);
+        }
+        self.conn.idle_since.set(now);
+        after
+    }
+}
+
+/// The body of a client's request.
+pub struct RequestBody<'a> {
+    stream: &'a Stream<'a>,
+}
+
+impl RequestBody<'_> {
+    pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, Failure>> {
+        let stream = self.stream;
+        let mut framing = stream.framing.borrow_mut();
+        loop {
+            match stream.conn.decode(&mut framing, &stream.manager().rules.limits)? {
+                Decoded::Data(data) => {
+                    let received = &stream.record.received;
+                    received.set(received.get() + data.len() as u64);
+                    let now = Instant::now();
+                    stream.moved(now);
+                    if framing.is_done() {
+                        self.complete(now);
+                    }
+                    return Poll::Ready(Ok(Frame::Data(data)));
+                }
+                Decoded::End(trailers) => {
+                    if stream.record.received_at.get().is_none() {
+                        self.complete(Instant::now());
+                    }
+                    stream.conn.settle();
+                    return Poll::Ready(Ok(Frame::End(trailers)));
+                }
+                Decoded::NeedMore => match stream.conn.poll_fill(context) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Failure::DownstreamClosed)),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    pub(super) fn length(&self) -> Option<u64> {
+        self.stream.framing.borrow().length_left()
+    }
+
+    fn complete(&self, now: Instant) {
+        self.stream.record.received_at.set(Some(now));
+        self.stream.arm_route(now);
+    }
+}

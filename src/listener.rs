@@ -1,0 +1,45 @@
+//! Listeners of one worker: from a lent socket to a connection in its filter chain.
+//!
+//! [`Set`] is built per worker by `server` from the shared configuration and duplicates of the listening sockets; every worker
+//! polls every socket. Nothing here binds, and nothing shuts a listening socket down: stopping takes the worker off the socket
+//! and leaves its queue to whoever else holds it, so a takeover that is called off only accepts again.
+//!
+//! ```text
+//!   OwnedFd ──accept()──▶ accept loop ──▶ chain match ──▶ l4 chain, one task per connection, held by the worker's drain
+//!      ▲                      │
+//!      └──stop_accepting()────┘
+//! ```
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::drain::Drain;
+use crate::http::filter::Extension;
+use crate::local::Local;
+use crate::stats::Scope;
+use crate::upstream::Clusters;
+
+mod accept;
+pub mod chain;
+mod connection;
+mod set;
+
+pub use set::{Set, SetError, Sockets};
+
+/// What a worker gives its listeners.
+pub struct WorkerContext {
+    /// The worker's number, from 0.
+    pub worker: usize,
+    /// The root of the statistics, over the worker's lane.
+    pub scope: Scope,
+    /// The worker's timers and blocks.
+    pub local: Local,
+    /// The worker's clusters.
+    pub clusters: Rc<Clusters>,
+    /// The worker's drain: every connection holds it.
+    pub drain: Drain,
+    /// HTTP filters that can be built.
+    pub http_filters: &'static [Extension],
+    /// An address of this machine that is not loopback: what `x-forwarded-for` shows for a client on loopback.
+    pub own_address: Option<IpAddr>,
+}

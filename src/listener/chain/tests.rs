@@ -1,0 +1,82 @@
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::*;
+use crate::net::PeerAddress;
+
+fn facts(local: &str, peer: &str) -> Facts {
+    let address = |text: &str| PeerAddress::from(text.parse::<SocketAddr>().unwrap());
+    Facts { local: address(local), peer: address(peer), accepted: Instant::now() }
+}
+
+fn cidr(text: &str) -> Cidr {
+    let (network, prefix) = text.split_once('/').unwrap();
+    Cidr { network: network.parse().unwrap(), prefix: prefix.parse().unwrap() }
+}
+
+fn matcher(chains: &[(&'static str, FilterChainMatch)]) -> Matcher<&'static str> {
+    Matcher::new(chains.iter().map(|(name, criteria)| (criteria.clone(), *name)).collect(), Some("default"))
+}
+
+fn any() -> FilterChainMatch {
+    FilterChainMatch::default()
+}
+
+#[test]
+fn one_chain_without_criteria_takes_everything() {
+    let matcher = matcher(&[("only", any())]);
+    assert_eq!(matcher.find(&facts("10.0.0.1:80", "10.0.0.2:4000")), Some(&"only"));
+    let unix = Facts { local: PeerAddress::Unix(None), peer: PeerAddress::Unix(None), accepted: Instant::now() };
+    assert_eq!(matcher.find(&unix), Some(&"only"));
+}
+
+#[test]
+fn the_most_specific_criterion_wins_and_there_is_no_way_back() {
+    let matcher = matcher(&[
+        ("any", any()),
+        ("net", FilterChainMatch { destination: vec![cidr("10.0.0.0/8")], ..any() }),
+        ("host", FilterChainMatch { destination: vec![cidr("10.1.2.3/32")], ..any() }),
+        (
+            "port from one source",
+            FilterChainMatch { destination_port: Some(8443), source: vec![cidr("192.168.0.0/16")], ..any() },
+        ),
+    ]);
+    let find = |local, peer| *matcher.find(&facts(local, peer)).unwrap();
+    assert_eq!(find("172.16.0.1:80", "1.2.3.4:5"), "any");
+    assert_eq!(find("10.9.9.9:80", "1.2.3.4:5"), "net");
+    assert_eq!(find("10.1.2.3:80", "1.2.3.4:5"), "host");
+    assert_eq!(find("10.1.2.3:8443", "192.168.4.4:5"), "port from one source");
+    assert_eq!(find("10.1.2.3:8443", "1.2.3.4:5"), "default", "the port matched, so no other chain is looked at");
+}
+
+#[test]
+fn sources_by_type_network_and_port() {
+    let matcher = matcher(&[
+        ("any", any()),
+        ("near", FilterChainMatch { source_type: SourceType::SameIpOrLoopback, ..any() }),
+        ("net", FilterChainMatch { source: vec![cidr("2001:db8::/32")], ..any() }),
+        ("ports", FilterChainMatch { source: vec![cidr("2001:db8::/32")], source_ports: vec![7, 9], ..any() }),
+    ]);
+    let find = |local, peer| *matcher.find(&facts(local, peer)).unwrap();
+    assert_eq!(find("127.0.0.1:80", "127.0.0.1:5"), "near");
+    assert_eq!(find("10.0.0.1:80", "10.0.0.1:5"), "near");
+    assert_eq!(find("10.0.0.1:80", "10.0.0.2:5"), "any");
+    assert_eq!(find("[2001:db8::1]:80", "[2001:db8::2]:5"), "net");
+    assert_eq!(find("[2001:db8::1]:80", "[2001:db8::2]:9"), "ports");
+}
+
+#[test]
+fn prefixes_of_every_length() {
+    for (range, address, expected) in [
+        ("0.0.0.0/0", "255.1.2.3", true),
+        ("10.1.2.3/32", "10.1.2.3", true),
+        ("10.1.2.3/32", "10.1.2.2", false),
+        ("10.1.2.128/25", "10.1.2.127", false),
+        ("::/0", "ffff::1", true),
+        ("::1/128", "::1", true),
+        ("::1/128", "::2", false),
+        ("0.0.0.0/0", "::1", false),
+    ] {
+        assert_eq!(contains(&cidr(range), address.parse().unwrap()), expected, "{address} in {range}");
+    }
+}

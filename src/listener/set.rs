@@ -1,0 +1,179 @@
+//! All listeners of one worker, and whether they accept.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::task::AbortHandle;
+
+use crate::config::model;
+use crate::http::manager::{Build, BuildError, Manager};
+use crate::l4;
+use crate::net;
+use crate::stats::names::{self, ListenerStats, ListenerWorkerStats};
+
+use super::WorkerContext;
+use super::accept;
+use super::chain::Matcher;
+use super::connection::Admission;
+
+/// A listener's configuration with this worker's duplicates of its sockets, all addresses together.
+pub struct Sockets {
+    /// The listener.
+    pub listener: Arc<model::Listener>,
+    /// Listening sockets; several for one address where the supervisor made several.
+    pub sockets: Vec<OwnedFd>,
+}
+
+/// A set that cannot be built or cannot accept.
+#[derive(Debug, Error)]
+pub enum SetError {
+    /// A filter chain.
+    #[error("listener '{listener}': {cause}")]
+    Build {
+        /// Its name.
+        listener: String,
+        /// What is wrong.
+        cause: BuildError,
+    },
+    /// A socket.
+    #[error("listener '{listener}': {cause}")]
+    Socket {
+        /// Its name.
+        listener: String,
+        /// What the system says.
+        cause: io::Error,
+    },
+}
+
+/// The listeners of one worker. Dropped, it stops accepting; connections live on.
+pub struct Set {
+    listeners: Vec<Entry>,
+    upkeep: Vec<AbortHandle>,
+    context: WorkerContext,
+}
+
+struct Entry {
+    name: String,
+    sockets: Vec<OwnedFd>,
+    admission: Rc<Admission>,
+    accepting: RefCell<Vec<AbortHandle>>,
+}
+
+impl Set {
+    /// Builds the listeners; nothing is accepted yet. Must be called within the worker's `LocalSet`: it also starts the worker's
+    /// upkeep (timers, idle upstream connections), which ends with the set.
+    ///
+    /// # Errors
+    /// A listener that cannot be built; all others are let go of as well.
+    pub fn new(context: WorkerContext, listeners: Vec<Sockets>) -> Result<Self, SetError> {
+        let listeners = listeners
+            .into_iter()
+            .map(|Sockets { listener, sockets }| {
+                let admission = build(&context, &listener)
+                    .map_err(|cause| SetError::Build { listener: listener.name.clone(), cause })?;
+                Ok(Entry { name: listener.name.clone(), sockets, admission, accepting: RefCell::default() })
+            })
+            .collect::<Result<_, _>>()?;
+        let timers = context.local.timers().clone();
+        let clusters = context.clusters.clone();
+        let upkeep = vec![
+            tokio::task::spawn_local(async move { timers.run().await }).abort_handle(),
+            tokio::task::spawn_local(async move { clusters.sweep().await }).abort_handle(),
+        ];
+        Ok(Self { listeners, upkeep, context })
+    }
+
+    /// Accepts on every socket, from now on or again. Does nothing where it accepts already.
+    ///
+    /// # Errors
+    /// A socket that this thread's reactor does not take; then nothing accepts.
+    pub fn accept(&self) -> Result<(), SetError> {
+        for entry in &self.listeners {
+            if !entry.accepting.borrow().is_empty() {
+                continue;
+            }
+            if let Err(cause) = entry.accept() {
+                self.stop_accepting();
+                return Err(SetError::Socket { listener: entry.name.clone(), cause });
+            }
+        }
+        Ok(())
+    }
+
+    /// Accepts no more. The sockets stay open and listening, here and wherever else they are held; connections that have been
+    /// accepted are served.
+    pub fn stop_accepting(&self) {
+        for entry in &self.listeners {
+            for task in entry.accepting.borrow_mut().drain(..) {
+                task.abort();
+            }
+        }
+    }
+
+    /// Connections that are alive on this worker.
+    pub fn connections(&self) -> usize {
+        self.context.drain.active()
+    }
+}
+
+impl Drop for Set {
+    fn drop(&mut self) {
+        self.stop_accepting();
+        for task in &self.upkeep {
+            task.abort();
+        }
+    }
+}
+
+impl Entry {
+    fn accept(&self) -> io::Result<()> {
+        // Each acceptor has a duplicate: letting go of the reactor closes that, and the socket itself stays with us.
+        let sockets = self
+            .sockets
+            .iter()
+            .map(|socket| net::Listener::from_fd(socket.try_clone()?))
+            .collect::<io::Result<Vec<_>>>()?;
+        let tasks = sockets.into_iter().map(|socket| {
+            tokio::task::spawn_local(accept::run(socket, self.admission.clone(), self.name.clone())).abort_handle()
+        });
+        self.accepting.borrow_mut().extend(tasks);
+        Ok(())
+    }
+}
+
+fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<Admission>, BuildError> {
+    let scope = names::listener(&context.scope, &listener.stat_prefix);
+    let with = Build {
+        scope: &context.scope,
+        listener_scope: &scope,
+        clusters: &context.clusters,
+        local: &context.local,
+        extensions: context.http_filters,
+        own_address: context.own_address,
+    };
+    let chain = |chain: &Arc<model::FilterChain>| {
+        let filters = chain
+            .filters
+            .iter()
+            .map(|filter| match filter {
+                model::NetworkFilter::HttpConnectionManager(config) => {
+                    Manager::build(config.clone(), &with).map(|manager| manager as Rc<dyn l4::Filter>)
+                }
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(l4::Chain::new(filters))
+    };
+    let chains = listener.filter_chains.iter().map(chain).collect::<Result<Vec<_>, BuildError>>()?;
+    let default = listener.default_filter_chain.as_ref().map(chain).transpose()?;
+    let matches = listener.filter_chains.iter().map(|chain| chain.matches.clone());
+    Ok(Rc::new(Admission {
+        matcher: Matcher::new(matches.zip(chains).collect(), default),
+        stats: Rc::new(ListenerStats::new(&scope)),
+        worker_stats: ListenerWorkerStats::new(&names::listener_worker(&scope, context.worker)),
+        drain: context.drain.clone(),
+    }))
+}

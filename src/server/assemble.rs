@@ -1,0 +1,118 @@
+//! From the shared model to one worker's live objects.
+
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::config::model::{Address, Bootstrap, SocketOptions};
+use crate::drain::{Drain, Phase};
+use crate::http::filter::Extension;
+use crate::listener::{Set, Sockets, WorkerContext};
+use crate::local::Local;
+use crate::net::{BindAddress, BindOptions};
+use crate::stats::{Scope, Store};
+use crate::upstream::{Clusters, Counts, Shared};
+
+/// HTTP filters by type URL: the only list of them. The router ends every chain and needs no entry.
+const HTTP_FILTERS: &[Extension] = &[];
+
+/// What all workers are built from.
+pub(super) struct Parts {
+    bootstrap: Arc<Bootstrap>,
+    /// In the order of the bootstrap's listeners.
+    sockets: Vec<Vec<OwnedFd>>,
+    store: Store,
+    /// Circuit breakers and the like, over all workers.
+    shared: Shared,
+    own_address: Option<IpAddr>,
+}
+
+impl Parts {
+    /// Of a configuration, the listening sockets of its listeners in order, and the statistics.
+    pub(super) fn new(bootstrap: Arc<Bootstrap>, sockets: Vec<Vec<OwnedFd>>, store: Store) -> Self {
+        let shared = Shared::new(&bootstrap.clusters);
+        Self { bootstrap, sockets, store, shared, own_address: own_address() }
+    }
+}
+
+/// One worker's live objects.
+pub(super) struct Assembly {
+    listeners: Set,
+    clusters: Rc<Clusters>,
+    drain: Drain,
+    bootstrap: Arc<Bootstrap>,
+}
+
+impl Assembly {
+    /// Builds them, in the worker's `LocalSet`.
+    ///
+    /// # Errors
+    /// No descriptors left, or a listener that cannot be built, in words.
+    pub(super) fn build(parts: &Parts, worker: usize, drain: &Drain) -> Result<Self, String> {
+        let scope = Scope::root(&parts.store, parts.store.lane_or_private());
+        let local = Local::new();
+        let clusters = Rc::new(Clusters::build(&parts.bootstrap.clusters, &parts.shared, &scope, &local));
+        let context = WorkerContext {
+            worker,
+            scope,
+            local,
+            clusters: clusters.clone(),
+            drain: drain.clone(),
+            http_filters: HTTP_FILTERS,
+            own_address: parts.own_address,
+        };
+        let mut listeners = Vec::with_capacity(parts.bootstrap.listeners.len());
+        for (listener, sockets) in parts.bootstrap.listeners.iter().zip(&parts.sockets) {
+            let sockets = sockets.iter().map(OwnedFd::try_clone).collect::<Result<Vec<_>, _>>();
+            let sockets = sockets.map_err(|error| format!("listener '{}': {error}", listener.name))?;
+            listeners.push(Sockets { listener: listener.clone(), sockets });
+        }
+        let listeners = Set::new(context, listeners).map_err(|error| error.to_string())?;
+        Ok(Self { listeners, clusters, drain: drain.clone(), bootstrap: parts.bootstrap.clone() })
+    }
+
+    /// Accepts on every listener.
+    ///
+    /// # Errors
+    /// A socket that cannot be watched, in words.
+    pub(super) fn accept(&self) -> Result<(), String> {
+        self.listeners.accept().map_err(|error| error.to_string())
+    }
+
+    /// Moves the drain of everything here to a phase.
+    pub(super) fn drain(&self, phase: Phase) {
+        self.drain.set(phase);
+        self.clusters.set_draining(phase != Phase::Serving);
+    }
+
+    /// What has been seen of every host, in the order of the configuration's clusters and endpoints.
+    pub(super) fn hosts(&self) -> Vec<Counts> {
+        let clusters = self.bootstrap.clusters.iter().filter_map(|model| self.clusters.get(&model.name));
+        clusters.flat_map(|cluster| cluster.hosts().iter().map(|host| host.counts().clone())).collect()
+    }
+
+    /// Accepts nothing more.
+    pub(super) fn stop_accepting(&self) {
+        self.listeners.stop_accepting();
+    }
+}
+
+/// The model's address and options as the socket layer takes them.
+pub(super) fn bind_to(address: &Address, options: &SocketOptions) -> (BindAddress, BindOptions) {
+    let address = match address {
+        Address::Tcp(address) => BindAddress::Tcp(*address),
+        Address::Unix { path, mode } => BindAddress::Unix { path: path.clone(), mode: *mode },
+    };
+    let SocketOptions { backlog, freebind, transparent, ipv4_compat, fast_open } = *options;
+    (address, BindOptions { backlog, freebind, transparent, ipv4_compat, fast_open, reuse_port: false })
+}
+
+/// An address of this machine that is not loopback: the one from which it would reach another. No packet is sent.
+fn own_address() -> Option<IpAddr> {
+    // TEST-NET-1 (RFC 5737): any routed address does, this one is nobody's.
+    let elsewhere = (Ipv4Addr::new(192, 0, 2, 1), 9);
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(elsewhere).ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
+}

@@ -1,0 +1,462 @@
+//! One epoch from start to exit, on the main thread.
+//!
+//! [`run`] prepares (configuration, sockets, statistics, workers) and hands over to the loop: one loop for an epoch that is supervised and for one that runs alone, because the
+//! only difference is who gives the orders. Orders are carried out one at a time; each is acknowledged when it is done.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use heirloom_supervisor::shm::{Geometry, Segment};
+use heirloom_supervisor::wire::message::{
+    Accepting, Drain, DrainStrategy, Drained, Failed, Health, Pong, Ready, Resumed, Stopped, Terminate, Welcome,
+};
+use heirloom_supervisor::wire::{self, Channel, Message};
+use tokio::task::LocalSet;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tracing::{error, info, warn};
+
+use super::assemble::{Parts, bind_to};
+use super::group::{self, Group};
+use super::phase::{Ending, Phase};
+use super::report::Report;
+use super::signals::{Request, Signals};
+use super::{Failure, Options};
+use crate::admin::Action;
+use crate::config;
+use crate::config::model::{Address, SocketOptions};
+use crate::drain::{self, Plan, Strategy};
+use crate::handoff::link::{Link, Welcomed};
+use crate::handoff::sockets::{self, Sockets};
+use crate::net;
+use crate::stats::Store;
+
+/// What is still open when a drain's deadline passes gets this long to be closed.
+const CLOSING_TIME: Duration = Duration::from_secs(2);
+/// How often the supervisor hears how this epoch does.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Serves until told to end, or until something breaks that another epoch would not have.
+///
+/// # Errors
+/// See [`Failure`]; the caller prints it and exits with status 1.
+pub fn run(options: Options) -> Result<(), Failure> {
+    let system = |what: &'static str| move |error: std::io::Error| Failure::System(format!("{what}: {error}"));
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("the main runtime"))?;
+    let local = LocalSet::new();
+    let outcome = local.block_on(&runtime, live(options));
+    // A blocking task that hangs must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    outcome
+}
+
+async fn live(options: Options) -> Result<(), Failure> {
+    let started = Instant::now();
+    let signals = Signals::install().map_err(|error| Failure::System(format!("signal handlers: {error}")))?;
+    let channel = Channel::from_environment().map_err(|error| Failure::System(error.to_string()))?;
+    let Some((channel, _)) = channel else {
+        let epoch = Epoch::prepare_alone(options, started)?;
+        return epoch.serve_alone(signals).await;
+    };
+    let Welcomed { mut link, welcome, segment } = Link::open(channel, &options.version).await?;
+    match Epoch::prepare_supervised(options, started, &mut link, &welcome, segment).await {
+        Ok(epoch) => epoch.serve_supervised(link, signals).await,
+        Err(failure) => {
+            // The operator's `reload` prints this report; if it cannot be sent, the exit status still tells.
+            let report = Failed { report: wire::clip(failure.to_string()) };
+            if let Err(error) = link.send(&Message::Failed(report)).await {
+                warn!("the report could not be sent: {error}");
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// An epoch that is built.
+struct Epoch {
+    phase: Phase,
+    group: Group,
+    report: Report,
+    limits: Ending,
+    flush_interval: Duration,
+    configuration: String,
+    listeners: u32,
+    /// At the last count.
+    connections: u64,
+    /// An operator's graceful drain of the listeners ends then.
+    stop_listening_at: Option<Instant>,
+    reopen_logs: Box<dyn Fn()>,
+}
+
+/// What the loop waits for.
+enum Event {
+    Order(Result<wire::Packet, wire::Error>),
+    Signal(Request),
+    Admin(Action),
+    Second,
+    Flush,
+    Emptied,
+    Deadline,
+}
+
+impl Epoch {
+    fn prepare_alone(options: Options, started: Instant) -> Result<Self, Failure> {
+        let loaded = load(&options)?;
+        let bind = |address: &Address, options: &SocketOptions| {
+            let (address, options) = bind_to(address, options);
+            net::bind(&address, &options)
+        };
+        let sockets = sockets::bind(&loaded.bootstrap, bind).map_err(Failure::System)?;
+        let segment = Segment::anonymous(Geometry::default())
+            .map_err(|error| Failure::System(format!("memory for statistics: {error}")))?;
+        let limits = Ending { deadline: started, drain_time: options.drain_time, strategy: options.drain_strategy };
+        Self::build(options, loaded, sockets, Store::new(segment, 0), limits, started, 0)
+    }
+
+    async fn prepare_supervised(
+        options: Options,
+        started: Instant,
+        link: &mut Link,
+        welcome: &Welcome,
+        segment: std::os::fd::OwnedFd,
+    ) -> Result<Self, Failure> {
+        let loaded = load(&options)?;
+        let granted = link.lend(&sockets::keys(&loaded.bootstrap)).await?;
+        let sockets = sockets::sort(&loaded.bootstrap, granted).map_err(Failure::System)?;
+        let segment =
+            Segment::attach(segment).map_err(|error| Failure::System(format!("the statistics segment: {error}")))?;
+        let limits = Ending {
+            deadline: started,
+            drain_time: Duration::from_millis(welcome.drain_time_ms),
+            strategy: strategy(welcome.drain_strategy()),
+        };
+        Self::build(options, loaded, sockets, Store::new(segment, welcome.epoch), limits, started, welcome.generation)
+    }
+
+    fn build(
+        options: Options,
+        loaded: config::Loaded,
+        sockets: Sockets,
+        store: Store,
+        limits: Ending,
+        started: Instant,
+        generation: u64,
+    ) -> Result<Self, Failure> {
+        let bootstrap = Arc::new(loaded.bootstrap);
+        let parts = Arc::new(Parts::new(bootstrap.clone(), sockets.listeners, store.clone()));
+        let group = Group::spawn(&parts, options.concurrency).map_err(Failure::System)?;
+        let listeners = u32::try_from(bootstrap.listeners.len()).unwrap_or(u32::MAX);
+        let flush_interval = bootstrap.stats.flush_interval;
+        let report = Report::new(bootstrap, store, sockets.admin, &options, group.len(), started, generation)
+            .map_err(Failure::System)?;
+        Ok(Self {
+            phase: Phase::Ready,
+            group,
+            report,
+            limits,
+            flush_interval,
+            configuration: loaded.text,
+            listeners,
+            connections: 0,
+            stop_listening_at: None,
+            reopen_logs: options.reopen_logs,
+        })
+    }
+
+    async fn serve_alone(mut self, signals: Signals) -> Result<(), Failure> {
+        self.accept().await?;
+        self.follow(None, signals).await
+    }
+
+    async fn serve_supervised(mut self, link: Link, signals: Signals) -> Result<(), Failure> {
+        let ready = Ready {
+            version: self.report.version().to_owned(),
+            listeners: self.listeners,
+            summary: format!("{} listeners, {} workers", self.listeners, self.group.len()),
+            configuration_bytes: self.configuration.len() as u64,
+        };
+        let text = config_file(self.configuration.as_bytes())
+            .map_err(|error| Failure::System(format!("configuration: {error}")))?;
+        self.configuration = String::new();
+        link.send_with(&Message::Ready(ready), &[text.as_fd()]).await?;
+        drop(text);
+        self.follow(Some(link), signals).await
+    }
+
+    /// The loop: one event at a time, until the end.
+    async fn follow(mut self, mut link: Option<Link>, mut signals: Signals) -> Result<(), Failure> {
+        let mut second = interval(HEALTH_INTERVAL);
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut flush = interval(self.flush_interval);
+        flush.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            let event = {
+                let ending = matches!(self.phase, Phase::Draining(_) | Phase::Closing);
+                let deadline = self.deadline();
+                let group = &self.group;
+                tokio::select! {
+                    biased;
+                    packet = next_order(link.as_ref()) => Event::Order(packet),
+                    request = signals.next() => Event::Signal(request),
+                    request = self.report.request() => Event::Admin(request),
+                    _ = second.tick() => Event::Second,
+                    _ = flush.tick() => Event::Flush,
+                    _ = group.emptied(), if ending => Event::Emptied,
+                    () = sleep_until(deadline.into()), if ending => Event::Deadline,
+                }
+            };
+            match event {
+                Event::Order(Ok(packet)) => {
+                    if let Some(link) = &link {
+                        self.obey(link, packet.message).await?;
+                    }
+                }
+                Event::Order(Err(wire::Error::Malformed(reason))) => warn!("the supervisor sent nonsense: {reason}"),
+                Event::Order(Err(error)) => {
+                    warn!("the supervisor is gone, serving on without it: {error}");
+                    link = None;
+                }
+                Event::Signal(request) => self.signalled(request, link.is_some()).await?,
+                Event::Admin(request) => self.asked(request, link.is_some()).await?,
+                Event::Second => self.tell(link.as_ref()).await?,
+                Event::Flush => self.report.flush(),
+                Event::Emptied => return self.leave(link, 0).await,
+                Event::Deadline if self.phase == Phase::Closing => {
+                    let left = self.group.connections().await.unwrap_or(0);
+                    return self.leave(link, left).await;
+                }
+                Event::Deadline => self.close().await?,
+            }
+        }
+    }
+
+    /// Carries out the supervisor's order and says that it is done.
+    async fn obey(&mut self, link: &Link, order: Message) -> Result<(), Failure> {
+        let answer = match order {
+            Message::Accept(_) => {
+                self.accept().await?;
+                Some(Message::Accepting(Accepting {}))
+            }
+            Message::StopAccepting(_) => {
+                self.stop().await?;
+                Some(Message::Stopped(Stopped {}))
+            }
+            Message::Resume(_) => {
+                self.accept().await?;
+                Some(Message::Resumed(Resumed {}))
+            }
+            Message::Drain(Drain { deadline_ms, drain_time_ms, .. }) => {
+                let Message::Drain(drain) = &order else { return Ok(()) };
+                let ending = Ending {
+                    deadline: Instant::now() + Duration::from_millis(deadline_ms),
+                    drain_time: Duration::from_millis(drain_time_ms),
+                    strategy: strategy(drain.strategy()),
+                };
+                self.drain(ending).await?;
+                None
+            }
+            Message::Terminate(Terminate { grace_ms }) => {
+                let grace = Duration::from_millis(grace_ms);
+                self.drain(Ending {
+                    deadline: Instant::now() + grace,
+                    drain_time: grace,
+                    strategy: Strategy::Immediate,
+                })
+                .await?;
+                None
+            }
+            Message::ReopenLogs(_) => {
+                (self.reopen_logs)();
+                None
+            }
+            Message::Ping(ping) => Some(Message::Pong(Pong { token: ping.token })),
+            Message::NotUnderstood(unknown) => {
+                warn!("the supervisor does not know message {}", unknown.tag);
+                None
+            }
+            other => {
+                warn!("the supervisor sent {} in phase {:?}, ignored", other.name(), self.phase);
+                None
+            }
+        };
+        if let Some(answer) = answer {
+            send(link, &answer).await;
+        }
+        Ok(())
+    }
+
+    async fn signalled(&mut self, request: Request, supervised: bool) -> Result<(), Failure> {
+        match request {
+            Request::HangUp => info!("caught and eating SIGHUP"),
+            Request::ReopenLogs => {
+                info!("opening log files again");
+                (self.reopen_logs)();
+            }
+            // The supervisor drains through its channel; a signal from elsewhere means now, and a new epoch follows.
+            Request::Terminate if supervised => self.close().await?,
+            Request::Terminate => match self.phase {
+                Phase::Draining(_) | Phase::Closing => {
+                    info!("asked to end again: closing what is left");
+                    self.close().await?;
+                }
+                _ => self.drain_alone().await?,
+            },
+        }
+        Ok(())
+    }
+
+    async fn asked(&mut self, action: Action, supervised: bool) -> Result<(), Failure> {
+        let plan = |time, strategy| drain::Phase::Draining(Plan { started: Instant::now(), time, strategy });
+        match action {
+            Action::Quit if supervised => self.close().await,
+            Action::Quit => self.drain_alone().await,
+            Action::ReopenLogs => {
+                (self.reopen_logs)();
+                Ok(())
+            }
+            // A takeover's own drain goes before an operator's wish about health.
+            Action::FailHealthChecks if self.phase == Phase::Accepting => {
+                self.set_phase(Phase::Failing);
+                self.group.drain(plan(Duration::ZERO, Strategy::Immediate)).await.map_err(hopeless)
+            }
+            Action::PassHealthChecks if self.phase == Phase::Failing => {
+                self.set_phase(Phase::Accepting);
+                self.group.drain(drain::Phase::Serving).await.map_err(hopeless)
+            }
+            Action::FailHealthChecks | Action::PassHealthChecks => Ok(()),
+            Action::DrainListeners { graceful: false, .. } => self.group.stop_accepting().await.map_err(hopeless),
+            Action::DrainListeners { graceful: true, skip_exit, .. } => {
+                let drain_time = self.limits.drain_time;
+                self.group.drain(plan(drain_time, self.limits.strategy)).await.map_err(hopeless)?;
+                self.stop_listening_at = (!skip_exit).then(|| Instant::now() + drain_time);
+                Ok(())
+            }
+        }
+    }
+
+    fn set_phase(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.report.second(phase, self.connections);
+    }
+
+    async fn drain_alone(&mut self) -> Result<(), Failure> {
+        let drain_time = self.limits.drain_time;
+        self.drain(Ending { deadline: Instant::now() + drain_time, drain_time, strategy: Strategy::Immediate }).await
+    }
+
+    async fn accept(&mut self) -> Result<(), Failure> {
+        self.group.accept().await.map_err(hopeless)?;
+        self.report.accept().map_err(Failure::System)?;
+        self.set_phase(Phase::Accepting);
+        info!("accepting connections");
+        Ok(())
+    }
+
+    async fn stop(&mut self) -> Result<(), Failure> {
+        self.group.stop_accepting().await.map_err(hopeless)?;
+        self.report.stop();
+        self.set_phase(Phase::Stopped);
+        info!("not accepting any more");
+        Ok(())
+    }
+
+    async fn drain(&mut self, ending: Ending) -> Result<(), Failure> {
+        self.stop().await?;
+        let plan = Plan { started: Instant::now(), time: ending.drain_time, strategy: ending.strategy };
+        self.group.drain(drain::Phase::Draining(plan)).await.map_err(hopeless)?;
+        self.set_phase(Phase::Draining(ending));
+        info!("draining for at most {:?}", ending.deadline.saturating_duration_since(Instant::now()));
+        Ok(())
+    }
+
+    /// Closes what is left: idle connections that have nothing to say, then the busy ones.
+    async fn close(&mut self) -> Result<(), Failure> {
+        if self.phase == Phase::Closing {
+            return Ok(());
+        }
+        self.stop().await?;
+        self.group.drain(drain::Phase::Over).await.map_err(hopeless)?;
+        self.limits.deadline = Instant::now() + CLOSING_TIME;
+        self.set_phase(Phase::Closing);
+        Ok(())
+    }
+
+    fn deadline(&self) -> Instant {
+        match self.phase {
+            Phase::Draining(ending) => ending.deadline,
+            _ => self.limits.deadline,
+        }
+    }
+
+    async fn tell(&mut self, link: Option<&Link>) -> Result<(), Failure> {
+        let connections = self.group.connections().await.map_err(hopeless)?;
+        self.connections = connections;
+        self.report.second(self.phase, connections);
+        self.report.show_hosts(self.group.hosts().await.map_err(hopeless)?);
+        if self.stop_listening_at.is_some_and(|at| at <= Instant::now()) {
+            self.stop_listening_at = None;
+            self.group.stop_accepting().await.map_err(hopeless)?;
+        }
+        if let Some(link) = link {
+            send(link, &Message::Health(Health { connections, healthy: true, reason: String::new() })).await;
+        }
+        Ok(())
+    }
+
+    async fn leave(self, link: Option<Link>, closed: u64) -> Result<(), Failure> {
+        self.report.finish();
+        if let Some(link) = &link {
+            send(link, &Message::Drained(Drained { closed })).await;
+        }
+        self.group.stop().await;
+        info!(closed, "exiting");
+        Ok(())
+    }
+}
+
+/// Sends to the supervisor. That it cannot be sent is its loss, not the clients': serving goes on.
+async fn send(link: &Link, message: &Message) {
+    if let Err(error) = link.send(message).await {
+        warn!("{} could not be sent: {error}", message.name());
+    }
+}
+
+async fn next_order(link: Option<&Link>) -> Result<wire::Packet, wire::Error> {
+    match link {
+        Some(link) => link.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A worker that hangs or is gone cannot be mended from inside: the process ends and the supervisor starts another.
+fn hopeless(error: group::Error) -> Failure {
+    error!("{error}");
+    Failure::Worker(error.to_string())
+}
+
+fn strategy(strategy: DrainStrategy) -> Strategy {
+    match strategy {
+        DrainStrategy::Gradual => Strategy::Gradual,
+        DrainStrategy::Immediate => Strategy::Immediate,
+    }
+}
+
+fn load(options: &Options) -> Result<config::Loaded, Failure> {
+    let loaded =
+        config::load(&options.source, &options.load).map_err(|faults| Failure::Configuration(faults.to_string()))?;
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    Ok(loaded)
+}
+
+/// The configuration's text as a file without a name, for the supervisor to keep.
+fn config_file(text: &[u8]) -> std::io::Result<std::fs::File> {
+    use std::io::Write;
+    let name = c"heirloom-configuration";
+    let file = nix::sys::memfd::memfd_create(name, nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
+    let mut file = std::fs::File::from(file);
+    file.write_all(text)?;
+    Ok(file)
+}

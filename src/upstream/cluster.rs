@@ -1,0 +1,137 @@
+//! One cluster of one worker: its hosts, its balancer, its limits and its statistics.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::config::model;
+use crate::local::Local;
+use crate::stats::Scope;
+use crate::stats::names::{self, CircuitBreakerStats, ClusterStats, CodeCounters, OriginStats};
+
+use super::host::Host;
+use super::lb::RoundRobin;
+use super::limits::{Counts, Limits, Open};
+
+/// What every part of a cluster looks at; pools keep it alive for as long as a connection of theirs lives.
+pub(super) struct Common {
+    pub(super) model: Arc<model::Cluster>,
+    pub(super) stats: ClusterStats,
+    pub(super) limits: Rc<Limits>,
+    pub(super) local: Local,
+    /// The worker drains: see [`Common::idle_timeout`].
+    pub(super) draining: Cell<bool>,
+}
+
+/// How long a connection may be idle in the pool of a worker that drains.
+const IDLE_WHILE_DRAINING: Duration = Duration::from_secs(1);
+
+impl Common {
+    /// How long a connection may be idle in a pool. What a draining worker keeps for requests that hardly come any more only holds the
+    /// hosts' connections, and where a host is this proxy itself, its own drain.
+    pub(super) fn idle_timeout(&self) -> Option<Duration> {
+        let own = self.model.idle_timeout;
+        if self.draining.get() { Some(own.unwrap_or(Duration::MAX).min(IDLE_WHILE_DRAINING)) } else { own }
+    }
+}
+
+/// A cluster.
+pub struct Cluster {
+    common: Rc<Common>,
+    codes: CodeCounters,
+    internal: OriginStats,
+    external: OriginStats,
+    hosts: Vec<Rc<Host>>,
+    /// Indices into `hosts`, in the balancer's order.
+    healthy: Vec<usize>,
+    balancer: RoundRobin,
+}
+
+impl Cluster {
+    /// Builds it; `root` is the root of the statistics.
+    pub(super) fn build(
+        model: Arc<model::Cluster>,
+        counts: Arc<Counts>,
+        start: &AtomicUsize,
+        root: &Scope,
+        local: &Local,
+    ) -> Self {
+        let scope = names::cluster(root, &model.stat_name);
+        let stats = ClusterStats::new(&scope);
+        let breakers = CircuitBreakerStats::new(&names::circuit_breakers(&scope, "default"));
+        let open =
+            Open { connections: breakers.cx_open, pending: breakers.rq_pending_open, requests: breakers.rq_open };
+        let limits = Limits::new(counts, model.limits, open);
+        let common = Rc::new(Common { model, stats, limits, local: local.clone(), draining: Cell::new(false) });
+        let endpoints = &common.model.endpoints;
+        let hosts: Vec<Rc<Host>> = endpoints.iter().map(|endpoint| Host::new(endpoint.clone(), &common)).collect();
+        let healthy: Vec<usize> = (0..endpoints.len()).filter(|&at| endpoints[at].healthy).collect();
+        let weights: Vec<u32> = healthy.iter().map(|&at| endpoints[at].weight).collect();
+        common.stats.membership_total.set(hosts.len() as u64);
+        common.stats.membership_healthy.set(healthy.len() as u64);
+        common.stats.max_host_weight.set(u64::from(weights.iter().copied().max().unwrap_or(0)));
+        Self {
+            codes: CodeCounters::new(&scope),
+            internal: OriginStats::new(&scope, true),
+            external: OriginStats::new(&scope, false),
+            hosts,
+            healthy,
+            balancer: RoundRobin::new(&weights, start.fetch_add(1, Ordering::Relaxed)),
+            common,
+        }
+    }
+
+    /// The configuration it was built from.
+    pub fn model(&self) -> &model::Cluster {
+        &self.common.model
+    }
+
+    /// What it counts.
+    pub fn stats(&self) -> &ClusterStats {
+        &self.common.stats
+    }
+
+    /// Its hosts, in the order of the configuration.
+    pub fn hosts(&self) -> &[Rc<Host>] {
+        &self.hosts
+    }
+
+    /// Whether the worker drains: idle connections then end soon.
+    pub(super) fn set_draining(&self, draining: bool) {
+        self.common.draining.set(draining);
+    }
+
+    /// The host for the next request; `None` (counted) when no host is healthy.
+    pub fn pick(&self) -> Option<&Rc<Host>> {
+        let host = self.balancer.pick().and_then(|pick| self.hosts.get(*self.healthy.get(pick)?));
+        if host.is_none() {
+            self.common.stats.upstream_cx_none_healthy.inc();
+        }
+        host
+    }
+
+    /// Counts a response that a client got for this cluster, whether the upstream gave it or we did.
+    pub fn count_response(&self, status: u16, internal: bool) {
+        self.codes.record(status);
+        self.origin(internal).record(status, None);
+    }
+
+    /// Counts how long the upstream took for a complete response, in milliseconds from the end of the request.
+    pub fn count_time(&self, time: u64, internal: bool) {
+        self.common.stats.upstream_rq_time.record(time);
+        self.origin(internal).record_time(time);
+    }
+
+    fn origin(&self, internal: bool) -> &OriginStats {
+        if internal { &self.internal } else { &self.external }
+    }
+
+    /// Closes idle connections that are too old or gone.
+    pub(super) fn sweep(&self, now: Instant) {
+        for host in &self.hosts {
+            host.pool().sweep(now);
+        }
+    }
+}

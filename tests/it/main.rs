@@ -1,0 +1,16 @@
+//! Scenarios of the data path, in one process: one file per theme.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "here a panic is the report")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod basics;
+mod bodies;
+mod counters;
+mod drain;
+mod filters;
+mod limits;
+mod malformed;
+mod timeouts;
+mod upstream_faults;

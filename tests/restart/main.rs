@@ -1,0 +1,51 @@
+//! The restart suite: real processes, real sockets, clients that never retry. One file per promise.
+//!
+//! | file | promise |
+//! |---|---|
+//! | `queue` | no death of an epoch closes a listening socket, and none of what is queued in it is lost |
+//! | `takeovers` | takeovers back to back under load lose nothing |
+//! | `counts` | counters, histograms, statsd deltas and gauges are exact over takeovers and deaths |
+//! | `misbehaviour` | a new epoch that dies, hangs or lies at any step is called off, and nobody notices |
+//! | `hung` | a side that hangs never holds up the other |
+//! | `rapid` | restarts faster than they can be done, configurations that never come up |
+//! | `secure` | strangers, noise, neighbours, hundreds of listeners, leaks |
+//! | `acceptance` | the load by which this stage is accepted, and the race it leaves open |
+//! | `operator` | what the operator types and reads |
+//! | `instruments` | the suite's own clients and counters |
+//!
+//! Each promise is also tried with the property switched off, so that a pass means something. `HEIRLOOM_LONG=1` runs the long form.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "in a test a panic is the report, and what was measured is printed"
+)]
+
+mod acceptance;
+mod counts;
+mod hung;
+mod instruments;
+mod misbehaviour;
+mod operator;
+mod queue;
+mod rapid;
+mod secure;
+mod stand_in;
+mod support;
+mod takeovers;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// `long` when `HEIRLOOM_LONG` is set, else the shorter form for every change.
+fn long_or(long: u64, short: u64) -> u64 {
+    if std::env::var_os("HEIRLOOM_LONG").is_some_and(|value| value != "0") { long } else { short }
+}
+
+/// Holds back other tests that ask for the same: two that measure must not measure each other.
+fn alone_on_the_machine() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::new(());
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}

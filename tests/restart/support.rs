@@ -1,0 +1,26 @@
+//! The parts of the suite; they stand beside those of the in-process scenarios.
+
+#[path = "../support/alone.rs"]
+pub(crate) mod alone;
+#[path = "../support/bins.rs"]
+pub(crate) mod bins;
+#[path = "../support/bootstrap.rs"]
+pub(crate) mod bootstrap;
+#[path = "../support/clients.rs"]
+pub(crate) mod clients;
+#[path = "../support/load.rs"]
+pub(crate) mod load;
+#[path = "../support/message.rs"]
+pub(crate) mod message;
+#[path = "../support/process.rs"]
+pub(crate) mod process;
+#[path = "../support/scrape.rs"]
+pub(crate) mod scrape;
+#[path = "../support/statsd.rs"]
+pub(crate) mod statsd;
+#[path = "../support/supervised.rs"]
+pub(crate) mod supervised;
+#[path = "../support/tally.rs"]
+pub(crate) mod tally;
+#[path = "../support/upstream.rs"]
+pub(crate) mod upstream;

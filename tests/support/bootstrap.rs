@@ -1,0 +1,84 @@
+//! The proxy's configuration as the restart suite needs it.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+/// A front proxy: `/marker` answers by itself, everything else goes to the origin.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Config {
+    /// The cluster's one endpoint.
+    pub(crate) origin: Option<SocketAddr>,
+    /// Where statistics are sent.
+    pub(crate) statsd: Option<SocketAddr>,
+    /// What `/marker` answers, to know which configuration serves.
+    pub(crate) marker: String,
+    /// More listeners like the first one.
+    pub(crate) more: Vec<SocketAddr>,
+}
+
+/// The statistics prefix of the connection manager.
+pub(crate) const HTTP: &str = "http.front";
+/// The statistics prefix of the cluster.
+pub(crate) const CLUSTER: &str = "cluster.origin";
+
+impl Config {
+    /// With an origin behind it.
+    pub(crate) fn to(origin: SocketAddr) -> Self {
+        Self { origin: Some(origin), marker: "first".into(), ..Self::default() }
+    }
+
+    /// The bootstrap file.
+    pub(crate) fn text(&self, front: SocketAddr, admin: SocketAddr) -> String {
+        let mut text = format!("node: {{ id: test, cluster: test }}\nadmin:\n  address: {}\n", address(admin));
+        text.push_str("stats_flush_interval: 0.2s\n");
+        if let Some(statsd) = self.statsd {
+            let _ = write!(
+                text,
+                "stats_sinks:\n- name: envoy.stat_sinks.statsd\n  typed_config:\n    \
+                 \"@type\": type.googleapis.com/envoy.config.metrics.v3.StatsdSink\n    address: {}\n",
+                address(statsd)
+            );
+        }
+        text.push_str("static_resources:\n  listeners:\n");
+        for (number, listen) in std::iter::once(&front).chain(&self.more).enumerate() {
+            self.listener(&mut text, number, *listen);
+        }
+        text.push_str("  clusters:\n");
+        if let Some(origin) = self.origin {
+            let _ = write!(
+                text,
+                "  - name: origin\n    type: STATIC\n    connect_timeout: 2s\n    load_assignment:\n      \
+                 cluster_name: origin\n      endpoints:\n      - lb_endpoints:\n        - endpoint: {{ address: {} }}\n",
+                address(origin)
+            );
+        } else {
+            text.truncate(text.len() - "  clusters:\n".len());
+        }
+        text
+    }
+
+    fn listener(&self, text: &mut String, number: usize, listen: SocketAddr) {
+        let _ = write!(
+            text,
+            "  - name: front{number}\n    address: {}\n    filter_chains:\n    - filters:\n      \
+             - name: envoy.filters.network.http_connection_manager\n        typed_config:\n          \
+             \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n          \
+             stat_prefix: front\n          http_filters:\n          - name: envoy.filters.http.router\n            \
+             typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}\n          \
+             route_config:\n            virtual_hosts:\n            - name: all\n              domains: [\"*\"]\n              \
+             routes:\n              - match: {{ path: /marker }}\n                \
+             direct_response: {{ status: 200, body: {{ inline_string: \"{}\" }} }}\n",
+            address(listen),
+            self.marker
+        );
+        if self.origin.is_some() {
+            text.push_str(
+                "              - match: { prefix: / }\n                route: { cluster: origin, timeout: 0s }\n",
+            );
+        }
+    }
+}
+
+fn address(address: SocketAddr) -> String {
+    format!("{{ socket_address: {{ address: {}, port_value: {} }} }}", address.ip(), address.port())
+}

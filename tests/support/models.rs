@@ -1,0 +1,119 @@
+//! Configuration in its validated form, with Envoy's defaults, to be changed by the scenario.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heirloom::config::model::*;
+
+/// A connection manager with these routes on one virtual host `*`.
+pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
+    HttpConnectionManager {
+        stat_prefix: "test".into(),
+        routes: Arc::new(RouteConfiguration {
+            name: "local".into(),
+            virtual_hosts: vec![VirtualHost { name: "all".into(), domains: vec!["*".into()], routes }],
+            ..RouteConfiguration::default()
+        }),
+        http_filters: vec![HttpFilter::Router(Router::default())],
+        server_name: "envoy".into(),
+        server_header: ServerHeader::Overwrite,
+        via: String::new(),
+        use_remote_address: false,
+        xff_num_trusted_hops: 0,
+        skip_xff_append: false,
+        internal_addresses: Vec::new(),
+        internal_unix_sockets: false,
+        generate_request_id: true,
+        preserve_external_request_id: false,
+        always_set_request_id_in_response: false,
+        add_user_agent: None,
+        idle_timeout: Some(Duration::from_secs(3600)),
+        max_connection_duration: None,
+        max_requests_per_connection: 0,
+        stream_idle_timeout: Some(Duration::from_secs(300)),
+        request_timeout: None,
+        request_headers_timeout: None,
+        drain_timeout: Duration::from_secs(5),
+        delayed_close_timeout: Some(Duration::from_secs(1)),
+        max_request_headers_bytes: 60 * 1024,
+        max_headers_count: 100,
+        underscores: Underscores::Allow,
+        http1: Http1Options::default(),
+    }
+}
+
+/// `prefix` to a cluster, with Envoy's timeout.
+pub fn route(prefix: &str, cluster: &str) -> Route {
+    route_with_timeout(prefix, cluster, Some(Duration::from_secs(15)))
+}
+
+/// `prefix` to a cluster.
+pub fn route_with_timeout(prefix: &str, cluster: &str, timeout: Option<Duration>) -> Route {
+    Route {
+        name: String::new(),
+        path: PathMatch::Prefix { prefix: prefix.into(), case_sensitive: true },
+        action: RouteAction::Cluster { cluster: cluster.into(), timeout, idle_timeout: None },
+    }
+}
+
+/// `prefix` answered directly.
+pub fn direct(prefix: &str, status: u16, body: &'static str) -> Route {
+    Route {
+        name: String::new(),
+        path: PathMatch::Prefix { prefix: prefix.into(), case_sensitive: true },
+        action: RouteAction::DirectResponse { status, body: body.into() },
+    }
+}
+
+/// A cluster of these hosts, one each.
+pub fn cluster(name: &str, hosts: &[SocketAddr]) -> Cluster {
+    Cluster {
+        name: name.into(),
+        stat_name: name.into(),
+        connect_timeout: Duration::from_secs(5),
+        per_connection_buffer_limit: 1024 * 1024,
+        endpoints: hosts.iter().map(|address| endpoint(*address)).collect(),
+        limits: CircuitBreakers::default(),
+        idle_timeout: Some(Duration::from_secs(3600)),
+        max_requests_per_connection: 0,
+        tcp_keepalive: None,
+        max_response_headers_bytes: 80 * 1024,
+        max_response_headers_count: 100,
+    }
+}
+
+/// A healthy host of weight 1.
+pub fn endpoint(address: SocketAddr) -> Endpoint {
+    Endpoint {
+        address: Address::Tcp(address),
+        weight: 1,
+        locality: Locality::default(),
+        healthy: true,
+        hostname: String::new(),
+    }
+}
+
+/// A listener of one filter chain with a connection manager.
+pub fn listener(manager: HttpConnectionManager) -> Listener {
+    Listener {
+        name: "test".into(),
+        addresses: Vec::new(),
+        stat_prefix: "test".into(),
+        socket: SocketOptions {
+            backlog: None,
+            freebind: false,
+            transparent: false,
+            ipv4_compat: false,
+            fast_open: None,
+        },
+        per_connection_buffer_limit: 1024 * 1024,
+        filter_chains: vec![Arc::new(FilterChain {
+            name: String::new(),
+            matches: FilterChainMatch::default(),
+            filters: vec![NetworkFilter::HttpConnectionManager(Arc::new(manager))],
+        })],
+        default_filter_chain: None,
+        drain_modify_only: false,
+    }
+}
