@@ -24,7 +24,7 @@ pub mod limits;
 pub mod pool;
 
 pub use cluster::Cluster;
-pub use host::Host;
+pub use host::{Counts, Host};
 
 /// What the workers share about the clusters of one configuration.
 #[derive(Debug, Default)]
@@ -75,6 +75,18 @@ impl Clusters {
         self.by_name.get(name)
     }
 
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Rc<Cluster>> {
+        self.by_name.values()
+    }
+
+    /// Whether the worker drains: idle connections to hosts then end within a second or two.
+    pub fn set_draining(&self, draining: bool) {
+        for cluster in self.iter() {
+            cluster.set_draining(draining);
+        }
+    }
+
     /// Closes idle connections that are too old or that the other side has closed, for as long as the worker lives: one sweep
     /// over the idle instead of a task or a timer for each.
     pub async fn sweep(&self) {
@@ -88,6 +100,3 @@ impl Clusters {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

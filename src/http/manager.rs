@@ -11,7 +11,7 @@
 //! only after a last look for a request that has arrived; what is in progress is cut, though never within its first second.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -145,26 +145,24 @@ impl Manager {
         headers::prepare_response(head, &self.header_rules, &ResponseFacts { request: &request, date, upgrade: false });
     }
 
-    async fn run(conn: Downstream) {
-        loop {
-            let after = match poll_fn(|context| conn.poll_parked(context)).await {
-                // The future that serves is on the heap for as long as it serves: parked, nothing of it is left.
-                Woken::Bytes => Box::pin(serve(&conn)).await,
-                Woken::Gone => break,
-                Woken::Close => After::Close { linger: true },
-            };
-            match after {
-                After::Keep => {}
-                After::Close { linger: false } => break,
-                After::Close { linger: true } => {
-                    Box::pin(linger(&conn)).await;
-                    break;
-                }
-                After::Cut { reset } => {
-                    if reset {
-                        conn.reset_on_close();
+    /// The life of a connection.
+    #[allow(clippy::manual_async_fn, reason = "an async function holds its argument twice: as given, and as its own")]
+    fn run(conn: Downstream) -> impl Future<Output = ()> {
+        async move {
+            while let Some(after) = next(&conn).await {
+                match after {
+                    After::Keep => {}
+                    After::Close { linger: false } => break,
+                    After::Close { linger: true } => {
+                        Box::pin(linger(&conn)).await;
+                        break;
                     }
-                    break;
+                    After::Cut { reset } => {
+                        if reset {
+                            conn.reset_on_close();
+                        }
+                        break;
+                    }
                 }
             }
         }
@@ -174,6 +172,16 @@ impl Manager {
 impl Filter for Manager {
     fn call(self: Rc<Self>, connection: Connection, _next: Next) -> Work {
         Box::pin(Self::run(Downstream::new(&self, connection)))
+    }
+}
+
+/// Waits parked, and serves what comes; `None` when the client has closed.
+async fn next(conn: &Downstream) -> Option<After> {
+    match poll_fn(|context| conn.poll_parked(context)).await {
+        // The future that serves is on the heap for as long as it serves: parked, nothing of it is left.
+        Woken::Bytes => Some(Box::pin(serve(conn)).await),
+        Woken::Gone => None,
+        Woken::Close => Some(After::Close { linger: true }),
     }
 }
 
@@ -241,9 +249,9 @@ impl<'a> Waiting<'a> {
         if conn.timer.poll_until(context, self.header_timeout).is_ready() {
             return Poll::Ready(Err(Failure::HeaderTimeout));
         }
-        conn.timer.poll_until(context, self.idle).map(|()| {
-            Err(if self.late { Failure::Drained } else { Failure::StreamIdle { request_complete: false } })
-        })
+        conn.timer
+            .poll_until(context, self.idle)
+            .map(|()| Err(if self.late { Failure::Drained } else { Failure::StreamIdle { request_complete: false } }))
     }
 }
 

@@ -372,6 +372,9 @@ impl<'a> Stream<'a> {
         if let Some(cluster) = &*self.record.cluster.borrow() {
             cluster.count_response(status, self.record.internal.get());
         }
+        if let Some(host) = &*self.record.host.borrow() {
+            host.count_response(status);
+        }
     }
 
     /// The client takes no more, or takes again: the host is read no further meanwhile.
@@ -400,6 +403,9 @@ impl<'a> Stream<'a> {
             Failure::RouteTimeout => {
                 if let Some(cluster) = &*self.record.cluster.borrow() {
                     cluster.stats().upstream_rq_timeout.inc();
+                }
+                if let Some(host) = &*self.record.host.borrow() {
+                    host.count_timeout();
                 }
             }
             _ => {}

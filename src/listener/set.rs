@@ -177,6 +177,3 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
         drain: context.drain.clone(),
     }))
 }
-
-#[cfg(test)]
-mod tests;

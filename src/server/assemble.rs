@@ -6,13 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::config::model::{Address, Bootstrap, SocketOptions};
-use crate::drain::Drain;
+use crate::drain::{Drain, Phase};
 use crate::http::filter::Extension;
 use crate::listener::{Set, Sockets, WorkerContext};
 use crate::local::Local;
 use crate::net::{BindAddress, BindOptions};
 use crate::stats::{Scope, Store};
-use crate::upstream::{Clusters, Shared};
+use crate::upstream::{Clusters, Counts, Shared};
 
 /// HTTP filters by type URL: the only list of them. The router ends every chain and needs no entry.
 const HTTP_FILTERS: &[Extension] = &[];
@@ -39,6 +39,9 @@ impl Parts {
 /// One worker's live objects.
 pub(super) struct Assembly {
     listeners: Set,
+    clusters: Rc<Clusters>,
+    drain: Drain,
+    bootstrap: Arc<Bootstrap>,
 }
 
 impl Assembly {
@@ -49,12 +52,12 @@ impl Assembly {
     pub(super) fn build(parts: &Parts, worker: usize, drain: &Drain) -> Result<Self, String> {
         let scope = Scope::root(&parts.store, parts.store.lane_or_private());
         let local = Local::new();
-        let clusters = Clusters::build(&parts.bootstrap.clusters, &parts.shared, &scope, &local);
+        let clusters = Rc::new(Clusters::build(&parts.bootstrap.clusters, &parts.shared, &scope, &local));
         let context = WorkerContext {
             worker,
             scope,
             local,
-            clusters: Rc::new(clusters),
+            clusters: clusters.clone(),
             drain: drain.clone(),
             http_filters: HTTP_FILTERS,
             own_address: parts.own_address,
@@ -66,7 +69,7 @@ impl Assembly {
             listeners.push(Sockets { listener: listener.clone(), sockets });
         }
         let listeners = Set::new(context, listeners).map_err(|error| error.to_string())?;
-        Ok(Self { listeners })
+        Ok(Self { listeners, clusters, drain: drain.clone(), bootstrap: parts.bootstrap.clone() })
     }
 
     /// Accepts on every listener.
@@ -75,6 +78,18 @@ impl Assembly {
     /// A socket that cannot be watched, in words.
     pub(super) fn accept(&self) -> Result<(), String> {
         self.listeners.accept().map_err(|error| error.to_string())
+    }
+
+    /// Moves the drain of everything here to a phase.
+    pub(super) fn drain(&self, phase: Phase) {
+        self.drain.set(phase);
+        self.clusters.set_draining(phase != Phase::Serving);
+    }
+
+    /// What has been seen of every host, in the order of the configuration's clusters and endpoints.
+    pub(super) fn hosts(&self) -> Vec<Counts> {
+        let clusters = self.bootstrap.clusters.iter().filter_map(|model| self.clusters.get(&model.name));
+        clusters.flat_map(|cluster| cluster.hosts().iter().map(|host| host.counts().clone())).collect()
     }
 
     /// Accepts nothing more.

@@ -393,6 +393,7 @@ impl Epoch {
         let connections = self.group.connections().await.map_err(hopeless)?;
         self.connections = connections;
         self.report.second(self.phase, connections);
+        self.report.show_hosts(self.group.hosts().await.map_err(hopeless)?);
         if self.stop_listening_at.is_some_and(|at| at <= Instant::now()) {
             self.stop_listening_at = None;
             self.group.stop_accepting().await.map_err(hopeless)?;

@@ -13,10 +13,11 @@ use tracing::warn;
 
 use super::Options;
 use super::phase::Phase;
-use crate::admin::{self, Action, Admin, ClusterStatus, Info, Listener, ListenerStatus, State, View};
+use crate::admin::{self, Action, Admin, ClusterStatus, HostStatus, Info, Listener, ListenerStatus, State, View};
 use crate::config::model::{self, Bootstrap};
 use crate::stats::tags::Tags;
 use crate::stats::{Reporter, Scope};
+use crate::upstream::Counts;
 
 /// Requests of operators that may wait for the main loop; one more is refused with a log line.
 const WAITING: usize = 16;
@@ -36,6 +37,7 @@ pub(super) struct Front {
     sockets: Vec<OwnedFd>,
     admin: Rc<Admin>,
     state: Rc<Cell<State>>,
+    hosts: Rc<RefCell<Vec<Counts>>>,
     requests: mpsc::Receiver<Action>,
     /// Ends what serves; empty while nothing does.
     serving: Vec<oneshot::Sender<()>>,
@@ -53,8 +55,10 @@ impl Front {
         }
         let state = Rc::new(Cell::new(State::Initializing));
         let (asks, requests) = mpsc::channel(WAITING);
+        let hosts = Rc::<RefCell<Vec<Counts>>>::default();
         let view = Shown {
             state: state.clone(),
+            hosts: hosts.clone(),
             bootstrap: behind.bootstrap,
             version: options.version.clone(),
             options: admin::Options { restart_epoch: behind.epoch, ..options.command_line.clone() },
@@ -62,7 +66,7 @@ impl Front {
             asks,
         };
         let admin = Admin::new(&behind.root, Box::new(view), behind.reporter, behind.tags);
-        Ok(Self { sockets, admin, state, requests, serving: Vec::new() })
+        Ok(Self { sockets, admin, state, hosts, requests, serving: Vec::new() })
     }
 
     /// Answers at the endpoint from now on, or again.
@@ -104,6 +108,11 @@ impl Front {
         });
     }
 
+    /// What `/clusters` says of the hosts, in the order of the configuration; at most a second old.
+    pub(super) fn show_hosts(&self, hosts: Vec<Counts>) {
+        self.hosts.replace(hosts);
+    }
+
     /// What it says.
     pub(super) fn state(&self) -> State {
         self.state.get()
@@ -121,6 +130,7 @@ impl Front {
 /// What the endpoint may see.
 struct Shown {
     state: Rc<Cell<State>>,
+    hosts: Rc<RefCell<Vec<Counts>>>,
     bootstrap: Arc<Bootstrap>,
     version: String,
     options: admin::Options,
@@ -147,13 +157,41 @@ impl View for Shown {
     }
 
     fn clusters(&self) -> Vec<ClusterStatus> {
-        Vec::new()
+        let counts = self.hosts.borrow();
+        let mut counts = counts.iter().cloned().chain(std::iter::repeat_with(Counts::default));
+        let clusters = self.bootstrap.clusters.iter();
+        clusters.map(|cluster| cluster_status(cluster, &mut counts)).collect()
     }
 
     fn act(&self, action: Action) {
         if let Err(refused) = self.asks.try_send(action) {
             warn!("too many requests of operators at once: {refused}");
         }
+    }
+}
+
+fn cluster_status(cluster: &model::Cluster, counts: &mut impl Iterator<Item = Counts>) -> ClusterStatus {
+    let host = |(endpoint, counts): (&model::Endpoint, Counts)| HostStatus {
+        address: endpoint.address.clone(),
+        hostname: endpoint.hostname.clone(),
+        healthy: endpoint.healthy,
+        weight: endpoint.weight,
+        locality: endpoint.locality.clone(),
+        cx_active: counts.cx_active.get(),
+        cx_connect_fail: counts.cx_connect_fail.get(),
+        cx_total: counts.cx_total.get(),
+        rq_active: counts.rq_active.get(),
+        rq_error: counts.rq_error.get(),
+        rq_success: counts.rq_success.get(),
+        rq_timeout: counts.rq_timeout.get(),
+        rq_total: counts.rq_total.get(),
+    };
+    ClusterStatus {
+        name: cluster.name.clone(),
+        observability_name: cluster.stat_name.clone(),
+        added_via_api: false,
+        limits: cluster.limits,
+        hosts: cluster.endpoints.iter().zip(counts).map(host).collect(),
     }
 }
 

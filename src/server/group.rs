@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::assemble::Parts;
 use super::worker::{self, Gone, Worker};
 use crate::drain::Phase;
+use crate::upstream::Counts;
 
 /// How long a worker may take to carry out an order. A worker that is slower hangs, and the process has to be replaced.
 const ORDER_TIME: Duration = Duration::from_secs(5);
@@ -89,6 +90,20 @@ impl Group {
         let mut sum = 0;
         for worker in self.workers.iter() {
             sum += bounded(async { Ok(worker.connections().await?) }).await? as u64;
+        }
+        Ok(sum)
+    }
+
+    /// What all workers have seen of every host, in the order of the configuration.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub(super) async fn hosts(&self) -> Result<Vec<Counts>, Error> {
+        let mut sum: Vec<Counts> = Vec::new();
+        for worker in self.workers.iter() {
+            let part = bounded(async { Ok(worker.hosts().await?) }).await?;
+            sum.resize(sum.len().max(part.len()), Counts::default());
+            sum.iter().zip(&part).for_each(|(sum, part)| sum.add(part));
         }
         Ok(sum)
     }

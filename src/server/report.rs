@@ -17,6 +17,7 @@ use crate::stats::names::{ListenerManagerStats, ServerStats};
 use crate::stats::sinks::{Sink, statsd::Statsd};
 use crate::stats::tags::{Rule, RuleValue, Tags};
 use crate::stats::{Reporter, Scope, Store};
+use crate::upstream::Counts;
 
 /// The main thread's statistics and endpoints.
 pub(super) struct Report {
@@ -105,6 +106,11 @@ impl Report {
         self.stats.memory_allocated.set(memory.allocated);
         self.stats.memory_heap_size.set(memory.heap_size);
         self.stats.memory_physical_size.set(memory.total_physical_bytes);
+    }
+
+    /// What the workers have seen of the hosts, for `/clusters`.
+    pub(super) fn show_hosts(&self, hosts: Vec<Counts>) {
+        self.front.show_hosts(hosts);
     }
 
     /// Once per flush interval: the sinks hear what is new, if this epoch is the newest.

@@ -11,6 +11,7 @@ use tokio::task::LocalSet;
 
 use super::assemble::{Assembly, Parts};
 use crate::drain::{Drain, Phase};
+use crate::upstream::Counts;
 
 /// Orders that may wait for a worker that is busy.
 const MAILBOX: usize = 16;
@@ -26,6 +27,7 @@ enum Order {
     StopAccepting(oneshot::Sender<()>),
     Drain(Phase, oneshot::Sender<()>),
     Count(oneshot::Sender<usize>),
+    Hosts(oneshot::Sender<Vec<Counts>>),
     Emptied(oneshot::Sender<()>),
     Stop,
 }
@@ -94,11 +96,14 @@ async fn follow(assembly: Assembly, drain: &Drain, mut mailbox: mpsc::Receiver<O
                 let _ = done.send(());
             }
             Order::Drain(phase, done) => {
-                drain.set(phase);
+                assembly.drain(phase);
                 let _ = done.send(());
             }
             Order::Count(answer) => {
                 let _ = answer.send(drain.active());
+            }
+            Order::Hosts(answer) => {
+                let _ = answer.send(assembly.hosts());
             }
             Order::Emptied(done) => {
                 let drain = drain.clone();
@@ -146,6 +151,14 @@ impl Worker {
     /// The worker has ended.
     pub(super) async fn connections(&self) -> Result<usize, Gone> {
         self.order(Order::Count).await
+    }
+
+    /// What it has seen of every host, in the order of the configuration.
+    ///
+    /// # Errors
+    /// The worker has ended.
+    pub(super) async fn hosts(&self) -> Result<Vec<Counts>, Gone> {
+        self.order(Order::Hosts).await
     }
 
     /// Waits until it holds no connection.

@@ -1,9 +1,10 @@
 //! One cluster of one worker: its hosts, its balancer, its limits and its statistics.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::model;
 use crate::local::Local;
@@ -20,6 +21,20 @@ pub(super) struct Common {
     pub(super) stats: ClusterStats,
     pub(super) limits: Rc<Limits>,
     pub(super) local: Local,
+    /// The worker drains: see [`Common::idle_timeout`].
+    pub(super) draining: Cell<bool>,
+}
+
+/// How long a connection may be idle in the pool of a worker that drains.
+const IDLE_WHILE_DRAINING: Duration = Duration::from_secs(1);
+
+impl Common {
+    /// How long a connection may be idle in a pool. What a draining worker keeps for requests that hardly come any more only holds the
+    /// hosts' connections, and where a host is this proxy itself, its own drain.
+    pub(super) fn idle_timeout(&self) -> Option<Duration> {
+        let own = self.model.idle_timeout;
+        if self.draining.get() { Some(own.unwrap_or(Duration::MAX).min(IDLE_WHILE_DRAINING)) } else { own }
+    }
 }
 
 /// A cluster.
@@ -49,7 +64,7 @@ impl Cluster {
         let open =
             Open { connections: breakers.cx_open, pending: breakers.rq_pending_open, requests: breakers.rq_open };
         let limits = Limits::new(counts, model.limits, open);
-        let common = Rc::new(Common { model, stats, limits, local: local.clone() });
+        let common = Rc::new(Common { model, stats, limits, local: local.clone(), draining: Cell::new(false) });
         let endpoints = &common.model.endpoints;
         let hosts: Vec<Rc<Host>> = endpoints.iter().map(|endpoint| Host::new(endpoint.clone(), &common)).collect();
         let healthy: Vec<usize> = (0..endpoints.len()).filter(|&at| endpoints[at].healthy).collect();
@@ -76,6 +91,16 @@ impl Cluster {
     /// What it counts.
     pub fn stats(&self) -> &ClusterStats {
         &self.common.stats
+    }
+
+    /// Its hosts, in the order of the configuration.
+    pub fn hosts(&self) -> &[Rc<Host>] {
+        &self.hosts
+    }
+
+    /// Whether the worker drains: idle connections then end soon.
+    pub(super) fn set_draining(&self, draining: bool) {
+        self.common.draining.set(draining);
     }
 
     /// The host for the next request; `None` (counted) when no host is healthy.

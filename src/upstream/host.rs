@@ -1,11 +1,60 @@
 //! One endpoint of a cluster, with its connections.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::config::model;
 
 use super::cluster::Common;
 use super::pool::http1::Pool;
+
+/// What a worker has seen of a host, under the names of `/clusters`. Not statistics: they end with the worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections, open or being opened.
+    pub cx_active: Cell<u64>,
+    /// Connections that could not be opened.
+    pub cx_connect_fail: Cell<u64>,
+    /// Connections tried.
+    pub cx_total: Cell<u64>,
+    /// Requests in flight.
+    pub rq_active: Cell<u64>,
+    /// Requests that ended with a 5xx, or with none.
+    pub rq_error: Cell<u64>,
+    /// Requests that ended otherwise.
+    pub rq_success: Cell<u64>,
+    /// Requests whose route timeout passed.
+    pub rq_timeout: Cell<u64>,
+    /// Requests sent.
+    pub rq_total: Cell<u64>,
+}
+
+impl Counts {
+    /// Adds another worker's.
+    pub fn add(&self, other: &Self) {
+        let pairs = [
+            (&self.cx_active, &other.cx_active),
+            (&self.cx_connect_fail, &other.cx_connect_fail),
+            (&self.cx_total, &other.cx_total),
+            (&self.rq_active, &other.rq_active),
+            (&self.rq_error, &other.rq_error),
+            (&self.rq_success, &other.rq_success),
+            (&self.rq_timeout, &other.rq_timeout),
+            (&self.rq_total, &other.rq_total),
+        ];
+        for (sum, part) in pairs {
+            sum.set(sum.get() + part.get());
+        }
+    }
+}
+
+pub(super) fn bump(cell: &Cell<u64>) {
+    cell.set(cell.get() + 1);
+}
+
+pub(super) fn drop_one(cell: &Cell<u64>) {
+    cell.set(cell.get().saturating_sub(1));
+}
 
 /// A host.
 pub struct Host {
@@ -22,6 +71,22 @@ impl Host {
     /// Its configuration.
     pub fn endpoint(&self) -> &model::Endpoint {
         &self.endpoint
+    }
+
+    /// What this worker has seen of it.
+    pub fn counts(&self) -> &Counts {
+        self.pool.counts()
+    }
+
+    /// A request to it has ended with this status, the upstream's or ours.
+    pub fn count_response(&self, status: u16) {
+        let counts = self.counts();
+        bump(if status >= 500 { &counts.rq_error } else { &counts.rq_success });
+    }
+
+    /// A request to it has taken longer than its route allows.
+    pub fn count_timeout(&self) {
+        bump(&self.counts().rq_timeout);
     }
 
     /// Its HTTP/1 connections.

@@ -15,7 +15,7 @@ use crate::wire::{Channel, Error};
 
 /// Launches heirloom epochs, owns their sockets, keeps their statistics, and replaces one epoch by the next with nothing lost.
 #[derive(Debug, Parser)]
-#[command(name = "heirloom-supervisor", version = VERSION, args_conflicts_with_subcommands = true)]
+#[command(name = "heirloom-supervisor", version = VERSION, args_conflicts_with_subcommands = true, args_override_self = true)]
 #[command(
     override_usage = "heirloom-supervisor [OPTIONS] -- heirloom -c FILE …\n       heirloom-supervisor <COMMAND> [OPTIONS]"
 )]
@@ -129,7 +129,11 @@ fn operate_on(kind: CommandKind, whereto: &Where) -> Result<(String, bool), Stri
         Error::TimedOut => format!("no answer within {} s; the supervisor goes on with it", whereto.wait_s),
         other => other.to_string(),
     };
-    channel.send(&command, &[], deadline).map_err(said)?;
+    match channel.send(&command, &[], deadline) {
+        // A refusal can come before the question; it is still there to be read.
+        Ok(()) | Err(Error::Closed) => {}
+        Err(error) => return Err(said(error)),
+    }
     let answer = channel.recv(deadline).map_err(said)?.message;
     match answer {
         Message::Status(status) if whereto.json => json(&status).map(|text| (text, true)),

@@ -27,6 +27,7 @@ use crate::local::{Slot, Timer};
 use crate::net::Stream;
 use crate::stats::names::ClusterStats;
 use crate::upstream::cluster::Common;
+use crate::upstream::host::{Counts, bump, drop_one};
 use crate::upstream::limits::{Kind, Ticket};
 
 /// Why there is no connection.
@@ -49,6 +50,7 @@ pub struct Pool {
     waiting: RefCell<VecDeque<Rc<Slot<Turn>>>>,
     /// Open or being opened, lent or idle.
     live: Cell<u32>,
+    counts: Counts,
 }
 
 /// What a waiting request is given.
@@ -67,7 +69,13 @@ impl Pool {
             idle: RefCell::default(),
             waiting: RefCell::default(),
             live: Cell::new(0),
+            counts: Counts::default(),
         })
+    }
+
+    /// What has been seen of the host.
+    pub(in crate::upstream) fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// An idle connection that is still good, for a request.
@@ -143,6 +151,7 @@ impl Pool {
             }
             Err(refused) => {
                 stats.upstream_cx_connect_fail.inc();
+                bump(&self.counts.cx_connect_fail);
                 if matches!(refused, Refused::Timeout) {
                     stats.upstream_cx_connect_timeout.inc();
                 }
@@ -162,7 +171,7 @@ impl Pool {
         if self.idle.borrow().is_empty() {
             return;
         }
-        let limit = self.common.model.idle_timeout;
+        let limit = self.common.idle_timeout();
         self.idle.borrow_mut().retain_mut(|connection| {
             let old = limit.is_some_and(|limit| now.saturating_duration_since(connection.used) >= limit);
             if old {
@@ -259,6 +268,8 @@ impl Presence {
     fn new(pool: &Rc<Pool>) -> Self {
         pool.live.set(pool.live.get() + 1);
         pool.stats().upstream_cx_active.inc();
+        bump(&pool.counts.cx_active);
+        bump(&pool.counts.cx_total);
         Self { pool: pool.clone() }
     }
 }
@@ -267,6 +278,7 @@ impl Drop for Presence {
     fn drop(&mut self) {
         self.pool.live.set(self.pool.live.get() - 1);
         self.pool.stats().upstream_cx_active.dec();
+        drop_one(&self.pool.counts.cx_active);
         self.pool.room();
     }
 }
@@ -322,6 +334,8 @@ impl Connection {
         };
         common.stats.upstream_rq_total.inc();
         common.stats.upstream_rq_active.inc();
+        bump(&self.presence.pool.counts.rq_total);
+        bump(&self.presence.pool.counts.rq_active);
         self.request = Some(ticket);
         self.requests += 1;
         Ok(Lease { connection: self, reused })
@@ -331,6 +345,7 @@ impl Connection {
         let lent = self.request.take().is_some();
         if lent {
             self.presence.pool.stats().upstream_rq_active.dec();
+            drop_one(&self.presence.pool.counts.rq_active);
         }
         lent
     }
@@ -416,6 +431,3 @@ impl Lease {
         self.connection.presence.pool.stats().upstream_cx_protocol_error.inc();
     }
 }
-
-#[cfg(test)]
-mod tests;

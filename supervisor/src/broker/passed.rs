@@ -77,6 +77,10 @@ impl fmt::Display for Passed {
 ///
 /// Call it once, before anything else opens descriptors: they change hands. What is not understood is logged and closed.
 pub(crate) fn from_environment() -> (Vec<Passed>, Option<OwnedFd>) {
+    // Variables that are meant for another process are none of our business, not even to complain about.
+    if sd_notify::listen_fds().is_ok_and(|numbers| numbers.len() == 0) {
+        return (Vec::new(), None);
+    }
     let numbered = match sd_notify::listen_fds_with_names() {
         Ok(numbered) => numbered,
         Err(error) => {

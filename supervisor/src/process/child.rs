@@ -56,11 +56,18 @@ impl Process {
         if let Some(user) = user {
             command.uid(user.uid).gid(user.gid);
         }
-        // SAFETY: the closure runs between fork and exec; it makes one async-signal-safe call with a number that it owns a copy of,
-        // and touches no memory of the parent.
+        // SAFETY: the closure runs between fork and exec; it makes only async-signal-safe calls, with a number that it owns a copy of
+        // and a signal set on its own stack, and touches no memory of the parent.
         unsafe {
             command.pre_exec(move || {
-                if libc::fcntl(number, libc::F_SETFD, 0) < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+                if libc::fcntl(number, libc::F_SETFD, 0) < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+                // The supervisor blocks the signals that it reads; an epoch must hear its own.
+                let mut none = std::mem::MaybeUninit::uninit();
+                libc::sigemptyset(none.as_mut_ptr());
+                libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+                Ok(())
             });
         }
         let mut child = command.spawn()?;

@@ -50,6 +50,17 @@ fn a_child_ends_in_words() {
 }
 
 #[test]
+fn a_child_hears_the_signals_that_its_parent_blocks() {
+    let mut set = nix::sys::signal::SigSet::empty();
+    set.add(Signal::SIGTERM);
+    set.thread_block().unwrap();
+    let (_ours, theirs) = Channel::pair().unwrap();
+    let process = Process::spawn(&mut shell("kill -TERM $$; exit 5"), 0, &theirs, None).unwrap();
+    assert_eq!(end(&process), "it was killed by SIGTERM");
+    set.thread_unblock().unwrap();
+}
+
+#[test]
 fn a_child_gets_its_channel_and_nothing_else() {
     let file = tempfile::tempfile().unwrap();
     let mut out = tempfile::NamedTempFile::new().unwrap();

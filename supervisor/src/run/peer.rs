@@ -72,10 +72,13 @@ impl Peer {
         };
         while let Some(packet) = self.queue.front() {
             let descriptors: Vec<BorrowedFd<'_>> = packet.descriptors.iter().map(AsFd::as_fd).collect();
-            if !channel.try_send(&packet.message, &descriptors)? {
-                break;
+            match channel.try_send(&packet.message, &descriptors) {
+                Ok(true) => drop(self.queue.pop_front()),
+                Ok(false) => break,
+                // What the other side said before it left is still to be heard: the end of the channel is found by reading.
+                Err(Error::Closed) => self.queue.clear(),
+                Err(error) => return Err(error),
             }
-            self.queue.pop_front();
         }
         Ok(())
     }

@@ -123,12 +123,18 @@ impl Channel {
     /// [`Error::Closed`] at the end, [`Error::Malformed`] for a packet that is no frame (the channel stays usable), [`Error::System`].
     pub fn try_recv(&self) -> Result<Option<Packet>, Error> {
         let mut buffer = vec![0; MAX_FRAME];
+        let mut reset = false;
         loop {
             let arrival = match rights::receive(self.socket.as_fd(), &mut buffer) {
                 Ok(arrival) => arrival,
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::EINTR) => continue,
                     Some(Errno::EAGAIN) => return Ok(None),
+                    // The other side closed with something unread. The kernel says so once, before what it had sent: that comes next.
+                    Some(Errno::ECONNRESET) if !reset => {
+                        reset = true;
+                        continue;
+                    }
                     Some(Errno::ECONNRESET | Errno::ENOTCONN) => return Err(Error::Closed),
                     _ => return Err(Error::System { what: "recvmsg", source: error }),
                 },

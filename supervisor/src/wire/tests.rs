@@ -69,6 +69,17 @@ fn messages_keep_their_order_and_the_end_is_seen_after_them() {
 }
 
 #[test]
+fn last_words_are_heard_although_the_sender_did_not_listen() {
+    let (supervisor, epoch) = Channel::pair().unwrap();
+    supervisor.send(&Message::Ping(Ping { token: 1 }), &[], soon()).unwrap();
+    let report = Message::Failed(Failed { report: "why".into() });
+    epoch.send(&report, &[], soon()).unwrap();
+    drop(epoch);
+    assert_eq!(supervisor.recv(soon()).unwrap().message, report);
+    assert!(matches!(supervisor.recv(soon()), Err(Error::Closed)));
+}
+
+#[test]
 fn nothing_waits_without_a_deadline() {
     let (supervisor, _epoch) = Channel::pair().unwrap();
     assert!(supervisor.try_recv().unwrap().is_none());
