@@ -78,6 +78,7 @@ fn a_drain_limit_shorter_than_the_download_cuts_it() {
     proxy.reload();
     let outcome = download.join().expect("no panic");
     assert_eq!(outcome.err(), Some(Failure::EofMidAnswer));
+    eventually(PATIENCE, "it is counted", || proxy.log().contains("1 connections were closed at the deadline"));
 }
 
 #[test]
