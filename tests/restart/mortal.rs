@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -73,13 +74,14 @@ fn the_death_of_the_supervisor_costs_nothing_and_the_next_one_takes_over_what_li
     // An answer that takes its time keeps the first epoch draining.
     let asked = upstream.requests();
     let front = proxy.front;
-    let download = std::thread::spawn(move || get(front, "/slow?pieces=60&every=100"));
+    let download = std::thread::spawn(move || get(front, "/slow?pieces=40&every=100"));
     eventually(PATIENCE, "the download runs", || upstream.requests() > asked);
     let load = Load::start(proxy.front, &HABITS);
     load.progress(100);
     proxy.reload();
     let identity = Identity::of(&proxy);
-    let draining = eventually_some(PATIENCE, "it drains", || proxy.status().in_state(DRAINING).first().copied().cloned());
+    let draining =
+        eventually_some(PATIENCE, "it drains", || proxy.status().in_state(DRAINING).first().map(|row| (*row).clone()));
 
     load.worst();
     proxy.kill_supervisor();
@@ -138,6 +140,17 @@ fn an_epoch_is_found_again_by_any_number_of_supervisors() {
     assert!(get(proxy.front, "/marker").is_err(), "what it adopted has left before it");
 }
 
+/// Has the supervisor replace itself by a new file of its name.
+fn replace_by(proxy: &mut Supervised, binary: &[u8]) {
+    let pid = proxy.pid();
+    install(binary, proxy.program());
+    let new = fs::metadata(proxy.program()).map(|file| file.ino()).ok();
+    assert_ne!(program(pid), new);
+    signal(pid, Signal::SIGUSR2);
+    eventually(PATIENCE, "the new binary runs", || program(pid) == new);
+    assert!(proxy.alive(), "the same process");
+}
+
 #[test]
 fn a_supervisor_replaces_itself_by_the_binary_that_has_its_name() {
     let upstream = Upstream::start();
@@ -156,22 +169,17 @@ fn a_supervisor_replaces_itself_by_the_binary_that_has_its_name() {
     eventually(PATIENCE, "it says so", || proxy.log().contains("does not replace itself"));
     assert_eq!((program(pid), Identity::of(&proxy)), (first, identity));
 
-    for round in 1..=2 {
+    for epoch in 1..=2 {
         let identity = Identity::of(&proxy);
-        install(&binary, proxy.program());
-        let new = fs::metadata(proxy.program()).map(|file| std::os::unix::fs::MetadataExt::ino(&file)).ok();
-        assert_ne!(program(pid), new);
-        signal(pid, Signal::SIGUSR2);
-        eventually(PATIENCE, "the new binary runs", || program(pid) == new);
-        assert!(proxy.alive(), "the same process");
+        replace_by(&mut proxy, &binary);
         assert_eq!(Identity::of(&proxy), identity);
         proxy.reload();
-        assert_eq!(proxy.serving().epoch, round);
-        assert!(proxy.operator(&["rollback"]).status.success() || round == 0);
-        proxy.reload();
-        eventually(PATIENCE, "no more than one drains", || proxy.status().epochs.len() <= 2);
-        break;
+        assert_eq!(proxy.serving().epoch, epoch);
     }
+    // What was before is known to the image after.
+    replace_by(&mut proxy, &binary);
+    let operated = proxy.operator(&["rollback"]);
+    assert!(operated.status.success(), "{operated:?}");
     load.progress(20);
     load.pause();
     agree(proxy.admin, &before, histograms, load.answered());
@@ -206,6 +214,27 @@ fn a_supervisor_that_dies_while_an_epoch_prepares_leaves_only_the_one_that_serve
     assert_eq!(report.total().errors(), 0, "{report}");
 }
 
+#[test]
+fn one_that_never_comes_home_holds_nobody_up_and_does_not_stay() {
+    let upstream = Upstream::start();
+    let setup = Setup::new(Config::to(upstream.address)).scripted();
+    let mut proxy = setup.flag("--parent-shutdown-time-s", 1).start();
+    let load = Load::start(proxy.front, &HABITS);
+    let identity = Identity::of(&proxy);
+    proxy.set_script(&Plan(Step::Borrowed, Deed::Silent).script(proxy.front));
+    let _reload = proxy.operator_begin(&["reload"]);
+    let newcomer = |row: &EpochRow| (row.state == "preparing").then(|| Pid::from_raw(row.pid));
+    let newcomer = eventually_some(PATIENCE, "it prepares", || proxy.status().epochs.iter().find_map(newcomer));
+    proxy.kill_supervisor();
+    proxy.set_script(&proxy.real_epoch());
+    proxy.next_supervisor();
+    assert_eq!(Identity::of(&proxy), identity);
+    proxy.reload();
+    eventually(PATIENCE, "it is ended", || !lives(newcomer));
+    let report = load.stop();
+    assert_eq!(report.total().errors(), 0, "{report}");
+}
+
 /// A takeover that is on probation, with the marker turned; the supervisor is dead.
 fn dead_on_probation(proxy: &mut Supervised) -> [EpochRow; 2] {
     let old = proxy.serving();
@@ -214,7 +243,7 @@ fn dead_on_probation(proxy: &mut Supervised) -> [EpochRow; 2] {
     let new = eventually_some(PATIENCE, "the new one is on probation", || {
         let status = proxy.status();
         status.in_state("standby").first()?;
-        status.in_state("probation").first().copied().cloned()
+        status.in_state("probation").first().map(|row| (*row).clone())
     });
     proxy.kill_supervisor();
     assert!(!reload.wait().status.success());
@@ -231,6 +260,7 @@ fn a_supervisor_that_dies_on_probation_leaves_one_that_serves_and_the_next_one_k
     load.progress(100);
     assert_eq!(proxy.marker(), "second");
     proxy.next_supervisor();
+    proxy.serving();
     let last = proxy.settled(PATIENCE);
     assert_eq!((last.epoch, last.pid), (new.epoch, new.pid));
     assert!(!lives(Pid::from_raw(old.pid)), "there are not two that accept");
@@ -272,7 +302,8 @@ fn after_the_death_of_all_the_next_supervisor_starts_anew() {
     let (lineage, door) = (proxy.run_dir().join("lineage"), proxy.run_dir().join("control.sock"));
     proxy.kill_supervisor();
     signal(Pid::from_raw(old.pid), Signal::SIGKILL);
-    eventually(PATIENCE, "it dies", || !lives(Pid::from_raw(old.pid)));
+    // Its last thread, too.
+    eventually(PATIENCE, "it dies", || listening_inodes(proxy.front).is_empty());
     assert!(door.exists() && fs::read_to_string(&lineage).unwrap().contains(&old.pid.to_string()));
     // Nor is one waited for that has come to bear the number, nor nonsense.
     let stranger = format!("\n0 {} 1\nnonsense\n7 -3 x\n18446744073709551616 1 1\n", std::process::id());

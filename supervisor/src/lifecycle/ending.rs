@@ -186,7 +186,9 @@ impl Lifecycle {
     pub(super) fn adopt(&mut self, number: u64, epoch: Epoch, generation: u64, now: Moment) {
         let state = epoch.state;
         self.next_epoch = self.next_epoch.max(number + 1);
-        self.generation = self.generation.max(generation);
+        if state != State::Preparing {
+            self.generation = self.generation.max(generation);
+        }
         self.actions.push(Action::Log(format!("epoch {number} (pid {}) adopted as {state}", epoch.pid)));
         let ends = epoch.drain_ends;
         self.epochs.insert(number, epoch);
@@ -211,10 +213,19 @@ impl Lifecycle {
             // Something newer serves, or is about to: the late-comer lets its connections end.
             return self.drain(number, now);
         }
+        if state == State::Standby && self.gathering.is_some() {
+            // Whether it has to resume is known when everybody has come.
+            return;
+        }
+        self.instate(number, now);
+    }
+
+    /// An adopted epoch is the one that serves.
+    fn instate(&mut self, number: u64, now: Moment) {
         if let Some(older) = self.serving.replace(number) {
             self.drain(older, now);
         }
-        if state != State::Active {
+        if self.epochs.get(&number).is_some_and(|epoch| epoch.state != State::Active) {
             self.send(number, Order::Resume);
         }
         self.actions.push(Action::Serving { epoch: number });
@@ -234,6 +245,14 @@ impl Lifecycle {
         if self.is_stopping() {
             return self.finish_stopping();
         }
+        let standing_by = |(number, epoch): (&u64, &Epoch)| (epoch.state == State::Standby).then_some(*number);
+        let mut standing_by: Vec<u64> = self.epochs.iter().filter_map(standing_by).collect();
+        if self.serving.is_none()
+            && let Some(newest) = standing_by.pop()
+        {
+            self.instate(newest, now);
+        }
+        standing_by.into_iter().for_each(|number| self.drain(number, now));
         self.begin_waiting(now);
         if self.serving.is_none() && self.attempt.is_none() && self.restart.is_none() {
             self.launch(Launch::Fresh, "start".into(), Vec::new(), now);

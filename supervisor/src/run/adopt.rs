@@ -54,7 +54,9 @@ impl Supervisor {
             let (epoch, pid) = (words.next()?.parse::<u64>().ok()?, words.next()?.parse().ok()?);
             // First held, then asked: a number that is held cannot change hands.
             let process = Process::hold(pid, false).ok()?;
-            (birth(pid)?.as_str() == words.next()?).then_some((epoch, process))
+            let same = birth(pid)?.as_str() == words.next()?;
+            // The handle knows of every thread: what a dying process holds is free only after the last one.
+            (same && process.reap().is_none()).then_some((epoch, process))
         };
         self.expected = text.lines().filter_map(lives).collect();
         let folded = self.segment.fold_gone(|epoch| self.expected.contains_key(&epoch));
@@ -68,7 +70,9 @@ impl Supervisor {
         // Numbers are not used twice while one who bears such a number may live, wherever it is.
         let numbers = text.lines().filter_map(|line| line.split(' ').next()?.parse::<u64>().ok());
         self.lifecycle.number_from(numbers.max().map_or(0, |highest| highest.saturating_add(1)));
-        Some(Moment::now() + WAIT)
+        let until = Moment::now() + WAIT;
+        self.expected_until = Some(until + self.lifecycle.limits().parent_shutdown);
+        Some(until)
     }
 
     /// Looks who of those that were expected has come or gone.
@@ -91,7 +95,16 @@ impl Supervisor {
         if !gone.is_empty() {
             self.write_lineage();
         }
+        if self.expected_until.is_some_and(|until| until <= Moment::now()) {
+            // It hangs, or speaks no protocol with adoption: then it has had the longest drain there is.
+            self.expected_until = None;
+            for (epoch, process) in self.expected.iter().filter(|_| self.lifecycle.serves()) {
+                warn!("epoch {epoch} of an earlier supervisor has not come home: SIGKILL");
+                process.signal(Signal::SIGKILL);
+            }
+        }
         if self.expected.is_empty() {
+            self.expected_until = None;
             self.handle(Event::Gathered);
         }
     }
@@ -258,8 +271,5 @@ fn birth(pid: u32) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything; what follows it does not.
     let (_, rest) = text.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace();
-    let state = fields.next()?;
-    let born = fields.nth(18)?;
-    (state != "Z").then(|| born.to_owned())
+    rest.split_whitespace().nth(19).map(str::to_owned)
 }
