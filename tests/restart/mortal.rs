@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -12,13 +14,14 @@ use nix::unistd::Pid;
 use crate::counts::{HABITS, agree, histogram_counts, value};
 use crate::hung::Gate;
 use crate::stand_in::{Deed, Plan, Step};
+use crate::support::bins;
 use crate::support::bootstrap::{Config, HTTP};
 use crate::support::clients::get;
 use crate::support::load::{Habit, Load};
 use crate::support::process::{holds, listening_inodes, lives, program, segments, signal};
 use crate::support::scrape::{Watch, stats};
 use crate::support::supervised::{
-    DRAINING, EpochRow, PATIENCE, SERVING, Setup, Supervised, eventually, eventually_some,
+    DRAINING, EpochRow, PATIENCE, SERVING, Setup, Supervised, copy_program, eventually, eventually_some,
 };
 use crate::support::upstream::Upstream;
 
@@ -57,10 +60,9 @@ fn booked(proxy: &Supervised) {
 }
 
 /// Replaces a program as an installation does: another file takes the name.
-fn install(text: &[u8], at: &Path) {
+fn install(program: &Path, at: &Path) {
     let new = at.with_extension("new");
-    fs::write(&new, text).unwrap();
-    fs::set_permissions(&new, fs::metadata(at).unwrap().permissions()).unwrap();
+    copy_program(program, &new);
     fs::rename(&new, at).unwrap();
 }
 
@@ -71,11 +73,14 @@ fn the_death_of_the_supervisor_costs_nothing_and_the_next_one_takes_over_what_li
     booked(&proxy);
     let (before, histograms) = (stats(proxy.admin), histogram_counts(proxy.admin));
     let watch = Watch::start(proxy.admin, Duration::from_millis(25));
-    // An answer that takes its time keeps the first epoch draining.
-    let asked = upstream.requests();
-    let front = proxy.front;
-    let download = std::thread::spawn(move || get(front, "/slow?pieces=40&every=100"));
-    eventually(PATIENCE, "the download runs", || upstream.requests() > asked);
+    // An upload that is not finished keeps the first epoch draining.
+    let mut upload = TcpStream::connect(proxy.front).unwrap();
+    upload.set_read_timeout(Some(PATIENCE)).unwrap();
+    upload
+        .write_all(b"POST /upload HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\nconnection: close\r\n\r\nab")
+        .unwrap();
+    let active = format!("{HTTP}.downstream_rq_active");
+    eventually(PATIENCE, "the upload has begun", || value(&stats(proxy.admin), &active) == 1);
     let load = Load::start(proxy.front, &HABITS);
     load.progress(100);
     proxy.reload();
@@ -101,7 +106,9 @@ fn the_death_of_the_supervisor_costs_nothing_and_the_next_one_takes_over_what_li
     let after = Identity::of(&proxy);
     assert_eq!((&after.sockets, &after.segments), (&identity.sockets, &identity.segments));
 
-    assert!(download.join().unwrap().is_ok_and(|answer| answer.second_word() == "200"), "the old connection is whole");
+    let mut answer = String::new();
+    upload.write_all(b"cd").and_then(|()| upload.read_to_string(&mut answer)).expect("the old connection is whole");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("received 4\n"), "{answer}");
     load.progress(100);
     load.pause();
     agree(proxy.admin, &before, histograms, load.answered() + 1);
@@ -141,9 +148,9 @@ fn an_epoch_is_found_again_by_any_number_of_supervisors() {
 }
 
 /// Has the supervisor replace itself by a new file of its name.
-fn replace_by(proxy: &mut Supervised, binary: &[u8]) {
+fn replace(proxy: &mut Supervised) {
     let pid = proxy.pid();
-    install(binary, proxy.program());
+    install(bins::supervisor(), proxy.program());
     let new = fs::metadata(proxy.program()).map(|file| file.ino()).ok();
     assert_ne!(program(pid), new);
     signal(pid, Signal::SIGUSR2);
@@ -160,24 +167,23 @@ fn a_supervisor_replaces_itself_by_the_binary_that_has_its_name() {
     let load = Load::start(proxy.front, &HABITS);
     load.progress(20);
     let (identity, pid) = (Identity::of(&proxy), proxy.pid());
-    let binary = fs::read(proxy.program()).unwrap();
 
     // One that cannot read the state is not let in.
     let first = program(pid);
-    install(b"#!/bin/sh\nexit 7\n", proxy.program());
+    install(Path::new("/bin/false"), proxy.program());
     signal(pid, Signal::SIGUSR2);
     eventually(PATIENCE, "it says so", || proxy.log().contains("does not replace itself"));
     assert_eq!((program(pid), Identity::of(&proxy)), (first, identity));
 
     for epoch in 1..=2 {
         let identity = Identity::of(&proxy);
-        replace_by(&mut proxy, &binary);
+        replace(&mut proxy);
         assert_eq!(Identity::of(&proxy), identity);
         proxy.reload();
         assert_eq!(proxy.serving().epoch, epoch);
     }
     // What was before is known to the image after.
-    replace_by(&mut proxy, &binary);
+    replace(&mut proxy);
     let operated = proxy.operator(&["rollback"]);
     assert!(operated.status.success(), "{operated:?}");
     load.progress(20);

@@ -101,6 +101,8 @@ impl Setup {
 pub(crate) fn listening() -> (OwnedFd, SocketAddr) {
     let bound = || -> std::io::Result<(OwnedFd, SocketAddr)> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        // As systemd does: a later socket can then be bound while old connections of this one linger.
+        socket.set_reuse_address(true)?;
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
         socket.listen(4096)?;
         let address = socket.local_addr()?.as_socket().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
@@ -406,7 +408,7 @@ fn words(dir: &Path, setup: &Setup) -> Vec<OsString> {
     let mut program = bins::supervisor().to_owned();
     if setup.own_supervisor {
         program = dir.join("heirloom-supervisor");
-        fs::copy(bins::supervisor(), &program).expect("a binary can be copied");
+        copy_program(bins::supervisor(), &program);
     }
     let mut words = vec![program.into_os_string()];
     words.extend(setup.flags.iter().map(OsString::from));
@@ -418,6 +420,13 @@ fn words(dir: &Path, setup: &Setup) -> Vec<OsString> {
         words.extend(["--concurrency".into(), setup.workers.to_string().into()]);
     }
     words
+}
+
+/// Copies a program. Another process does it: a child that this one happens to start meanwhile would keep the copy open for writing, and thus
+/// from being executed.
+pub(crate) fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args(["-p", "--"]).args([from, to]).status();
+    assert!(copied.is_ok_and(|status| status.success()), "{} cannot be copied", from.display());
 }
 
 /// Marks the process as the test's, and has its log and whatever it does with relative paths in the test's directory.
