@@ -117,7 +117,12 @@ impl Broker {
             Some(held) => drop(held.users.insert(epoch)),
             None => {
                 let file = UnixFile::of(&address);
-                self.keep(&identity, &sockets);
+                // What the service manager stored under this name is the same socket: to drop it there would be to lose this one.
+                let (name, known) = (store_name(&identity), self.spare.len());
+                self.spare.retain(|passed| passed.name != name);
+                if self.spare.len() == known {
+                    self.keep(&identity, &sockets);
+                }
                 let held = Held { key, sockets, users: BTreeSet::from([epoch]), settled: true, file };
                 self.held.insert(identity, held);
             }

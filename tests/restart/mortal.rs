@@ -101,6 +101,7 @@ fn the_death_of_the_supervisor_costs_nothing_and_the_next_one_takes_over_what_li
     assert_eq!(status.generation, 2, "{status:?}");
     let still = status.epochs.iter().find(|row| row.epoch == draining.epoch).expect("it drains on");
     assert_eq!((still.pid, still.state.as_str()), (draining.pid, DRAINING));
+    assert_eq!(segments(Pid::from_raw(still.pid)), identity.segments);
     let ends = [&draining, still].map(|row| row.draining_until_unix_ms.expect("a drain has an end"));
     assert!(ends[0].abs_diff(ends[1]) < 1000, "its deadline is the same: {ends:?}");
     let after = Identity::of(&proxy);
