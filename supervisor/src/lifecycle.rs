@@ -166,6 +166,11 @@ impl Lifecycle {
         self.next_epoch = self.next_epoch.max(number);
     }
 
+    /// Whether an epoch serves, or stands by to.
+    pub(crate) fn can_serve(&self) -> bool {
+        self.serves() || self.epochs.values().any(|epoch| epoch.state == State::Standby)
+    }
+
     /// Whether an epoch serves.
     pub(crate) fn serves(&self) -> bool {
         self.serving.is_some()

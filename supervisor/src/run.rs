@@ -52,6 +52,8 @@ pub(crate) struct Supervisor {
     orphans: Vec<adopt::Orphan>,
     /// Living epochs of an earlier supervisor that have not come yet.
     expected: BTreeMap<u64, Process>,
+    /// Until when those who have come wait for them.
+    gather_until: Option<Moment>,
     /// When those that still have not are ended.
     expected_until: Option<Moment>,
     watchdog: Option<Duration>,
@@ -102,6 +104,7 @@ impl Supervisor {
             events: VecDeque::new(),
             orphans: Vec::new(),
             expected: BTreeMap::new(),
+            gather_until: None,
             expected_until: None,
             watchdog,
             fed: Moment::now(),
@@ -203,11 +206,11 @@ impl Supervisor {
     fn timeout(&self, now: Moment) -> PollTimeout {
         let fed = self.watchdog.map(|interval| self.fed + interval);
         let orphans = self.orphans.iter().map(adopt::Orphan::deadline).min();
-        let next =
-            [self.lifecycle.deadline(), self.control.deadline(), fed, orphans, self.replace_until, self.expected_until]
-                .into_iter()
-                .flatten()
-                .min();
+        let next = [self.lifecycle.deadline(), self.control.deadline(), fed, orphans, self.replace_until]
+            .into_iter()
+            .chain([self.gather_until, self.expected_until])
+            .flatten()
+            .min();
         match next {
             None => PollTimeout::NONE,
             Some(next) => PollTimeout::try_from((next - now).as_millis()).unwrap_or(PollTimeout::MAX),

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -18,7 +18,7 @@ use crate::support::bins;
 use crate::support::bootstrap::{Config, HTTP};
 use crate::support::clients::get;
 use crate::support::load::{Habit, Load};
-use crate::support::process::{holds, listening_inodes, lives, program, segments, signal};
+use crate::support::process::{holds, listening_inodes, lives, program, segments, signal, stop};
 use crate::support::scrape::{Watch, stats};
 use crate::support::supervised::{
     DRAINING, EpochRow, PATIENCE, SERVING, Setup, Supervised, copy_program, eventually, eventually_some,
@@ -240,6 +240,30 @@ fn one_that_never_comes_home_holds_nobody_up_and_does_not_stay() {
     eventually(PATIENCE, "it is ended", || !lives(newcomer));
     let report = load.stop();
     assert_eq!(report.total().errors(), 0, "{report}");
+}
+
+#[test]
+fn one_that_hangs_when_its_supervisor_dies_is_waited_for_and_then_replaced() {
+    let upstream = Upstream::start();
+    let mut proxy = Setup::new(Config::to(upstream.address)).flag("--unresponsive-time-s", 6).start();
+    let identity = Identity::of(&proxy);
+    let pid = Pid::from_raw(identity.pid);
+    stop(pid);
+    let begun = Instant::now();
+    proxy.kill_supervisor();
+    proxy.next_supervisor();
+    // Longer than anybody who has come would wait for it.
+    eventually(PATIENCE, "time goes by", || begun.elapsed() > Duration::from_millis(3500));
+    signal(pid, Signal::SIGCONT);
+    assert_eq!(Identity::of(&proxy), identity);
+
+    stop(pid);
+    proxy.kill_supervisor();
+    proxy.next_supervisor();
+    eventually(PATIENCE, "the hung one is ended", || !lives(pid));
+    let next = proxy.serving();
+    assert!(proxy.alive() && next.epoch > identity.epoch, "{next:?}");
+    assert_eq!(proxy.marker(), "first");
 }
 
 /// A takeover that is on probation, with the marker turned; the supervisor is dead.

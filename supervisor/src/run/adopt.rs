@@ -16,8 +16,10 @@ use crate::shm::Segment;
 use crate::wire::message::{Adopt, Hello, Message, Refused, Standing, Welcome};
 use crate::wire::{Borrower, Channel, Error, PROTOCOL, Packet, Versions};
 
-/// How long the first start waits for epochs that are known to live.
+/// How long epochs that have come wait for others that are known to live.
 const WAIT: Duration = Duration::from_secs(3);
+/// How long the first start waits for epochs that live and do not come, where no limit is set.
+const HUNG: Duration = Duration::from_secs(30);
 /// How long an orphan may take to hand over its sockets.
 const HANDING_OVER: Duration = Duration::from_secs(10);
 /// Most sockets of one orphan's message.
@@ -70,9 +72,12 @@ impl Supervisor {
         // Numbers are not used twice while one who bears such a number may live, wherever it is.
         let numbers = text.lines().filter_map(|line| line.split(' ').next()?.parse::<u64>().ok());
         self.lifecycle.number_from(numbers.max().map_or(0, |highest| highest.saturating_add(1)));
-        let until = Moment::now() + WAIT;
-        self.expected_until = Some(until + self.lifecycle.limits().parent_shutdown);
-        Some(until)
+        // While nobody has come, whoever lives holds the sockets: one that hangs gets as long as it would from its own supervisor.
+        let unresponsive = self.lifecycle.limits().unresponsive;
+        let patience = if unresponsive.is_zero() { HUNG } else { unresponsive.max(WAIT) };
+        let now = Moment::now();
+        (self.gather_until, self.expected_until) = (Some(now + WAIT), Some(now + patience));
+        Some(now + patience + WAIT)
     }
 
     /// Looks who of those that were expected has come or gone.
@@ -95,16 +100,24 @@ impl Supervisor {
         if !gone.is_empty() {
             self.write_lineage();
         }
-        if self.expected_until.is_some_and(|until| until <= Moment::now()) {
-            // It hangs, or speaks no protocol with adoption: then it has had the longest drain there is.
+        let now = Moment::now();
+        if self.gather_until.is_some_and(|until| until <= now) {
+            self.gather_until = None;
+            if self.lifecycle.can_serve() {
+                // The others may hang, or speak no protocol with adoption: they have the longest drain there is.
+                self.expected_until = Some(now + self.lifecycle.limits().parent_shutdown);
+                self.handle(Event::Gathered);
+            }
+        }
+        if self.expected_until.is_some_and(|until| until <= now) {
             self.expected_until = None;
-            for (epoch, process) in self.expected.iter().filter(|_| self.lifecycle.serves()) {
+            for (epoch, process) in &self.expected {
                 warn!("epoch {epoch} of an earlier supervisor has not come home: SIGKILL");
                 process.signal(Signal::SIGKILL);
             }
         }
         if self.expected.is_empty() {
-            self.expected_until = None;
+            (self.gather_until, self.expected_until) = (None, None);
             self.handle(Event::Gathered);
         }
     }

@@ -145,6 +145,7 @@ impl Supervisor {
             events,
             orphans: Vec::new(),
             expected: BTreeMap::new(),
+            gather_until: None,
             expected_until: None,
             resumed: true,
             watchdog: systemd::watchdog_interval(),
