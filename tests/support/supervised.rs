@@ -254,8 +254,8 @@ impl Supervised {
     }
 
     /// Waits until only the newest epoch is left, and returns it.
-    pub(crate) fn settled(&self, within: Duration) -> EpochRow {
-        eventually(within, "old epochs leave", || self.status().epochs.len() == 1);
+    pub(crate) fn settled(&self, time: Duration) -> EpochRow {
+        eventually(time, "old epochs leave", || self.status().epochs.len() == 1);
         self.serving()
     }
 }
@@ -275,20 +275,30 @@ impl Drop for Supervised {
 }
 
 /// Waits until a condition holds.
-pub(crate) fn eventually(within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
-    eventually_some(within, what, || condition().then_some(()));
+pub(crate) fn eventually(time: Duration, what: &str, condition: impl FnMut() -> bool) {
+    assert!(within(time, condition), "not within {time:?}: {what}");
+}
+
+/// Waits until a condition holds, and says whether it came to that.
+pub(crate) fn within(time: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + time;
+    while !condition() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    true
 }
 
 /// Waits until there is a value.
-pub(crate) fn eventually_some<T>(within: Duration, what: &str, mut value: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + within;
-    loop {
-        if let Some(value) = value() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
+pub(crate) fn eventually_some<T>(time: Duration, what: &str, mut value: impl FnMut() -> Option<T>) -> T {
+    let mut found = None;
+    eventually(time, what, || {
+        found = value();
+        found.is_some()
+    });
+    found.expect("just found")
 }
 
 fn real_epoch(dir: &Path, workers: u32) -> String {
