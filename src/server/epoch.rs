@@ -86,6 +86,8 @@ struct Epoch {
     listeners: u32,
     /// What a next supervisor would want; `None` when there never was one.
     orphan: Option<Orphan>,
+    /// `--parent-shutdown-time-s`: the end of a drain that this epoch begins by itself.
+    shutdown_time: Duration,
     /// At the last count.
     connections: u64,
     /// Connections that a drain's deadline found open.
@@ -159,7 +161,7 @@ impl Epoch {
         let group = Group::spawn(&parts, options.concurrency).map_err(Failure::System)?;
         let listeners = u32::try_from(bootstrap.listeners.len()).unwrap_or(u32::MAX);
         let flush_interval = bootstrap.stats.flush_interval;
-        let report = Report::new(bootstrap, store, sockets.admin, &options, group.len(), started, generation)
+        let report = Report::new(bootstrap, store, sockets.admin, &options, group.len(), started, generation, limits)
             .map_err(Failure::System)?;
         Ok(Self {
             phase: Phase::Ready,
@@ -170,6 +172,7 @@ impl Epoch {
             configuration: loaded.text,
             listeners,
             orphan: None,
+            shutdown_time: options.parent_shutdown_time,
             connections: 0,
             closed: 0,
             stop_listening_at: None,
@@ -383,9 +386,10 @@ impl Epoch {
         self.report.second(phase, self.connections);
     }
 
+    /// Nobody takes over from an epoch that runs alone: what is there ends at its next boundary, and by the time of Envoy's parent shutdown.
     async fn drain_alone(&mut self) -> Result<(), Failure> {
-        let drain_time = self.limits.drain_time;
-        self.drain(Ending { deadline: Instant::now() + drain_time, drain_time, strategy: Strategy::Immediate }).await
+        let deadline = Instant::now() + self.shutdown_time;
+        self.drain(Ending { deadline, drain_time: self.limits.drain_time, strategy: Strategy::Immediate }).await
     }
 
     async fn accept(&mut self) -> Result<(), Failure> {
