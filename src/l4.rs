@@ -1,7 +1,7 @@
 //! Network filters: what happens to an accepted connection before anybody knows its protocol.
 //!
 //! An onion like the HTTP filters: a filter takes the connection, may close it by dropping it, and else hands it to the next. The last
-//! one is terminal and keeps it until it ends; today that is the HTTP connection manager. `listener` builds a [`Chain`] per filter
+//! one is terminal and keeps it until it ends: the HTTP connection manager or [`filters::tcp_proxy`]. `listener` builds a [`Chain`] per filter
 //! chain and worker and runs every accepted connection through it; on drain the chain lives on until its last connection has ended.
 
 use std::any::Any;
@@ -12,6 +12,8 @@ use std::time::Instant;
 
 use crate::drain::Held;
 use crate::net::{PeerAddress, Stream};
+
+pub mod filters;
 
 /// An accepted connection.
 pub struct Connection {

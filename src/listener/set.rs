@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 
 use crate::config::model;
 use crate::http::manager::{Build, BuildError, Manager};
-use crate::l4;
+use crate::l4::{self, filters::tcp_proxy::TcpProxy};
 use crate::net;
 use crate::stats::names::{self, ListenerStats, ListenerWorkerStats};
 
@@ -162,6 +162,10 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
             .map(|filter| match filter {
                 model::NetworkFilter::HttpConnectionManager(config) => {
                     Manager::build(config.clone(), &with).map(|manager| manager as Rc<dyn l4::Filter>)
+                }
+                model::NetworkFilter::TcpProxy(config) => {
+                    Ok(TcpProxy::build(config.clone(), &context.scope, &context.clusters, &context.local)
+                        as Rc<dyn l4::Filter>)
                 }
             })
             .collect::<Result<_, _>>()?;

@@ -12,5 +12,6 @@ mod drain;
 mod filters;
 mod limits;
 mod malformed;
+mod tcp_proxy;
 mod timeouts;
 mod upstream_faults;
