@@ -22,6 +22,9 @@ pub const BLOCK: usize = 32 * 1024;
 
 /// Free blocks that are kept; between two waits a task uses one or two, so more are seldom free.
 const FREE_BLOCKS: usize = 16;
+/// Blocks that are kept although slices still share them: most often the head of a message, which is gone before the next
+/// block is wanted.
+const SHARED_BLOCKS: usize = 4;
 
 /// The worker's one of each. Clones are the same.
 #[derive(Clone)]
@@ -31,7 +34,14 @@ pub struct Local {
 
 struct Inner {
     timers: Timers,
-    blocks: RefCell<Vec<BytesMut>>,
+    blocks: RefCell<Blocks>,
+}
+
+#[derive(Default)]
+struct Blocks {
+    free: Vec<BytesMut>,
+    /// Given back while slices of them were in use.
+    shared: Vec<BytesMut>,
 }
 
 impl Default for Local {
@@ -53,16 +63,15 @@ impl Local {
 
     /// An empty buffer of [`BLOCK`] bytes to read into.
     pub fn block(&self) -> BytesMut {
-        self.inner.blocks.borrow_mut().pop().unwrap_or_else(|| BytesMut::with_capacity(BLOCK))
+        let mut blocks = self.inner.blocks.borrow_mut();
+        blocks.take().unwrap_or_else(|| BytesMut::with_capacity(BLOCK))
     }
 
-    /// Takes a buffer's memory back. What is still in it is forgotten; memory that slices still share is left to them.
+    /// Takes a buffer's memory back. What is still in it is forgotten; memory that slices share is used again when they are
+    /// gone, or left to them where there is much of it.
     pub fn give(&self, mut buffer: BytesMut) {
         buffer.clear();
-        let mut free = self.inner.blocks.borrow_mut();
-        if free.len() < FREE_BLOCKS && buffer.try_reclaim(BLOCK) {
-            free.push(buffer);
-        }
+        self.inner.blocks.borrow_mut().give(buffer);
     }
 
     /// Reads into `buffer`, lending it a block where it has no room. `Ready(Ok(0))` is the end of the stream. Before it waits
@@ -95,6 +104,29 @@ impl Local {
         } else if buffer.capacity() >= BLOCK / 2 && buffer.len() < BLOCK / 8 {
             let small = BytesMut::from(&buffer[..]);
             self.give(std::mem::replace(buffer, small));
+        }
+    }
+}
+
+impl Blocks {
+    fn take(&mut self) -> Option<BytesMut> {
+        self.free.pop().or_else(|| {
+            let at = self.shared.iter_mut().rposition(|block| block.try_reclaim(BLOCK))?;
+            Some(self.shared.swap_remove(at))
+        })
+    }
+
+    fn give(&mut self, mut buffer: BytesMut) {
+        if buffer.try_reclaim(BLOCK) {
+            if self.free.len() < FREE_BLOCKS {
+                self.free.push(buffer);
+            }
+        } else if buffer.capacity() >= BLOCK / 2 {
+            // The oldest is the one whose slices last long.
+            if self.shared.len() == SHARED_BLOCKS {
+                self.shared.remove(0);
+            }
+            self.shared.push(buffer);
         }
     }
 }
@@ -150,19 +182,40 @@ mod tests {
         drop(head);
         local.settle(&mut block);
         assert!(block.capacity() < 64, "a few bytes moved to a small buffer");
-        assert_eq!(local.inner.blocks.borrow().len(), 1);
+        assert_eq!(local.inner.blocks.borrow().free.len(), 1);
         assert!(local.block().capacity() >= BLOCK);
-        assert!(local.inner.blocks.borrow().is_empty());
+        assert!(local.inner.blocks.borrow().free.is_empty());
     }
 
     #[test]
-    fn a_shared_block_is_left_to_its_slices() {
+    fn a_shared_block_is_used_again_when_its_slices_are_gone() {
         let local = Local::new();
         let mut block = local.block();
         block.extend_from_slice(b"GET / HTTP/1.1\r\n\r\n");
+        let memory = block.as_ptr();
         let head = block.split_to(10).freeze();
         local.give(block);
-        assert!(local.inner.blocks.borrow().is_empty());
+        assert_ne!(local.block().as_ptr(), memory);
         assert_eq!(&head[..], b"GET / HTTP");
+        drop(head);
+        let again = local.block();
+        assert_eq!(again.as_ptr(), memory);
+        assert!(again.is_empty() && again.capacity() >= BLOCK);
+    }
+
+    #[test]
+    fn shared_blocks_are_not_hoarded() {
+        let local = Local::new();
+        let heads: Vec<_> = (0..2 * SHARED_BLOCKS)
+            .map(|_| {
+                let mut block = local.block();
+                block.extend_from_slice(b"GET / HTTP/1.1\r\n\r\n");
+                let head = block.split_to(10).freeze();
+                local.give(block);
+                head
+            })
+            .collect();
+        assert_eq!(local.inner.blocks.borrow().shared.len(), SHARED_BLOCKS);
+        assert!(heads.iter().all(|head| head == "GET / HTTP"));
     }
 }

@@ -80,14 +80,28 @@ impl Listener {
     }
 }
 
+/// How far the end of an endpoint has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ending {
+    Serves,
+    Stopped,
+    Leaves,
+}
+
 /// Serves until `stop` is ready; then accepts no more, and returns when the connections that are left have ended: each
-/// says `connection: close` in its next answer, and is closed without one after a minute. Whoever cannot wait for that
-/// drops the future. Must run on a `LocalSet`.
-pub async fn serve(listener: impl Into<Listener>, admin: Rc<Admin>, stop: impl Future<Output = ()>) {
+/// says `connection: close` in its next answer, and is closed without one after a minute. When `leave` is ready the process is
+/// about to end: idle connections are closed, and what has been accepted or asked is still answered within a few seconds.
+/// Must run on a `LocalSet`.
+pub async fn serve(
+    listener: impl Into<Listener>,
+    admin: Rc<Admin>,
+    stop: impl Future<Output = ()>,
+    leave: impl Future<Output = ()>,
+) {
     let listener = listener.into();
     let mut stop = pin!(stop);
     let mut connections = JoinSet::new();
-    let (ending, ends) = watch::channel(false);
+    let (ending, ends) = watch::channel(Ending::Serves);
     loop {
         tokio::select! {
             () = &mut stop => break,
@@ -104,15 +118,25 @@ pub async fn serve(listener: impl Into<Listener>, admin: Rc<Admin>, stop: impl F
         }
     }
     drop(listener);
-    let _ = ending.send(true);
+    let _ = ending.send(Ending::Stopped);
+    let mut leave = pin!(leave);
+    loop {
+        tokio::select! {
+            joined = connections.join_next() => if joined.is_none() { return },
+            () = &mut leave => break,
+        }
+    }
+    let _ = ending.send(Ending::Leaves);
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(stream: Box<dyn Stream + Unpin>, admin: Rc<Admin>, mut ends: watch::Receiver<bool>) {
+async fn connection(stream: Box<dyn Stream + Unpin>, admin: Rc<Admin>, mut ends: watch::Receiver<Ending>) {
     let opened = Instant::now();
     admin.traffic.opened();
     let last = Cell::new(false);
+    let asked = Cell::new(false);
     let service = service_fn(|request| {
+        asked.set(true);
         let mut response = answer(&admin, &request);
         if last.get() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -128,15 +152,23 @@ async fn connection(stream: Box<dyn Stream + Unpin>, admin: Rc<Admin>, mut ends:
     let mut served = pin!(served);
     let mut ended = tokio::select! {
         result = served.as_mut() => Some(result),
-        _ = ends.wait_for(|ends| *ends) => None,
+        _ = ends.wait_for(|ending| *ending > Ending::Serves) => None,
         () = sleep(LIFE) => None,
     };
     if ended.is_none() {
         last.set(true);
-        ended = timeout(LINGER, served.as_mut()).await.ok();
+        ended = tokio::select! {
+            result = served.as_mut() => Some(result),
+            _ = ends.wait_for(|ending| *ending > Ending::Stopped) => None,
+            () = sleep(LINGER) => None,
+        };
     }
     if ended.is_none() {
-        served.as_mut().graceful_shutdown();
+        // Closes an idle connection, and one that has asked when it is answered. One that has not asked yet since it was accepted would
+        // be closed as well: its first request is on the wire, and `last` ends it with the answer.
+        if asked.get() {
+            served.as_mut().graceful_shutdown();
+        }
         ended = timeout(GRACE, served).await.ok();
     }
     match ended {

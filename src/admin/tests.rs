@@ -111,10 +111,10 @@ impl Served {
         let admin = Admin::new(&root, Box::new(Handle(fake.clone())), reporter.clone(), Tags::default());
         let (stop, stopped) = oneshot::channel();
         let task = spawn_local(async move {
-            serve(listener, admin, async {
+            let stop = async {
                 let _ = stopped.await;
-            })
-            .await;
+            };
+            serve(listener, admin, stop, std::future::pending()).await;
         });
         Self { address, root, reporter, fake, stop: Some(stop), task }
     }
@@ -387,6 +387,40 @@ fn a_kept_connection_ends_with_an_answer() {
     });
 }
 
+/// The process is about to end: who was accepted and has not asked yet is still answered, who is idle is let go.
+#[test]
+fn leaving_answers_who_was_accepted_and_closes_who_is_idle() {
+    local(async {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let root = Scope::detached();
+        let fake = Rc::new(Fake { state: RefCell::new(State::Live), actions: RefCell::default() });
+        let reporter = Rc::new(RefCell::new(Reporter::new(&root, Vec::new())));
+        let admin = Admin::new(&root, Box::new(Handle(fake)), reporter, Tags::default());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (leave, leaving) = oneshot::channel::<()>();
+        let told = async |told: oneshot::Receiver<()>| drop(told.await);
+        let server = spawn_local(serve(listener, admin, told(stopped), told(leaving)));
+        let request = b"GET /ready HTTP/1.1\r\nhost: x\r\n\r\n";
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        idle.write_all(request).await.unwrap();
+        let mut answer = vec![0; 1024];
+        assert!(idle.read(&mut answer).await.unwrap() > 0);
+        let mut fresh = TcpStream::connect(address).await.unwrap();
+        let accepted = root.scope("http").scope("admin").gauge("downstream_cx_active");
+        while accepted.lane_value() < 2 {
+            tokio::task::yield_now().await;
+        }
+        drop(stop);
+        drop(leave);
+        assert_eq!(read_all(&mut idle).await, "");
+        fresh.write_all(request).await.unwrap();
+        let response = read_all(&mut fresh).await;
+        assert!(response.contains("connection: close") && response.ends_with("LIVE\n"), "{response}");
+        server.await.unwrap();
+    });
+}
+
 #[test]
 fn a_unix_socket_serves_too() {
     local(async {
@@ -397,7 +431,7 @@ fn a_unix_socket_serves_too() {
         let fake = Rc::new(Fake { state: RefCell::new(State::Initializing), actions: RefCell::default() });
         let reporter = Rc::new(RefCell::new(Reporter::new(&root, Vec::new())));
         let admin = Admin::new(&root, Box::new(Handle(fake)), reporter, Tags::default());
-        let server = spawn_local(serve(listener, admin, std::future::pending()));
+        let server = spawn_local(serve(listener, admin, std::future::pending(), std::future::pending()));
         let mut stream = UnixStream::connect(&path).await.unwrap();
         stream.write_all(b"GET /ready HTTP/1.0\r\n\r\n").await.unwrap();
         let response = read_all(&mut stream).await;

@@ -8,7 +8,7 @@
 //!
 //! A parked connection is its [`Downstream`] and nothing else: what serves requests is a future of its own that exists only while there
 //! is something to serve. On drain, responses say `connection: close`; at the drain's deadline idle connections close, but
-//! only after a last look for a request that has arrived, and what is in progress is cut.
+//! only after a last look for a request that has arrived; what is in progress is cut, though never within its first second.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -40,8 +40,8 @@ use super::stream::{self, After, Stream};
 
 /// What is read and thrown away of a client that is still sending when its connection ends, in bytes.
 const LINGER_BYTES: usize = 1024 * 1024;
-/// How long a head that is incomplete when the drain is over may take to complete.
-const LAST_HEAD: Duration = Duration::from_secs(1);
+/// How long a head that is incomplete when the drain is over may take, from its first bytes on, to complete.
+const LAST_HEAD: Duration = stream::LAST_REQUEST;
 
 /// A connection manager of one worker.
 pub struct Manager {
@@ -210,10 +210,11 @@ async fn serve(conn: &Downstream) -> After {
 /// The wait for a request head of which there are bytes.
 struct Waiting<'a> {
     conn: &'a Downstream,
+    started: Instant,
     scan: Scan,
     header_timeout: Deadline,
     idle: Deadline,
-    /// The drain was over before it began: what has arrived is still served.
+    /// The drain is over: what has arrived is still served.
     late: bool,
 }
 
@@ -223,7 +224,7 @@ impl<'a> Waiting<'a> {
         let timer = |timeout: Option<Duration>| timeout.map_or(Deadline::NEVER, |t| conn.timer.at(started + t));
         let late = conn.held.phase() == Phase::Over;
         let idle = timer(if late { Some(LAST_HEAD) } else { config.stream_idle_timeout });
-        Self { conn, scan: Scan::new(), header_timeout: timer(config.request_headers_timeout), idle, late }
+        Self { conn, started, scan: Scan::new(), header_timeout: timer(config.request_headers_timeout), idle, late }
     }
 
     /// The head; `None` when nothing is left that could be the beginning of one.
@@ -242,7 +243,8 @@ impl<'a> Waiting<'a> {
             }
         }
         if !self.late && conn.poll_over(context).is_ready() {
-            return Poll::Ready(Err(Failure::Drained));
+            self.late = true;
+            self.idle = conn.timer.at(self.started + LAST_HEAD);
         }
         if conn.timer.poll_until(context, self.header_timeout).is_ready() {
             return Poll::Ready(Err(Failure::HeaderTimeout));

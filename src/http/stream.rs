@@ -71,7 +71,13 @@ struct Deadlines {
     route_timeout: Cell<Option<Duration>>,
     idle: Cell<Deadline>,
     idle_timeout: Cell<Option<Duration>>,
+    /// When it is cut: set once the drain's deadline has passed.
+    drained: Cell<Deadline>,
 }
+
+/// The least time that a request has from its start, whatever the drain's deadline: whoever wrote on an idle connection just before it was
+/// to be closed is answered.
+pub(super) const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Serves one request.
 pub(super) async fn run(conn: &Downstream, parsed: Parsed<RequestHead>, started: Instant) -> After {
@@ -131,6 +137,7 @@ impl<'a> Stream<'a> {
                 route_timeout: Cell::new(None),
                 idle: Cell::new(timers(manager.config.stream_idle_timeout)),
                 idle_timeout: Cell::new(manager.config.stream_idle_timeout),
+                drained: Cell::new(Deadline::NEVER),
             },
             late: conn.held.phase() == Phase::Over,
             version: head.version,
@@ -227,8 +234,9 @@ impl<'a> Stream<'a> {
 
     /// Ready when the request must end before its time.
     fn poll_ended(&self, context: &mut Context<'_>) -> Poll<Failure> {
-        if !self.late && self.conn.poll_over(context).is_ready() {
-            return Poll::Ready(Failure::Drained);
+        let drained = &self.deadlines.drained;
+        if !self.late && drained.get() == Deadline::NEVER && self.conn.poll_over(context).is_ready() {
+            drained.set(self.conn.timer.at(self.record.started + LAST_REQUEST));
         }
         if self.poll_interim(context).is_err() || (self.is_complete() && self.conn.poll_gone(context).is_ready()) {
             return Poll::Ready(Failure::DownstreamClosed);
@@ -236,7 +244,9 @@ impl<'a> Stream<'a> {
         let complete = self.is_complete();
         let deadlines = &self.deadlines;
         let passed = |context: &mut Context<'_>, deadline| self.conn.timer.poll_until(context, deadline).is_ready();
-        if passed(context, deadlines.route.get()) {
+        if passed(context, deadlines.drained.get()) {
+            Poll::Ready(Failure::Drained)
+        } else if passed(context, deadlines.route.get()) {
             Poll::Ready(Failure::RouteTimeout)
         } else if !complete && passed(context, deadlines.request) {
             Poll::Ready(Failure::RequestTimeout)

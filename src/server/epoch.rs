@@ -84,6 +84,8 @@ struct Epoch {
     listeners: u32,
     /// At the last count.
     connections: u64,
+    /// Connections that a drain's deadline found open.
+    closed: u64,
     /// An operator's graceful drain of the listeners ends then.
     stop_listening_at: Option<Instant>,
     reopen_logs: Box<dyn Fn()>,
@@ -159,6 +161,7 @@ impl Epoch {
             configuration: loaded.text,
             listeners,
             connections: 0,
+            closed: 0,
             stop_listening_at: None,
             reopen_logs: options.reopen_logs,
         })
@@ -221,11 +224,8 @@ impl Epoch {
                 Event::Admin(request) => self.asked(request, link.is_some()).await?,
                 Event::Second => self.tell(link.as_ref()).await?,
                 Event::Flush => self.report.flush(),
-                Event::Emptied => return self.leave(link, 0).await,
-                Event::Deadline if self.phase == Phase::Closing => {
-                    let left = self.group.connections().await.unwrap_or(0);
-                    return self.leave(link, left).await;
-                }
+                Event::Emptied => return self.leave(link).await,
+                Event::Deadline if self.phase == Phase::Closing => return self.leave(link).await,
                 Event::Deadline => self.close().await?,
             }
         }
@@ -376,6 +376,7 @@ impl Epoch {
             return Ok(());
         }
         self.stop().await?;
+        self.closed = self.group.connections().await.map_err(hopeless)?;
         self.group.drain(drain::Phase::Over).await.map_err(hopeless)?;
         self.limits.deadline = Instant::now() + CLOSING_TIME;
         self.set_phase(Phase::Closing);
@@ -404,8 +405,9 @@ impl Epoch {
         Ok(())
     }
 
-    async fn leave(self, link: Option<Link>, closed: u64) -> Result<(), Failure> {
-        self.report.finish();
+    async fn leave(self, link: Option<Link>) -> Result<(), Failure> {
+        let closed = self.closed;
+        self.report.finish().await;
         if let Some(link) = &link {
             send(link, &Message::Drained(Drained { closed })).await;
         }

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tracing::warn;
 
 use super::Options;
@@ -41,7 +43,17 @@ pub(super) struct Front {
     requests: mpsc::Receiver<Action>,
     /// Ends what serves; empty while nothing does.
     serving: Vec<oneshot::Sender<()>>,
+    /// What still answers, serving or stopped.
+    answering: Vec<Answering>,
 }
+
+struct Answering {
+    leave: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+/// How long the end of the process waits for answers at the admin endpoint.
+const LEAVING_TIME: Duration = Duration::from_secs(1);
 
 impl Front {
     /// Builds it; nothing is served yet. Writes the address where the command line wants it.
@@ -66,7 +78,7 @@ impl Front {
             asks,
         };
         let admin = Admin::new(&behind.root, Box::new(view), behind.reporter, behind.tags);
-        Ok(Self { sockets, admin, state, hosts, requests, serving: Vec::new() })
+        Ok(Self { sockets, admin, state, hosts, requests, serving: Vec::new(), answering: Vec::new() })
     }
 
     /// Answers at the endpoint from now on, or again.
@@ -81,17 +93,37 @@ impl Front {
         for socket in &self.sockets {
             let listener = watch(socket).map_err(|error| format!("admin endpoint: {error}"))?;
             let (stop, stopped) = oneshot::channel();
-            let admin = self.admin.clone();
-            tokio::task::spawn_local(async move {
-                let stopped = async {
-                    // Told to stop, or the endpoint is gone: the same.
-                    let _ = stopped.await;
-                };
-                admin::serve(listener, admin, stopped).await;
-            });
+            let (leave, leaving) = oneshot::channel();
+            // Told to, or the endpoint is gone: the same.
+            let either = async |told: oneshot::Receiver<()>| drop(told.await);
+            let serving = admin::serve(listener, self.admin.clone(), either(stopped), either(leaving));
             self.serving.push(stop);
+            self.answering.retain(|answering| !answering.task.is_finished());
+            self.answering.push(Answering { leave, task: tokio::task::spawn_local(serving) });
         }
         Ok(())
+    }
+
+    /// The process ends: whoever has been accepted is still answered.
+    pub(super) async fn leave(mut self) {
+        self.stop();
+        let tasks: Vec<JoinHandle<()>> = self
+            .answering
+            .drain(..)
+            .map(|Answering { leave, task }| {
+                // Where nobody listens, it has ended.
+                let _ = leave.send(());
+                task
+            })
+            .collect();
+        let answered = async {
+            for task in tasks {
+                let _ = task.await;
+            }
+        };
+        if timeout(LEAVING_TIME, answered).await.is_err() {
+            warn!("an answer at the admin endpoint was cut");
+        }
     }
 
     /// Takes no more connections; answers under way are finished.

@@ -118,8 +118,9 @@ impl Report {
         self.reporter.borrow_mut().flush();
     }
 
-    /// The end: what has been counted since the last flush is still sent.
-    pub(super) fn finish(self) {
+    /// The end: the admin endpoint's last answers, and what has been counted since the last flush is still sent.
+    pub(super) async fn finish(self) {
+        self.front.leave().await;
         self.reporter.borrow_mut().flush();
         info!(uptime = self.started.elapsed().as_secs(), "shutting down");
     }

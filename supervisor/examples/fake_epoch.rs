@@ -13,7 +13,7 @@
 //! stay                     does not leave when it is told to drain
 //! orphan                   serves on when the supervisor dies, and offers itself to the next
 //! ```
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a part of tests: a panic is its report")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a part of tests: a panic is its report")]
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -258,33 +258,25 @@ impl Epoch {
                 }
                 self.trouble("accept");
             }
-            Message::StopAccepting(_) => {
-                if !self.trouble("stop") {
-                    self.accepting = false;
-                    self.standing = Standing::Stopped;
-                    self.say(Message::Stopped(Stopped {}));
-                }
+            Message::StopAccepting(_) if !self.trouble("stop") => {
+                self.accepting = false;
+                self.standing = Standing::Stopped;
+                self.say(Message::Stopped(Stopped {}));
             }
-            Message::Resume(_) => {
-                if !self.trouble("resume") {
-                    self.accepting = true;
-                    self.standing = Standing::Accepting;
-                    self.say(Message::Resumed(Resumed {}));
-                }
+            Message::Resume(_) if !self.trouble("resume") => {
+                self.accepting = true;
+                self.standing = Standing::Accepting;
+                self.say(Message::Resumed(Resumed {}));
             }
-            Message::Drain(_) => {
-                if !self.trouble("drain") {
-                    self.accepting = false;
-                    self.standing = Standing::Draining;
-                    self.sockets.clear();
-                    self.leave();
-                }
+            Message::Drain(_) if !self.trouble("drain") => {
+                self.accepting = false;
+                self.standing = Standing::Draining;
+                self.sockets.clear();
+                self.leave();
             }
-            Message::Terminate(_) => {
-                if !self.trouble("terminate") {
-                    self.plan.stay = false;
-                    self.leave();
-                }
+            Message::Terminate(_) if !self.trouble("terminate") => {
+                self.plan.stay = false;
+                self.leave();
             }
             Message::Ping(ping) => {
                 // A ping comes when probation begins, and about every second.

@@ -1,6 +1,6 @@
 //! Every listening socket, once, and who borrowed it.
 //!
-//! Called by [`crate::run`] when an epoch asks ([`Broker::lend`]), when a takeover ends ([`Broker::settled`], [`Broker::called_off`]) and when a process
+//! Called by [`mod@crate::run`] when an epoch asks ([`Broker::lend`]), when a takeover ends ([`Broker::settled`], [`Broker::called_off`]) and when a process
 //! is gone ([`Broker::forget`]). A socket is bound the first time somebody asks for its key, unless systemd (or whoever started the supervisor)
 //! passed one that is bound to that address; it is closed only when a takeover is final and the epoch that serves has not asked for it. So no process whose
 //! death is normal ever owns the last descriptor of a socket, and clients in its queue never notice.
@@ -17,10 +17,12 @@ mod passed;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use crate::wire::inherit;
 use crate::wire::loan::Granted;
 use crate::wire::message::{KeyName, SocketKey};
 use address::Address;
@@ -61,13 +63,21 @@ struct Held {
     file: Option<UnixFile>,
 }
 
-/// A held socket, for a supervisor that replaces itself.
-#[derive(Debug)]
+/// A held socket by numbers, for a supervisor that replaces itself.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Entry {
-    pub(crate) key: SocketKey,
-    pub(crate) sockets: Vec<OwnedFd>,
-    pub(crate) users: Vec<u64>,
-    pub(crate) settled: bool,
+    key: SocketKey,
+    sockets: Vec<RawFd>,
+    users: BTreeSet<u64>,
+    settled: bool,
+    has_file: bool,
+}
+
+impl Entry {
+    /// Its descriptors.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = RawFd> {
+        self.sockets.iter().copied()
+    }
 }
 
 impl Broker {
@@ -149,19 +159,41 @@ impl Broker {
         self.held.values().map(|held| held.sockets.len()).sum()
     }
 
-    /// Gives everything up, for a supervisor that replaces itself.
-    pub(crate) fn dissolve(&self) -> impl Iterator<Item = (&SocketKey, &[OwnedFd], &BTreeSet<u64>, bool)> {
-        self.held.values().map(|held| (&held.key, held.sockets.as_slice(), &held.users, held.settled))
+    /// Everything by numbers, for a supervisor that replaces itself: what is held, and what was passed and not yet asked for.
+    pub(crate) fn numbers(&self) -> (Vec<Entry>, Vec<(String, RawFd)>) {
+        let entry = |held: &Held| Entry {
+            key: held.key.clone(),
+            sockets: held.sockets.iter().map(AsRawFd::as_raw_fd).collect(),
+            users: held.users.clone(),
+            settled: held.settled,
+            has_file: held.file.is_some(),
+        };
+        let spare = self.spare.iter().map(|passed| (passed.name.clone(), passed.socket.as_raw_fd()));
+        (self.held.values().map(entry).collect(), spare.collect())
     }
 
-    /// The opposite of [`Broker::dissolve`].
-    pub(crate) fn restore(&mut self, entry: Entry) -> Result<(), String> {
-        let Entry { key, sockets, users, settled } = entry;
-        let address = Address::parse(&key)?;
-        let file = UnixFile::of(&address);
-        let held = Held { sockets, users: users.into_iter().collect(), settled, file, key };
-        self.held.insert(address.identity(&held.key), held);
-        Ok(())
+    /// The opposite of [`Broker::numbers`]. What cannot be taken is logged; the rest is.
+    pub(crate) fn from_numbers(entries: Vec<Entry>, spare: Vec<(String, RawFd)>) -> Self {
+        let mut broker = Self::default();
+        for (name, number) in spare {
+            match inherit(number).map_err(|error| error.to_string()).and_then(|socket| Passed::new(name, socket)) {
+                Ok(passed) => broker.spare.push(passed),
+                Err(error) => warn!("passed descriptor {number}: {error}"),
+            }
+        }
+        for Entry { key, sockets, users, settled, has_file } in entries {
+            let sockets: Result<Vec<OwnedFd>, _> = sockets.into_iter().map(inherit).collect();
+            match (Address::parse(&key), sockets) {
+                (Ok(address), Ok(sockets)) => {
+                    let file = UnixFile::of(&address).filter(|_| has_file);
+                    let identity = address.identity(&key);
+                    broker.held.insert(identity, Held { key, sockets, users, settled, file });
+                }
+                (Err(error), _) => warn!("{}: {error}", KeyName(&key)),
+                (_, Err(error)) => warn!("{}: {error}", KeyName(&key)),
+            }
+        }
+        broker
     }
 
     /// Removes the files of Unix sockets: the supervisor ends for good.
@@ -202,7 +234,10 @@ impl Broker {
     }
 
     fn close(&mut self, unwanted: impl Fn(&Held) -> bool) {
-        for (identity, held) in self.held.extract_if(.., |_, held| unwanted(held)) {
+        let (closed, kept) = std::mem::take(&mut self.held).into_iter().partition(|(_, held)| unwanted(held));
+        let closed: BTreeMap<Identity, Held> = closed;
+        self.held = kept;
+        for (identity, held) in closed {
             info!("nobody asks for {} any more: closing it", KeyName(&held.key));
             if let Some(file) = held.file {
                 file.remove();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing::Level;
 
-use crate::run::{Supervisor, VERSION};
+use crate::run::{Supervisor, VERSION, replace};
 use crate::settings::Options;
 use crate::table;
 use crate::wire::message::{Command, CommandKind, Message};
@@ -102,6 +102,15 @@ fn supervise(arguments: Arguments) -> ExitCode {
         Ok(settings) => settings,
         Err(faults) => return fail(&faults),
     };
+    let state = replace::inherited();
+    if let Some(state) = state
+        && replace::is_check()
+    {
+        return match replace::check(state) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => fail(&reason),
+        };
+    }
     if arguments.validate {
         print("the supervisor's configuration is OK");
         return ExitCode::SUCCESS;
@@ -112,7 +121,11 @@ fn supervise(arguments: Arguments) -> ExitCode {
         LogFormat::Text => log.with_ansi(false).init(),
         LogFormat::Json => log.json().init(),
     }
-    match Supervisor::new(settings) {
+    let supervisor = match state {
+        Some(state) => Supervisor::resume(settings, state),
+        None => Supervisor::new(settings),
+    };
+    match supervisor {
         Ok(supervisor) => ExitCode::from(supervisor.run()),
         Err(reason) => fail(&reason),
     }

@@ -2,9 +2,9 @@
 //!
 //! The directory is made with mode 0700 and the socket with 0600, and every connection must also come from root or from the supervisor's own user (`SO_PEERCRED`);
 //! others are refused and logged. One supervisor per directory: a lock says so, and dies with its holder. A connection carries the
-//! frames of [`crate::wire`]: one [`Command`](message::Command) and its answer, or an orphaned epoch's `Adopt`.
+//! frames of [`crate::wire`]: one [`Command`](crate::wire::message::Command) and its answer, or an orphaned epoch's `Adopt`.
 //!
-//! [`crate::run`] polls the listener and the connections. Connections are bounded in number and in the time until they ask.
+//! [`mod@crate::run`] polls the listener and the connections. Connections are bounded in number and in the time until they ask.
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! The supervisor: launches proxy epochs, owns their listening sockets, keeps their statistics.
 //!
-//! The library exposes what crosses the process border ([`wire`], [`shm`]) and [`run`], which is the `heirloom-supervisor` command.
+//! The library exposes what crosses the process border ([`wire`], [`shm`]) and [`run()`], which is the `heirloom-supervisor` command.
 
 mod broker;
 mod cli;

@@ -13,7 +13,7 @@
 //!   Draining ── deadline ──> Terminating (SIGTERM, then SIGKILL) ──> (gone)
 //! ```
 //!
-//! [`crate::run`] owns the only one and turns its actions into system calls. It promises: at most one takeover at a time; what serves is told to
+//! [`mod@crate::run`] owns the only one and turns its actions into system calls. It promises: at most one takeover at a time; what serves is told to
 //! stop only after the next one says that it accepts; every wait has a deadline; requests that come during a takeover
 //! become one takeover after it; a draining epoch is ended by its own deadline and by nothing else, short of the supervisor's own stop.
 //! Nothing is remembered about an epoch once its process is gone.
@@ -146,8 +146,14 @@ impl Lifecycle {
     }
 
     /// The state of one epoch.
+    #[cfg(test)]
     pub(crate) fn state(&self, epoch: u64) -> Option<State> {
         self.epochs.get(&epoch).map(|epoch| epoch.state)
+    }
+
+    /// Other limits, from now on: deadlines that run keep theirs.
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// The generation that `epoch` would be welcomed with.

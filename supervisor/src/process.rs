@@ -6,9 +6,11 @@
 #![allow(unsafe_code, reason = "a descriptor passes into a child, and processes are held by descriptor")]
 
 mod child;
+mod image;
 mod recipe;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use child::{Process, raise_descriptor_limit};
-pub(crate) use recipe::{Recipe, User};
+pub(crate) use image::{exec, run};
+pub(crate) use recipe::{Recipe, User, Written};

@@ -10,9 +10,11 @@ mod hear;
 mod operator;
 mod peer;
 mod recipes;
+pub(crate) mod replace;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -51,6 +53,10 @@ pub(crate) struct Supervisor {
     watchdog: Option<Duration>,
     fed: Moment,
     exit: Option<u8>,
+    /// Until when a replacement of the supervisor itself waits for a quiet moment.
+    replace_until: Option<Moment>,
+    /// Where this program was when it started: what is there when it replaces itself is its successor.
+    program: PathBuf,
 }
 
 /// What a polled descriptor belongs to.
@@ -92,6 +98,8 @@ impl Supervisor {
             watchdog,
             fed: Moment::now(),
             exit: None,
+            replace_until: None,
+            program: own_program(),
             settings,
         })
     }
@@ -100,8 +108,10 @@ impl Supervisor {
     pub(crate) fn run(mut self) -> u8 {
         info!("supervisor {VERSION} runs as process {} in {}", std::process::id(), self.settings.run_dir.display());
         systemd::main_pid();
-        let adopt_until = self.expect_orphans();
-        self.handle(Event::Start { adopt_until });
+        if self.peers.is_empty() {
+            let adopt_until = self.expect_orphans();
+            self.handle(Event::Start { adopt_until });
+        }
         while self.exit.is_none() {
             self.turn();
         }
@@ -135,6 +145,7 @@ impl Supervisor {
         if self.lifecycle.deadline().is_some_and(|deadline| deadline <= Moment::now()) {
             self.handle(Event::Tick);
         }
+        self.try_replacement();
         if let Some(interval) = self.watchdog
             && Moment::now() - self.fed >= interval
         {
@@ -177,7 +188,10 @@ impl Supervisor {
     fn timeout(&self, now: Moment) -> PollTimeout {
         let fed = self.watchdog.map(|interval| self.fed + interval);
         let orphans = self.orphans.iter().map(adopt::Orphan::deadline).min();
-        let next = [self.lifecycle.deadline(), self.control.deadline(), fed, orphans].into_iter().flatten().min();
+        let next = [self.lifecycle.deadline(), self.control.deadline(), fed, orphans, self.replace_until]
+            .into_iter()
+            .flatten()
+            .min();
         match next {
             None => PollTimeout::NONE,
             Some(next) => PollTimeout::try_from((next - now).as_millis()).unwrap_or(PollTimeout::MAX),
@@ -197,7 +211,7 @@ impl Supervisor {
                     self.handle(Event::Stop { how: StopHow::Signal, ticket: None });
                 }
                 Some(Signal::SIGUSR1) => self.reopen_logs(),
-                Some(Signal::SIGUSR2) => warn!("SIGUSR2: this supervisor cannot replace itself yet; it goes on"),
+                Some(Signal::SIGUSR2) => self.want_replacement(),
                 _ => {}
             }
         }
@@ -219,6 +233,17 @@ impl Supervisor {
             }
         }
         self.tell_store();
+    }
+}
+
+/// The name of this program as it was called, where that leads to it: a link that is turned to another version is then followed again.
+fn own_program() -> PathBuf {
+    let running = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+    let called = std::env::args_os().next().map(PathBuf::from).filter(|called| called.components().count() > 1);
+    let Some(called) = called.and_then(|called| std::path::absolute(called).ok()) else { return running };
+    match (std::fs::canonicalize(&called), std::fs::canonicalize(&running)) {
+        (Ok(a), Ok(b)) if a == b => called,
+        _ => running,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What crosses the border between the supervisor and an epoch: messages, frames and descriptors.
 //!
 //! Both sides use this module; neither knows anything else of the other. A [`Channel`] is an `AF_UNIX` `SOCK_SEQPACKET` socket, so one packet
-//! is one [frame](frame): eight bytes of header, then one tagged [`Message`], with descriptors beside it. The supervisor starts an epoch
+//! is one [`frame`]: eight bytes of header, then one tagged [`Message`], with descriptors beside it. The supervisor starts an epoch
 //! with one end of a socket pair ([`ENV_CHANNEL`], [`ENV_EPOCH`]); the operator's commands and epochs whose supervisor died use the same frames over the
 //! control socket.
 //!

@@ -57,7 +57,9 @@ fn measure_the_race_at_the_deadline_of_the_drain() {
         total.ok, total.closed_idle, total.races
     );
     assert!(total.closed_idle > 0, "the deadline closes idle connections: {total}");
-    assert_eq!(total.errors(), 0, "never with a request on the wire: {total}");
+    // What is left is the time between the last look at a socket and its close, and between a client's look and its write.
+    assert_eq!(total.errors(), total.races, "{total}");
+    assert!(total.races * 200 <= tries, "hardly ever with a request on the wire: {total}");
 }
 
 fn one_round(proxy: &crate::support::supervised::Supervised, drain: Duration) -> Tally {

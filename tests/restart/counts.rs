@@ -84,8 +84,10 @@ fn counters_histograms_statsd_and_gauges_are_exact_over_takeovers_and_kills() {
             // Nothing on the wire, everything booked: then a death loses nothing.
             load.pause();
             agree(proxy.admin, &before, histograms, load.answered());
-            let dead = proxy.signal_serving(Signal::SIGKILL);
-            eventually(PATIENCE, "it dies", || !lives(dead));
+            watch.meanwhile(|| {
+                let dead = proxy.signal_serving(Signal::SIGKILL);
+                eventually(PATIENCE, "it dies", || !lives(dead));
+            });
             load.resume();
         } else {
             proxy.reload();
@@ -105,6 +107,10 @@ fn counters_histograms_statsd_and_gauges_are_exact_over_takeovers_and_kills() {
     proxy.settled(PATIENCE);
     gauges_return_to_zero(proxy.admin);
     let last = stats(proxy.admin);
+    let listener = format!("listener.{}.downstream_cx_total", proxy.front.to_string().replace(':', "_"));
+    for name in [listener, format!("{HTTP}.downstream_cx_total")] {
+        assert_eq!(value(&last, &name) - value(&before, &name), report.total().connections as i64, "{name}");
+    }
     for name in per_request() {
         let sent = format!("envoy.{name}");
         eventually(Duration::from_secs(5), &format!("the deltas of {sent} add up"), || {

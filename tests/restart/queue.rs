@@ -72,6 +72,21 @@ fn a_thousand_queued_connections_survive_the_death_of_the_epoch_and_half_of_the_
 }
 
 #[test]
+fn a_thousand_queued_connections_survive_a_takeover_to_half_of_the_workers() {
+    let upstream = Upstream::start();
+    let proxy = Setup::new(Config::to(upstream.address)).workers(4).scripted().short_limits().start();
+    let inodes = listening_inodes(proxy.front);
+    stop(Pid::from_raw(proxy.serving().pid));
+    let tally = queue_through(proxy.front, || {
+        proxy.set_script(&proxy.real_epoch_with(2));
+        proxy.reload();
+    });
+    println!("queued over a takeover: {tally}");
+    assert_eq!((tally.ok, tally.errors()), (QUEUED as u64, 0), "{tally}");
+    assert_eq!(listening_inodes(proxy.front), inodes, "still the same socket");
+}
+
+#[test]
 fn without_a_supervisor_the_queue_dies_with_the_process() {
     let upstream = Upstream::start();
     let mut alone = Alone::start(&Config::to(upstream.address));

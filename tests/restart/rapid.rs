@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::support::bootstrap::Config;
-use crate::support::clients::{Connection, Request, block_on};
+use crate::support::clients::{Connection, Failure, Request, block_on};
 use crate::support::load::{Habit, Load};
 use crate::support::process::lives;
 use crate::support::supervised::{DRAINING, PATIENCE, Setup, eventually};
@@ -62,6 +62,23 @@ fn fifty_hangups_in_five_seconds_cut_nothing_short_and_end_with_the_newest_confi
     proxy.settled(PATIENCE);
     let report = load.stop();
     assert_eq!(report.total().errors(), 0, "{report}");
+}
+
+/// The property switched off: nothing but the drain's own limit cuts a download short, and when that does, the test sees it.
+#[test]
+fn a_drain_limit_shorter_than_the_download_cuts_it() {
+    let upstream = Upstream::start();
+    let proxy = Setup::new(Config::to(upstream.address)).flag("--parent-shutdown-time-s", 1).start();
+    let front = proxy.front;
+    let download = std::thread::spawn(move || {
+        let path = "/slow?pieces=100&every=100";
+        block_on(async { Connection::open(front).await?.exchange(&Request::Get { path, close: true }).await })
+    });
+    eventually(PATIENCE, "the download has begun", || upstream.requests() > 0);
+    proxy.reload();
+    let outcome = download.join().expect("no panic");
+    assert_eq!(outcome.err(), Some(Failure::EofMidAnswer));
+    eventually(PATIENCE, "it is counted", || proxy.log().contains("1 connections were closed at the deadline"));
 }
 
 #[test]

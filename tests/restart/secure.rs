@@ -184,6 +184,19 @@ fn fifty_takeovers_leak_no_descriptor() {
     });
 }
 
+/// The property switched off: descriptors that stay are seen.
+#[test]
+fn the_census_sees_a_descriptor_that_stays() {
+    let upstream = Upstream::start();
+    let proxy = Setup::new(Config::to(upstream.address)).start();
+    let epoch = Pid::from_raw(proxy.serving().pid);
+    let before = kinds(epoch);
+    let held = std::net::TcpStream::connect(proxy.front).unwrap();
+    eventually(PATIENCE, "one more socket", || kinds(epoch)["socket"] == before["socket"] + 1);
+    drop(held);
+    eventually(PATIENCE, "it goes", || kinds(epoch) == before);
+}
+
 /// How many descriptors of each kind a process holds.
 fn kinds(pid: Pid) -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -90,6 +90,8 @@ pub(crate) struct Watched {
 /// Scrapes again and again.
 pub(crate) struct Watch {
     stop: Arc<AtomicBool>,
+    /// Held during each scrape.
+    scraping: Arc<Mutex<()>>,
     thread: Option<JoinHandle<Watched>>,
 }
 
@@ -98,10 +100,13 @@ impl Watch {
     pub(crate) fn start(admin: SocketAddr, every: Duration) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let stopped = stop.clone();
+        let scraping = Arc::<Mutex<()>>::default();
+        let held = scraping.clone();
         let thread = std::thread::spawn(move || {
             let mut watched = Watched::default();
             let mut last = Exposition::default();
             while !stopped.load(Ordering::Relaxed) {
+                let scraping = held.lock().expect("nobody panics with it");
                 let begun = Instant::now();
                 match Exposition::scrape(admin) {
                     Ok(now) => {
@@ -112,11 +117,18 @@ impl Watch {
                     Err(failure) => watched.failures.push(failure),
                 }
                 watched.worst = watched.worst.max(begun.elapsed());
+                drop(scraping);
                 std::thread::park_timeout(every);
             }
             watched
         });
-        Self { stop, thread: Some(thread) }
+        Self { stop, scraping, thread: Some(thread) }
+    }
+
+    /// Does something while no scrape is on its way: a killed process answers nobody.
+    pub(crate) fn meanwhile(&self, deed: impl FnOnce()) {
+        let _scraping = self.scraping.lock().expect("nobody panics with it");
+        deed();
     }
 
     /// Stops, and says what it saw.

@@ -197,6 +197,7 @@ impl Supervised {
         drop(sockets);
         let supervised = Self { front, admin, config, workers, child, dir, descendants };
         eventually(PATIENCE, "the first epoch serves", || get(front, "/marker").is_ok());
+        supervised.serving();
         supervised
     }
 

@@ -233,7 +233,13 @@ pub(super) fn append_via(headers: &mut Headers, via: &HeaderValue) {
 
 /// A whole number as a header value.
 pub(super) fn number_value(number: u128) -> HeaderValue {
-    HeaderValue::from(u64::try_from(number).unwrap_or(u64::MAX))
+    let number = u64::try_from(number).unwrap_or(u64::MAX);
+    if number == 0 {
+        // Most upstreams take less than a millisecond.
+        return HeaderValue::from_static("0");
+    }
+    let digits = Bytes::copy_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    HeaderValue::from_maybe_shared(digits).unwrap_or_else(|_| HeaderValue::from(number))
 }
 
 fn ip_value(address: IpAddr) -> HeaderValue {

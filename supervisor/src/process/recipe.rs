@@ -4,11 +4,14 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid};
+use serde::{Deserialize, Serialize};
+
+use crate::wire::inherit;
 
 /// The unprivileged user that epochs run as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +52,15 @@ pub(crate) struct Recipe {
     copy: Option<PathBuf>,
 }
 
+/// A [`Recipe`] by numbers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Written {
+    path: PathBuf,
+    pub(crate) binary: Option<RawFd>,
+    command: Vec<OsString>,
+    copy: Option<PathBuf>,
+}
+
 impl Recipe {
     /// The command with everything read anew.
     ///
@@ -61,19 +73,20 @@ impl Recipe {
         Ok(Self { path: find(program)?, binary: None, command: command.to_vec(), copy: None })
     }
 
-    /// From parts, for a supervisor that replaces itself.
-    pub(crate) fn from_parts(
-        path: PathBuf,
-        binary: Option<OwnedFd>,
-        command: Vec<OsString>,
-        copy: Option<PathBuf>,
-    ) -> Self {
-        Self { path, binary, command, copy }
+    /// By numbers, for a supervisor that replaces itself.
+    pub(crate) fn numbers(&self) -> Written {
+        Written {
+            path: self.path.clone(),
+            binary: self.binary.as_ref().map(AsRawFd::as_raw_fd),
+            command: self.command.clone(),
+            copy: self.copy.clone(),
+        }
     }
 
     /// The opposite.
-    pub(crate) fn parts(&self) -> (&Path, Option<&OwnedFd>, &[OsString], Option<&Path>) {
-        (&self.path, self.binary.as_ref(), &self.command, self.copy.as_deref())
+    pub(crate) fn from_numbers(written: Written) -> Self {
+        let Written { path, binary, command, copy } = written;
+        Self { path, binary: binary.and_then(|number| inherit(number).ok()), command, copy }
     }
 
     /// The same once more.

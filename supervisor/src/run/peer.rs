@@ -43,6 +43,12 @@ impl Peer {
         }
     }
 
+    /// One that an earlier image of this process knew.
+    pub(super) fn resumed(process: Process, channel: Option<Channel>, protocol: Option<u32>, offences: u32) -> Self {
+        let (queue, loans, lender) = (VecDeque::new(), VecDeque::new(), None);
+        Self { process, channel, queue, loans, lender, protocol, offences }
+    }
+
     /// What to poll the channel for.
     pub(super) fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         let flags = if self.queue.is_empty() { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT };
@@ -89,6 +95,11 @@ impl Peer {
     /// The channel is of no more use.
     pub(super) fn say(&mut self, message: Message) -> Result<(), Error> {
         self.push(message.into())
+    }
+
+    /// Nothing is half done with it.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.queue.is_empty() && self.loans.is_empty() && self.lender.is_none()
     }
 
     pub(super) fn close(&mut self) {

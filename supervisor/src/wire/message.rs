@@ -2,10 +2,14 @@
 //!
 //! Times on the wire are lengths in milliseconds, never points in time.
 
-use std::fmt;
+mod operator;
+mod socket;
 
 use prost::{Enumeration, Message as ProstMessage, Oneof};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+pub use operator::{Command, CommandKind, EpochStatus, Outcome, PhaseTime, Status};
+pub use socket::{Grant, KeyName, Lend, Lent, Protocol, Received, SocketKey};
 
 /// The body of a frame.
 #[derive(Clone, PartialEq, ProstMessage)]
@@ -185,7 +189,7 @@ pub struct Welcome {
 }
 
 /// `--drain-strategy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration, Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(i32)]
 pub enum DrainStrategy {
@@ -201,146 +205,6 @@ pub struct Refused {
     /// For a human.
     #[prost(string, tag = "1")]
     pub reason: String,
-}
-
-/// What a listening (or bound UDP) socket is known by, and how to make it the first time.
-///
-/// Identity is protocol and address, and the label where the port is 0; options shape the first bind.
-#[derive(Clone, PartialEq, Eq, Hash, ProstMessage)]
-pub struct SocketKey {
-    /// Which kind.
-    #[prost(enumeration = "Protocol", tag = "1")]
-    pub protocol: i32,
-    /// `1.2.3.4:80`, `[::1]:80`, `/path/to.sock`, `@abstract`.
-    #[prost(string, tag = "2")]
-    pub address: String,
-    /// The listener's name: tells two listeners on port 0 apart, and serves the logs.
-    #[prost(string, tag = "3")]
-    pub label: String,
-    /// Length of the accept queue; 0 is the system's limit (Envoy `tcp_backlog_size`).
-    #[prost(uint32, tag = "4")]
-    pub backlog: u32,
-    /// `IP_FREEBIND` (Envoy `freebind`).
-    #[prost(bool, tag = "5")]
-    pub freebind: bool,
-    /// `IP_TRANSPARENT` (Envoy `transparent`).
-    #[prost(bool, tag = "6")]
-    pub transparent: bool,
-    /// An IPv6 socket that takes IPv4 too (Envoy `ipv4_compat`).
-    #[prost(bool, tag = "7")]
-    pub ipv4_compat: bool,
-    /// `TCP_FASTOPEN` queue length; 0 is off (Envoy `tcp_fast_open_queue_length`).
-    #[prost(uint32, tag = "8")]
-    pub fast_open: u32,
-    /// Mode of a Unix socket's file; 0 leaves it to the umask (Envoy `Pipe.mode`).
-    #[prost(uint32, tag = "9")]
-    pub unix_mode: u32,
-    /// Sockets to bind to the address with `SO_REUSEPORT`; 0 and 1 mean one socket without it. What was bound first stays.
-    #[prost(uint32, tag = "10")]
-    pub reuse_port_group: u32,
-}
-
-impl SocketKey {
-    /// A TCP key with default options.
-    pub fn tcp(address: impl Into<String>) -> Self {
-        Self::plain(Protocol::Tcp, address)
-    }
-
-    /// A UDP key with default options.
-    pub fn udp(address: impl Into<String>) -> Self {
-        Self::plain(Protocol::Udp, address)
-    }
-
-    /// A Unix stream key with default options.
-    pub fn unix(path: impl Into<String>) -> Self {
-        Self::plain(Protocol::Unix, path)
-    }
-
-    fn plain(protocol: Protocol, address: impl Into<String>) -> Self {
-        Self { protocol: protocol.into(), address: address.into(), ..Self::default() }
-    }
-}
-
-/// `tcp 127.0.0.1:80`.
-pub struct KeyName<'a>(pub &'a SocketKey);
-
-impl fmt::Display for KeyName<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = match self.0.protocol() {
-            Protocol::Unknown => "unknown",
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Unix => "unix",
-        };
-        write!(f, "{protocol} {}", self.0.address)
-    }
-}
-
-/// The kinds of socket that are lent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
-#[repr(i32)]
-pub enum Protocol {
-    /// Not said, or newer than this side.
-    Unknown = 0,
-    /// TCP, listening.
-    Tcp = 1,
-    /// UDP, bound.
-    Udp = 2,
-    /// Unix stream, listening.
-    Unix = 3,
-}
-
-/// Sockets, please.
-#[derive(Clone, PartialEq, ProstMessage)]
-pub struct Lend {
-    /// Chosen by the asker; one request at a time per number.
-    #[prost(uint64, tag = "1")]
-    pub request: u64,
-    /// At most [`super::MAX_KEYS_PER_LEND`].
-    #[prost(message, repeated, tag = "2")]
-    pub keys: Vec<SocketKey>,
-}
-
-/// One batch of the answer. Its descriptors stand in the order of its grants.
-#[derive(Clone, PartialEq, ProstMessage)]
-pub struct Lent {
-    /// Which request it answers.
-    #[prost(uint64, tag = "1")]
-    pub request: u64,
-    /// Counts from 0.
-    #[prost(uint32, tag = "2")]
-    pub batch: u32,
-    /// No further batch.
-    #[prost(bool, tag = "3")]
-    pub last: bool,
-    /// What this batch holds.
-    #[prost(message, repeated, tag = "4")]
-    pub grants: Vec<Grant>,
-}
-
-/// The answer to one key, or a part of it.
-#[derive(Clone, PartialEq, ProstMessage)]
-pub struct Grant {
-    /// Position of the key in the request.
-    #[prost(uint32, tag = "1")]
-    pub key: u32,
-    /// How many of this batch's descriptors belong to it.
-    #[prost(uint32, tag = "2")]
-    pub sockets: u32,
-    /// Why there is none; empty when there is.
-    #[prost(string, tag = "3")]
-    pub error: String,
-}
-
-/// The batch is in my hands.
-#[derive(Clone, PartialEq, ProstMessage)]
-pub struct Received {
-    /// Which request.
-    #[prost(uint64, tag = "1")]
-    pub request: u64,
-    /// Which batch.
-    #[prost(uint32, tag = "2")]
-    pub batch: u32,
 }
 
 /// Loaded, validated, warm.
@@ -499,128 +363,4 @@ pub enum Standing {
     Draining = 2,
     /// Never came to accept.
     Preparing = 3,
-}
-
-/// What the operator wants.
-#[derive(Clone, PartialEq, ProstMessage)]
-pub struct Command {
-    /// Which.
-    #[prost(enumeration = "CommandKind", tag = "1")]
-    pub kind: i32,
-}
-
-/// The operator's commands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
-#[repr(i32)]
-pub enum CommandKind {
-    /// Not said, or newer than this supervisor.
-    Unknown = 0,
-    /// The lineage as it stands.
-    Status = 1,
-    /// A takeover with binary and configuration read anew; waits for the outcome.
-    Reload = 2,
-    /// A takeover back to the previous binary and configuration; waits for the outcome.
-    Rollback = 3,
-    /// Drain within the stop time and exit.
-    Stop = 4,
-    /// Drain within the parent shutdown time and exit.
-    Drain = 5,
-}
-
-/// The lineage as it stands.
-#[derive(Clone, PartialEq, ProstMessage, Serialize)]
-pub struct Status {
-    /// The supervisor's process id.
-    #[prost(uint32, tag = "1")]
-    pub supervisor_pid: u32,
-    /// The supervisor's version.
-    #[prost(string, tag = "2")]
-    pub supervisor_version: String,
-    /// Takeovers so far.
-    #[prost(uint64, tag = "3")]
-    pub generation: u64,
-    /// What goes on now, in one line.
-    #[prost(string, tag = "4")]
-    pub phase: String,
-    /// How the last takeover ended, in one line; empty before the first.
-    #[prost(string, tag = "5")]
-    pub last_outcome: String,
-    /// Sockets held.
-    #[prost(uint32, tag = "6")]
-    pub sockets: u32,
-    /// Living epochs, oldest first.
-    #[prost(message, repeated, tag = "7")]
-    pub epochs: Vec<EpochStatus>,
-}
-
-/// One row of [`Status`].
-#[derive(Clone, PartialEq, ProstMessage, Serialize)]
-pub struct EpochStatus {
-    /// Its number.
-    #[prost(uint64, tag = "1")]
-    pub epoch: u64,
-    /// Its process id.
-    #[prost(uint32, tag = "2")]
-    pub pid: u32,
-    /// Its binary's version.
-    #[prost(string, tag = "3")]
-    pub version: String,
-    /// Its state, by name.
-    #[prost(string, tag = "4")]
-    pub state: String,
-    /// Since it was started.
-    #[prost(uint64, tag = "5")]
-    pub age_ms: u64,
-    /// Downstream connections at its last report.
-    #[prost(uint64, tag = "6")]
-    pub connections: u64,
-    /// When its drain ends, as Unix time in milliseconds; absent unless it drains.
-    #[prost(uint64, optional, tag = "7")]
-    pub draining_until_unix_ms: Option<u64>,
-    /// `false` when it says so itself, or does not answer.
-    #[prost(bool, tag = "8")]
-    pub healthy: bool,
-    /// Why not.
-    #[prost(string, tag = "9")]
-    pub reason: String,
-}
-
-/// How a command ended.
-#[derive(Clone, PartialEq, ProstMessage, Serialize)]
-pub struct Outcome {
-    /// Whether what was asked for has happened.
-    #[prost(bool, tag = "1")]
-    pub ok: bool,
-    /// The phase that was reached: prepare, ready, commit, probation, released.
-    #[prost(string, tag = "2")]
-    pub phase: String,
-    /// The epoch that was started, if one was.
-    #[prost(uint64, optional, tag = "3")]
-    pub epoch: Option<u64>,
-    /// The epoch that serves now, if one does.
-    #[prost(uint64, optional, tag = "4")]
-    pub serving: Option<u64>,
-    /// Why it ended so; empty when it went well.
-    #[prost(string, tag = "5")]
-    pub reason: String,
-    /// What the epoch reported, several lines perhaps.
-    #[prost(string, tag = "6")]
-    pub report: String,
-    /// How long each phase took.
-    #[prost(message, repeated, tag = "7")]
-    pub durations: Vec<PhaseTime>,
-    /// All of it in one line.
-    #[prost(string, tag = "8")]
-    pub line: String,
-}
-
-/// How long a phase took.
-#[derive(Clone, PartialEq, ProstMessage, Serialize)]
-pub struct PhaseTime {
-    /// Its name.
-    #[prost(string, tag = "1")]
-    pub phase: String,
-    /// How long.
-    #[prost(uint64, tag = "2")]
-    pub ms: u64,
 }

@@ -107,7 +107,7 @@ unsafe fn collect(header: &libc::msghdr) -> Vec<OwnedFd> {
     owned
 }
 
-/// Takes over an inherited descriptor by its number.
+/// Takes over an inherited descriptor by its number, and keeps it from being inherited further.
 ///
 /// # Errors
 /// When no descriptor of that number is open.
@@ -115,10 +115,10 @@ pub(crate) fn inherit(number: RawFd) -> io::Result<OwnedFd> {
     if number < 3 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "standard streams are not channels"));
     }
-    // SAFETY: asking for flags changes nothing, and fails for a number that is not open.
-    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+    // SAFETY: setting a flag touches no memory, and fails for a number that is not open.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it is open, and whoever set the environment variable gave it to this process for this purpose; the caller takes it once.
+    // SAFETY: it is open, and whoever told this process its number gave it for this purpose; the caller takes it once.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

@@ -205,7 +205,9 @@ fn the_descriptor_store_outlives_the_supervisor() {
     let prepared = Bench::prepared(&["listen tcp 127.0.0.1:0 label"], &[]);
     let path = prepared.dir.path().join("notify");
     let mut manager = Manager::at(&path);
-    let mut bench = prepared.launched_with(|command| drop(command.env("NOTIFY_SOCKET", &path)));
+    let mut bench = prepared.launched_with(|command| {
+        command.env("NOTIFY_SOCKET", &path);
+    });
     eventually("it serves", || bench.ask().is_ok());
     manager.listen();
     assert_eq!(manager.kept.len(), 3, "two sockets and the statistics: {:?}", manager.kept.keys());

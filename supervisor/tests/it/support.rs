@@ -56,6 +56,7 @@ pub(crate) struct Bench {
     lines: Vec<String>,
     flags: Vec<String>,
     epoch: PathBuf,
+    program: PathBuf,
 }
 
 impl Bench {
@@ -86,7 +87,7 @@ impl Bench {
         let flags = defaults.iter().chain(flags).map(|flag| (*flag).to_owned()).collect();
         let mut all = vec!["marker first".to_owned(), format!("listen unix {}", dir.path().join("s").display())];
         all.extend(lines.iter().map(|line| (*line).to_owned()));
-        Prepared { dir, lines: all, flags, epoch: fake_epoch() }
+        Prepared { dir, lines: all, flags, epoch: fake_epoch(), program: supervisor() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -161,7 +162,7 @@ impl Bench {
 
     /// Starts the supervisor once more, in the same directory.
     pub(crate) fn relaunch(&mut self) {
-        self.child = spawn(self.dir.path(), &self.flags, &self.epoch, |_| ());
+        self.child = spawn(self.dir.path(), &self.program, &self.flags, &self.epoch, |_| ());
     }
 
     /// Every line of the configuration it was started with.
@@ -195,6 +196,8 @@ pub(crate) struct Prepared {
     lines: Vec<String>,
     flags: Vec<String>,
     pub(crate) epoch: PathBuf,
+    /// The supervisor's binary.
+    pub(crate) program: PathBuf,
 }
 
 impl Prepared {
@@ -208,18 +211,18 @@ impl Prepared {
     }
 
     pub(crate) fn launched_with(self, prepare: impl FnOnce(&mut Command)) -> Bench {
-        let Self { dir, lines, flags, epoch } = self;
+        let Self { dir, lines, flags, epoch, program } = self;
         fs::write(dir.path().join("c.conf"), lines.join("\n")).unwrap();
-        let child = spawn(dir.path(), &flags, &epoch, prepare);
-        Bench { dir, child, lines, flags, epoch }
+        let child = spawn(dir.path(), &program, &flags, &epoch, prepare);
+        Bench { dir, child, lines, flags, epoch, program }
     }
 }
 
-fn spawn(dir: &Path, flags: &[String], epoch: &Path, prepare: impl FnOnce(&mut Command)) -> Child {
+fn spawn(dir: &Path, program: &Path, flags: &[String], epoch: &Path, prepare: impl FnOnce(&mut Command)) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("log")).unwrap();
     // Only the process itself knows the number that LISTEN_PID must hold.
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", "export LISTEN_PID=$$; exec \"$@\"", "sh"]).arg(supervisor());
+    command.args(["-c", "export LISTEN_PID=$$; exec \"$@\"", "sh"]).arg(program);
     prepare(&mut command);
     command.args(flags).arg("--run-dir").arg(dir.join("run")).arg("--").arg(epoch).arg("-c").arg(dir.join("c.conf"));
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
