@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Nothing is read of the client before the host has taken the connection. A reload builds a new filter; tunnels go on with the one they began
-//! with. A drain leaves tunnels alone until its deadline, as Envoy does: what flows in them has no boundary that we could know of.
+//! with. On a drain a tunnel moves to the next epoch at once, whatever flows in it; one that is not taken stays until the drain's deadline, as Envoy's do.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -16,15 +16,17 @@ use std::task::Poll;
 
 use crate::config::model;
 use crate::drain::Phase;
+use crate::drain::motion::{Kind, Reason};
 use crate::local::{Deadline, Local, Timer};
 use crate::stats::Scope;
 use crate::stats::names::{self, TcpStats};
 use crate::upstream::pool::{Refused, tcp};
 use crate::upstream::{Cluster, Clusters};
 
-use super::super::{Connection, Facts, Filter, Next, Work};
+use super::super::{Arrival, Connection, Facts, Filter, Guard, Next, Work};
 
 mod flow;
+mod frozen;
 mod tunnel;
 
 use tunnel::Tunnel;
@@ -35,15 +37,18 @@ pub struct TcpProxy {
     stats: TcpStats,
     /// `None`: it does not exist.
     cluster: Option<Rc<Cluster>>,
+    /// For tunnels from another epoch, which may have begun with another cluster.
+    clusters: Rc<Clusters>,
     local: Local,
 }
 
 impl TcpProxy {
     /// Builds it. `scope` is the root of the statistics.
-    pub fn build(config: Arc<model::TcpProxy>, scope: &Scope, clusters: &Clusters, local: &Local) -> Rc<Self> {
+    pub fn build(config: Arc<model::TcpProxy>, scope: &Scope, clusters: Rc<Clusters>, local: &Local) -> Rc<Self> {
         Rc::new(Self {
             stats: TcpStats::new(&names::tcp(scope, &config.stat_prefix)),
             cluster: clusters.get(&config.cluster).cloned(),
+            clusters,
             local: local.clone(),
             config,
         })
@@ -108,5 +113,16 @@ impl TcpProxy {
 impl Filter for TcpProxy {
     fn call(self: Rc<Self>, connection: Connection, _next: Next) -> Work {
         Box::pin(self.run(connection))
+    }
+
+    fn thaw(self: Rc<Self>, arrival: Arrival) -> Result<Work, Reason> {
+        if arrival.kind != Kind::Tcp {
+            return Err(Reason::OtherFilter);
+        }
+        let mut tunnel = Tunnel::thaw(self, arrival)?;
+        Ok(Box::pin(async move {
+            tunnel.arrived();
+            tunnel.run().await;
+        }))
     }
 }

@@ -40,7 +40,7 @@ pub struct Place {
 enum End {
     Local,
     Remote,
-    /// It goes on in another epoch.
+    /// It goes on in another epoch, or has not begun here.
     Moved,
 }
 
@@ -144,11 +144,14 @@ impl Connection {
 }
 
 impl Place {
-    /// A place for a connection that another epoch has opened: counted as open, not as opened.
+    /// A place for a connection that another epoch has opened: counted as open, not as opened, and until [`Self::arrived`] not as
+    /// closed either.
     pub(in crate::upstream) fn take(common: &Rc<Common>, address: Address, opened: Instant) -> Option<Self> {
         let connection = common.limits.take(Kind::Connections)?;
         let request = common.limits.take(Kind::Requests)?;
-        Some(Self::new(common, address, opened, connection, request))
+        let place = Self::new(common, address, opened, connection, request);
+        place.end.set(End::Moved);
+        Some(place)
     }
 
     fn new(common: &Rc<Common>, address: Address, opened: Instant, connection: Ticket, request: Ticket) -> Self {
@@ -172,6 +175,11 @@ impl Place {
     /// When the connection was made.
     pub fn opened(&self) -> Instant {
         self.opened
+    }
+
+    /// The connection is ours from now on: its end will be one.
+    pub fn arrived(&self) {
+        self.end.set(End::Local);
     }
 
     /// Gives the place up without an end: the connection lives on elsewhere.

@@ -2,16 +2,16 @@
 //!
 //! All that a tunnel is stands in [`Tunnel`], nothing in the locals of a task: between any two polls it can be taken apart and written down.
 
-use std::any::Any;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::BytesMut;
 
+use crate::drain::motion::{Frozen, Kind, Outcome, Permit, Reason};
 use crate::drain::{Held, Phase};
 use crate::local::{Deadline, Timer};
 use crate::net::Stream;
@@ -19,18 +19,30 @@ use crate::upstream::Cluster;
 use crate::upstream::pool::tcp;
 
 use super::flow::{Broken, Flow, Side};
-use super::{Connection, Facts, TcpProxy};
+use super::frozen::Record;
+use super::{Arrival, Connection, Facts, Guard, TcpProxy};
 
 /// A tunnel.
 pub(super) struct Tunnel {
-    proxy: Rc<TcpProxy>,
-    cluster: Rc<Cluster>,
-    _facts: Facts,
-    held: Held,
-    _guard: Box<dyn Any>,
-    timer: Timer,
     client: Client,
     upstream: tcp::Connection,
+    rest: Rest,
+}
+
+/// The client's side.
+struct Client {
+    stream: Stream,
+    proxy: Rc<TcpProxy>,
+}
+
+/// What a tunnel is beside its sockets.
+struct Rest {
+    proxy: Rc<TcpProxy>,
+    cluster: Rc<Cluster>,
+    facts: Facts,
+    held: Held,
+    guard: Box<dyn Guard>,
+    timer: Timer,
     /// From the client to the host.
     up: Flow,
     /// From the host to the client.
@@ -39,13 +51,17 @@ pub(super) struct Tunnel {
     active: Instant,
     too_old: Deadline,
     phase: Phase,
+    /// The wait for room to move.
+    permit: Option<Pin<Box<dyn Future<Output = Option<Permit>>>>>,
     buffered: Buffered,
 }
 
-/// The client's side.
-struct Client {
-    stream: Stream,
-    proxy: Rc<TcpProxy>,
+/// What a tunnel comes to.
+enum Next {
+    /// It is to be closed.
+    Close,
+    /// It is to be offered to the next epoch.
+    Move(Permit),
 }
 
 impl Tunnel {
@@ -59,54 +75,143 @@ impl Tunnel {
     ) -> Self {
         let Connection { stream, facts, held, guard } = connection;
         Self {
-            too_old: proxy.too_old(&facts, &timer),
-            phase: held.phase(),
             client: Client { stream, proxy: proxy.clone() },
-            buffered: Buffered { proxy: proxy.clone(), received: 0, sending: 0 },
-            up: Flow::default(),
-            down: Flow::default(),
-            active: Instant::now(),
-            proxy,
-            cluster,
-            _facts: facts,
-            held,
-            _guard: guard,
-            timer,
             upstream,
+            rest: Rest {
+                too_old: proxy.too_old(&facts, &timer),
+                phase: held.phase(),
+                buffered: Buffered { proxy: proxy.clone(), received: 0, sending: 0 },
+                up: Flow::default(),
+                down: Flow::default(),
+                active: Instant::now(),
+                permit: None,
+                proxy,
+                cluster,
+                facts,
+                held,
+                guard,
+                timer,
+            },
         }
     }
 
-    /// The tunnel's whole life.
-    pub(super) async fn run(mut self) {
-        poll_fn(|context| self.poll(context)).await;
+    /// One from another epoch.
+    ///
+    /// # Errors
+    /// Why it cannot be gone on with.
+    pub(super) fn thaw(proxy: Rc<TcpProxy>, arrival: Arrival) -> Result<Self, Reason> {
+        let mut record: Record = prost::Message::decode(&*arrival.record).map_err(|_| Reason::Record)?;
+        let cluster = proxy.clusters.get(&record.cluster).cloned().ok_or(Reason::NoCluster)?;
+        let host = record.host().ok_or(Reason::Record)?;
+        let (up, down) = record.flows().ok_or(Reason::Record)?;
+        let socket = arrival.sockets.into_iter().next().ok_or(Reason::Record)?;
+        let stream = Stream::from_fd(socket).map_err(|_| Reason::Socket)?;
+        let place = cluster.adopt_tcp(host, record.opened()).ok_or(Reason::Limit)?;
+        let timer = proxy.local.timers().timer();
+        let mut this = Self::new(proxy, cluster, arrival.connection, tcp::Connection::new(stream, place), timer);
+        (this.rest.up, this.rest.down, this.rest.active) = (up, down, record.active());
+        Ok(this)
     }
 
-    /// Moves bytes. Ready when the tunnel is to be closed.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let written = self.up.bytes + self.down.bytes;
-        let blocked = (self.up.blocked, self.down.blocked);
-        let local = &self.proxy.local;
-        let up = self.up.poll(context, &mut self.client, &mut self.upstream, local);
-        let down = self.down.poll(context, &mut self.upstream, &mut self.client, local);
-        self.count_flow(blocked);
-        self.buffered.set(self.up.buffer.len(), self.down.buffer.len());
+    /// It is ours from now on.
+    pub(super) fn arrived(&mut self) {
+        self.upstream.place().arrived();
+        self.rest.guard.arrived();
+    }
+
+    /// The tunnel's whole life, here.
+    pub(super) async fn run(mut self) {
+        while let Next::Move(permit) = poll_fn(|context| self.poll(context)).await {
+            match Box::pin(self.offer(permit)).await {
+                Some(back) => self = back,
+                None => return,
+            }
+        }
+    }
+
+    /// Moves bytes. Ready when something else is to be done with the tunnel.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Next> {
+        let Self { client, upstream, rest } = self;
+        let written = rest.up.bytes + rest.down.bytes;
+        let blocked = (rest.up.blocked, rest.down.blocked);
+        let local = &rest.proxy.local;
+        let up = rest.up.poll(context, client, upstream, local);
+        let down = rest.down.poll(context, upstream, client, local);
+        rest.count_flow(blocked);
+        rest.buffered.set(rest.up.buffer.len(), rest.down.buffer.len());
         match (up, down) {
             (Poll::Ready(Err(Broken)), _) => {
-                self.upstream.reset_on_close();
-                return Poll::Ready(());
+                upstream.reset_on_close();
+                return Poll::Ready(Next::Close);
             }
             (_, Poll::Ready(Err(Broken))) => {
                 // A socket that cannot be told so is gone already.
-                let _ = self.client.stream.reset_on_close();
-                return Poll::Ready(());
+                let _ = client.stream.reset_on_close();
+                return Poll::Ready(Next::Close);
             }
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Next::Close),
             _ => {}
         }
-        if self.up.bytes + self.down.bytes != written {
-            self.active = Instant::now();
+        if rest.up.bytes + rest.down.bytes != written {
+            rest.active = Instant::now();
         }
-        self.poll_time_to_close(context)
+        match rest.poll_time_to_close(context) {
+            Poll::Ready(()) => Poll::Ready(Next::Close),
+            Poll::Pending => rest.poll_time_to_move(context).map(Next::Move),
+        }
+    }
+
+    /// Offers the tunnel as it stands, and has it back when nobody takes it. `None` when it is gone from here.
+    async fn offer(self, permit: Permit) -> Option<Self> {
+        let Self { client: Client { stream, proxy }, upstream, mut rest } = self;
+        let (host, place) = upstream.into_parts();
+        // A socket that the reactor does not let go of is lost, and the tunnel with it.
+        let sockets = vec![stream.into_fd().ok()?, host.into_fd().ok()?];
+        let Rest { cluster, facts, up, down, active, .. } = &rest;
+        let record = Record::new(&cluster.model().name, place.address(), place.opened(), *active, up, down);
+        let frozen = Frozen {
+            kind: Kind::Tcp,
+            listener: facts.listener.to_string(),
+            peer: facts.peer.socket(),
+            local: facts.local.socket(),
+            age: facts.accepted.elapsed(),
+            sockets,
+            record: prost::Message::encode_to_vec(&record),
+        };
+        match permit.offer(frozen).await {
+            Outcome::Taken => {
+                place.moved();
+                rest.guard.moved();
+                None
+            }
+            Outcome::Refused(frozen, _) => {
+                rest.held.stay();
+                let mut streams = frozen.sockets.into_iter().map(Stream::from_fd);
+                let stream = streams.next()?.ok()?;
+                let upstream = tcp::Connection::new(streams.next()?.ok()?, place);
+                Some(Self { client: Client { stream, proxy }, upstream, rest })
+            }
+        }
+    }
+}
+
+impl Rest {
+    /// Ready with room for the offer.
+    fn poll_time_to_move(&mut self, context: &mut Context<'_>) -> Poll<Permit> {
+        let Some(mover) = self.held.mover() else {
+            self.permit = None;
+            return Poll::Pending;
+        };
+        let permit = self.permit.get_or_insert_with(|| Box::pin(mover.permit()));
+        let permit = ready!(permit.as_mut().poll(context));
+        self.permit = None;
+        match permit {
+            Some(permit) => Poll::Ready(permit),
+            None => {
+                self.held.stay();
+                Poll::Pending
+            }
+        }
     }
 
     fn poll_time_to_close(&mut self, context: &mut Context<'_>) -> Poll<()> {
