@@ -6,7 +6,7 @@
 //!     └───────────────▶ lingering ─▶ closed                          │ failed midway: cut
 //! ```
 //!
-//! A parked connection is its [`Downstream`] and nothing else: what serves requests is a future of its own that exists only while there
+//! A parked connection is its `Downstream` and nothing else: what serves requests is a future of its own that exists only while there
 //! is something to serve. On drain, responses say `connection: close`; at the drain's deadline idle connections close, but
 //! only after a last look for a request that has arrived; what is in progress is cut, though never within its first second.
 

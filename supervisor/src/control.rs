@@ -12,15 +12,15 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, UnixCredentials, accept4, bind, getsockopt, listen, socket,
-    sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, UnixCredentials, bind, getsockopt, listen, socket, sockopt,
 };
 use tracing::{info, warn};
 
@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// The door.
 #[derive(Debug)]
 pub(crate) struct Control {
-    listener: OwnedFd,
+    listener: UnixListener,
     path: PathBuf,
     lock: Flock<File>,
     user: Option<User>,
@@ -85,7 +85,7 @@ impl Control {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(within(&error)),
             _ => {}
         }
-        let listener = listen_at(&path, user).map_err(|error| within(&error))?;
+        let listener = listen_at(&path, user).map_err(|error| within(&error))?.into();
         Ok(Self { listener, path, lock, user, connections: BTreeMap::new(), next: 1 })
     }
 
@@ -98,7 +98,7 @@ impl Control {
     ) -> Result<Self, String> {
         let lock =
             Flock::lock(File::from(lock), FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error.to_string())?;
-        Ok(Self { listener, path, lock, user, connections: BTreeMap::new(), next: 1 })
+        Ok(Self { listener: listener.into(), path, lock, user, connections: BTreeMap::new(), next: 1 })
     }
 
     /// The parts: listener and lock.
@@ -272,11 +272,8 @@ fn occupied(path: &Path) -> String {
     }
 }
 
-#[allow(unsafe_code, reason = "the only way to accept with flags hands out a bare number")]
-fn accept(listener: &OwnedFd) -> Option<Channel> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let number = accept4(listener.as_raw_fd(), flags).ok()?;
-    // SAFETY: the kernel has just given us this descriptor and nobody else knows of it.
-    let socket = unsafe { OwnedFd::from_raw_fd(number) };
-    Channel::from_socket(socket).ok()
+fn accept(listener: &UnixListener) -> Option<Channel> {
+    // The type says stream, but accepting is the same for every connected kind, and the channel checks which it is.
+    let (socket, _) = listener.accept().ok()?;
+    Channel::from_socket(socket.into()).ok()
 }

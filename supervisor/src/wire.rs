@@ -60,7 +60,7 @@ pub use frame::{MAX_FRAME, Opened};
 pub use loan::{Borrower, Lender};
 pub use message::Message;
 pub use rights::MAX_DESCRIPTORS;
-pub(crate) use rights::{inherit, send as send_rights};
+pub(crate) use rights::{inherit, send as send_rights, set_option};
 pub use version::{PROTOCOL, Versions};
 
 /// Environment variable: number of the inherited descriptor that is the epoch's end of its channel.

@@ -110,7 +110,8 @@ systemctl daemon-reload
 say "systemd $(systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p')"
 check "systemd-analyze verify finds nothing" eval \
     '[ -z "$(systemd-analyze verify /etc/systemd/system/heirloom.service /etc/systemd/system/heirloom.socket 2>&1 | tee /dev/stderr)" ]'
-check "the exposure is at most 2.0" systemd-analyze security --offline=true --threshold=20 --no-pager /etc/systemd/system/heirloom.service >/dev/null
+check "the exposure is at most 2.0" eval \
+    'systemd-analyze security --offline=true --threshold=20 --no-pager /etc/systemd/system/heirloom.service | tail -1 | grep -o "[0-9.]* OK"'
 
 # Short waits, so that the whole test takes seconds.
 cat >/etc/systemd/system/heirloom.service.d/test.conf <<'CONF'
@@ -208,9 +209,30 @@ if [ "$(systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p')" -ge 253 ];
     check "no request failed" unload
 fi
 
+say "--- an upgrade by versioned directories"
+for version in 1.0 1.1; do
+    mkdir -p "/opt/heirloom/$version/bin"
+    cp /usr/bin/heirloom /usr/bin/heirloom-supervisor "/opt/heirloom/$version/bin/"
+done
+ln -sfn 1.0 /opt/heirloom/current
+rm /etc/systemd/system/heirloom.service.d/*
+cp "$root/systemd/drop-ins/upgrade.conf" /etc/systemd/system/heirloom.service.d/
+systemctl daemon-reload
+systemctl restart heirloom
+main=$(property MainPID)
+check "the old version runs" equal "$(readlink "/proc/$(epoch pid)/exe")" /opt/heirloom/1.0/bin/heirloom
+ln -sfn 1.1 /opt/heirloom/current
+load
+check "systemctl reload" systemctl reload heirloom
+check "the new version runs" equal "$(readlink "/proc/$(epoch pid)/exe")" /opt/heirloom/1.1/bin/heirloom
+check "under a new supervisor" eventually '[ "$(readlink /proc/$main/exe)" = /opt/heirloom/1.1/bin/heirloom-supervisor ]'
+check "in the same process" equal "$(property MainPID)" "$main"
+check "a roll-back runs the old version" eval 'supervisor rollback && [ "$(readlink /proc/$(epoch pid)/exe)" = /opt/heirloom/1.0/bin/heirloom ]'
+check "no request failed" unload
+
 say "--- the end"
 check "stop" systemctl stop heirloom.socket heirloom.service
-check "nothing is left" eval '! pgrep -x "heirloom|heirloom-superv" >/dev/null'
+check "nothing is left" eval '! pgrep heirloom'
 check "it ended well" equal "$(property Result)" success
 
 if [ "$failures" -gt 0 ]; then

@@ -7,7 +7,7 @@
 //!            connect  │ (bounded by connect_timeout; a waiter is bounded by its own timeouts)
 //! ```
 //!
-//! An idle connection costs its socket and a small box: no task, no timer, no buffer. [`Pool::sweep`] ends those that are too old or
+//! An idle connection costs its socket and a small box: no task, no timer, no buffer. `Pool::sweep` ends those that are too old or
 //! that the other side has closed; [`Pool::reuse`] looks once more before it lends one, because a request must not go to a dead one.
 
 use std::cell::{Cell, RefCell};

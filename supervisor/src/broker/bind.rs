@@ -18,6 +18,7 @@ use std::os::fd::AsRawFd;
 
 use super::address::Address;
 use crate::wire::message::SocketKey;
+use crate::wire::set_option;
 
 /// Most sockets that one address may be bound to.
 const LARGEST_GROUP: u32 = 1024;
@@ -88,7 +89,8 @@ fn bind_ip(key: &SocketKey, kind: SockType, address: SocketAddr) -> io::Result<O
         }
     }
     if key.fast_open > 0 && kind == SockType::Stream {
-        set_fast_open(&socket, key.fast_open)?;
+        let queue = i32::try_from(key.fast_open).unwrap_or(i32::MAX);
+        set_option(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_FASTOPEN, queue)?;
     }
     bind_socket(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     Ok(socket)
@@ -165,20 +167,4 @@ impl UnixFile {
             let _ = fs::remove_file(&self.path);
         }
     }
-}
-
-#[allow(unsafe_code, reason = "neither nix nor socket2 wraps this option")]
-fn set_fast_open(socket: &OwnedFd, queue: u32) -> io::Result<()> {
-    let queue = i32::try_from(queue).unwrap_or(i32::MAX);
-    // SAFETY: the pointer and the length describe a live integer, which the kernel only reads.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_FASTOPEN,
-            (&raw const queue).cast(),
-            size_of::<i32>() as libc::socklen_t,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

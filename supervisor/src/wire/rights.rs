@@ -122,3 +122,11 @@ pub(crate) fn inherit(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: it is open, and whoever told this process its number gave it for this purpose; the caller takes it once.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
+
+/// Sets an integer option that neither nix nor socket2 knows.
+pub(crate) fn set_option(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value: i32) -> io::Result<()> {
+    let size = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the pointer and the size describe a live integer, which the kernel only reads.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

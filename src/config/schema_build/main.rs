@@ -7,17 +7,12 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::{env, fs};
 
-#[path = "src/config/schema_build/compile.rs"]
 mod compile;
-#[path = "src/config/schema_build/locate.rs"]
 mod locate;
-#[path = "src/config/schema_build/names.rs"]
 mod names;
-#[path = "src/config/schema_build/table.rs"]
 mod table;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/config/schema_build");
     println!("cargo::rerun-if-env-changed={}", locate::OVERRIDE);
     let package = locate::envoy_types()?;
