@@ -22,6 +22,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
+pub use super::Refused;
 use crate::config::model::Address;
 use crate::local::{Slot, Timer};
 use crate::net::Stream;
@@ -29,17 +30,6 @@ use crate::stats::names::ClusterStats;
 use crate::upstream::cluster::Common;
 use crate::upstream::host::{Counts, bump, drop_one};
 use crate::upstream::limits::{Kind, Ticket};
-
-/// Why there is no connection.
-#[derive(Debug)]
-pub enum Refused {
-    /// A circuit breaker is open.
-    Overflow,
-    /// The host did not take the connection.
-    Connect(io::Error),
-    /// The host did not take it within `connect_timeout`.
-    Timeout,
-}
 
 /// The connections of one worker to one host.
 pub struct Pool {
