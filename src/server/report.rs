@@ -19,6 +19,17 @@ use crate::stats::tags::{Rule, RuleValue, Tags};
 use crate::stats::{Reporter, Scope, Store};
 use crate::upstream::Counts;
 
+/// What an epoch knows of its own life from the start.
+#[derive(Clone, Copy)]
+pub(super) struct Life {
+    /// When the process started.
+    pub(super) started: Instant,
+    /// Takeovers before it.
+    pub(super) generation: u64,
+    /// How its drain goes, unless the supervisor says otherwise when it comes to that.
+    pub(super) limits: Ending,
+}
+
 /// The main thread's statistics and endpoints.
 pub(super) struct Report {
     store: Store,
@@ -41,10 +52,9 @@ impl Report {
         admin: Vec<OwnedFd>,
         options: &Options,
         workers: usize,
-        started: Instant,
-        generation: u64,
-        limits: Ending,
+        life: Life,
     ) -> Result<Self, String> {
+        let Life { started, generation, limits } = life;
         let root = Scope::root(&store, store.lane_or_private());
         let stats = ServerStats::new(&root.scope("server"));
         let manager = ListenerManagerStats::new(&root.scope("listener_manager"));
