@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`Stream`] is what all steps of a request share. A failure before the response has begun becomes a local reply, one after it
-//! cuts the connection. [`Stream::finish`] is explicit: it settles statistics, and what must be true of the connection afterwards.
+//! cuts the connection. `Stream::finish` is explicit: it settles statistics, and what must be true of the connection afterwards.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::Options;
 use super::front::{Behind, Front};
-use super::phase::Phase;
+use super::phase::{Ending, Phase};
 use crate::admin::{Action, Memory};
 use crate::config::model::{Bootstrap, StatsSink, TagRule, TagValue};
 use crate::stats::names::{ListenerManagerStats, ServerStats};
@@ -43,6 +43,7 @@ impl Report {
         workers: usize,
         started: Instant,
         generation: u64,
+        limits: Ending,
     ) -> Result<Self, String> {
         let root = Scope::root(&store, store.lane_or_private());
         let stats = ServerStats::new(&root.scope("server"));
@@ -62,7 +63,7 @@ impl Report {
         let tags = tags.map_err(|error| error.to_string())?;
         let reporter = Rc::new(RefCell::new(Reporter::new(&root, sinks(&bootstrap.stats.sinks)?)));
         let epoch = store.epoch();
-        let behind = Behind { root, bootstrap, reporter: reporter.clone(), tags, started, epoch };
+        let behind = Behind { root, bootstrap, reporter: reporter.clone(), tags, started, epoch, limits };
         let front = Front::new(behind, admin, options)?;
         Ok(Self { store, stats, reporter, front, version: options.version.clone(), started, accepted: false })
     }

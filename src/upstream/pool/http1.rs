@@ -7,17 +7,17 @@
 //!            connect  │ (bounded by connect_timeout; a waiter is bounded by its own timeouts)
 //! ```
 //!
-//! An idle connection costs its socket and a small box: no task, no timer, no buffer. [`Pool::sweep`] ends those that are too old or
+//! An idle connection costs its socket and a small box: no task, no timer, no buffer. `Pool::sweep` ends those that are too old or
 //! that the other side has closed; [`Pool::reuse`] looks once more before it lends one, because a request must not go to a dead one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
+pub use super::Refused;
 use crate::config::model::Address;
 use crate::local::{Slot, Timer};
 use crate::stats::names::ClusterStats;
@@ -29,17 +29,6 @@ mod connection;
 
 pub use connection::Lease;
 use connection::{Connection, Presence};
-
-/// Why there is no connection.
-#[derive(Debug)]
-pub enum Refused {
-    /// A circuit breaker is open.
-    Overflow,
-    /// The host did not take the connection.
-    Connect(io::Error),
-    /// The host did not take it within `connect_timeout`.
-    Timeout,
-}
 
 /// The connections of one worker to one host.
 pub struct Pool {
