@@ -5,4 +5,5 @@
 //! accept or to drain. An epoch without a supervisor never makes a link; [`sockets::bind`] then binds for itself.
 
 pub mod link;
+pub mod orphan;
 pub mod sockets;

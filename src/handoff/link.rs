@@ -56,6 +56,17 @@ pub struct Link {
     requests: u64,
 }
 
+/// How this epoch introduces itself.
+pub fn hello(version: &str) -> Hello {
+    Hello {
+        protocol_min: PROTOCOL.min,
+        protocol_max: PROTOCOL.max,
+        pid: std::process::id(),
+        version: version.to_owned(),
+        features: Vec::new(),
+    }
+}
+
 /// What a supervisor says to an epoch that it takes in.
 pub struct Welcomed {
     /// The conversation.
@@ -71,17 +82,8 @@ impl Link {
     ///
     /// # Errors
     /// Refusal, silence, a channel that breaks.
-    pub async fn open(channel: Channel, version: &str) -> Result<Welcomed, Error> {
-        let readiness = UnixStream::from_std(channel.as_fd().try_clone_to_owned()?.into())?;
-        let link = Self { channel, readiness, requests: 0 };
-        let speaks = PROTOCOL;
-        let hello = Hello {
-            protocol_min: speaks.min,
-            protocol_max: speaks.max,
-            pid: std::process::id(),
-            version: version.to_owned(),
-            features: Vec::new(),
-        };
+    pub async fn open(channel: Channel, hello: Hello) -> Result<Welcomed, Error> {
+        let link = Self::over(channel)?;
         link.send(&Message::Hello(hello)).await?;
         let packet = link.answer("Hello").await?;
         match packet.message {
@@ -94,6 +96,12 @@ impl Link {
             Message::Refused(refused) => Err(Error::Refused(refused.reason)),
             other => Err(Error::Unexpected { what: "Hello", with: other.name() }),
         }
+    }
+
+    /// A link over a channel on which nothing has been said.
+    pub(super) fn over(channel: Channel) -> io::Result<Self> {
+        let readiness = UnixStream::from_std(channel.as_fd().try_clone_to_owned()?.into())?;
+        Ok(Self { channel, readiness, requests: 0 })
     }
 
     /// Sends one message, waiting for room for a bounded time.
@@ -176,7 +184,7 @@ impl Link {
     }
 
     /// The answer to `what`; pings that come between are answered.
-    async fn answer(&self, what: &'static str) -> Result<Packet, Error> {
+    pub(super) async fn answer(&self, what: &'static str) -> Result<Packet, Error> {
         let waiting = async {
             loop {
                 let packet = self.recv().await?;

@@ -9,24 +9,26 @@ use std::time::{Duration, Instant};
 
 use heirloom_supervisor::shm::{Geometry, Segment};
 use heirloom_supervisor::wire::message::{
-    Accepting, Drain, DrainStrategy, Drained, Failed, Health, Pong, Ready, Resumed, Stopped, Terminate, Welcome,
+    Accepting, Drain, DrainStrategy, Drained, Failed, Health, Pong, Ready, Resumed, Standing, Stopped, Terminate,
+    Welcome,
 };
 use heirloom_supervisor::wire::{self, Channel, Message};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::assemble::{Parts, bind_to};
 use super::group::{self, Group};
 use super::phase::{Ending, Phase};
-use super::report::Report;
+use super::report::{Life, Report};
 use super::signals::{Request, Signals};
 use super::{Failure, Options};
 use crate::admin::Action;
 use crate::config;
 use crate::config::model::{Address, SocketOptions};
 use crate::drain::{self, Plan, Strategy};
-use crate::handoff::link::{Link, Welcomed};
+use crate::handoff::link::{self, Link, Welcomed, hello};
+use crate::handoff::orphan::Orphan;
 use crate::handoff::sockets::{self, Sockets};
 use crate::net;
 use crate::stats::Store;
@@ -59,7 +61,7 @@ async fn live(options: Options) -> Result<(), Failure> {
         let epoch = Epoch::prepare_alone(options, started)?;
         return epoch.serve_alone(signals).await;
     };
-    let Welcomed { mut link, welcome, segment } = Link::open(channel, &options.version).await?;
+    let Welcomed { mut link, welcome, segment } = Link::open(channel, hello(&options.version)).await?;
     match Epoch::prepare_supervised(options, started, &mut link, &welcome, segment).await {
         Ok(epoch) => epoch.serve_supervised(link, signals).await,
         Err(failure) => {
@@ -82,6 +84,10 @@ struct Epoch {
     flush_interval: Duration,
     configuration: String,
     listeners: u32,
+    /// What a next supervisor would want; `None` when there never was one.
+    orphan: Option<Orphan>,
+    /// `--parent-shutdown-time-s`: the end of a drain that this epoch begins by itself.
+    shutdown_time: Duration,
     /// At the last count.
     connections: u64,
     /// Connections that a drain's deadline found open.
@@ -113,7 +119,8 @@ impl Epoch {
         let segment = Segment::anonymous(Geometry::default())
             .map_err(|error| Failure::System(format!("memory for statistics: {error}")))?;
         let limits = Ending { deadline: started, drain_time: options.drain_time, strategy: options.drain_strategy };
-        Self::build(options, loaded, sockets, Store::new(segment, 0), limits, started, 0)
+        let life = Life { started, generation: 0, limits };
+        Self::build(options, loaded, sockets, Store::new(segment, 0), life)
     }
 
     async fn prepare_supervised(
@@ -124,7 +131,10 @@ impl Epoch {
         segment: std::os::fd::OwnedFd,
     ) -> Result<Self, Failure> {
         let loaded = load(&options)?;
-        let granted = link.lend(&sockets::keys(&loaded.bootstrap)).await?;
+        let keys = sockets::keys(&loaded.bootstrap);
+        let granted = link.lend(&keys).await?;
+        let orphan = Orphan::remember(welcome, hello(&options.version), keys, &granted, segment.as_fd());
+        let orphan = orphan.map_err(|error| Failure::System(format!("descriptors for a next supervisor: {error}")))?;
         let sockets = sockets::sort(&loaded.bootstrap, granted).map_err(Failure::System)?;
         let segment =
             Segment::attach(segment).map_err(|error| Failure::System(format!("the statistics segment: {error}")))?;
@@ -133,7 +143,10 @@ impl Epoch {
             drain_time: Duration::from_millis(welcome.drain_time_ms),
             strategy: strategy(welcome.drain_strategy()),
         };
-        Self::build(options, loaded, sockets, Store::new(segment, welcome.epoch), limits, started, welcome.generation)
+        let store = Store::new(segment, welcome.epoch);
+        let life = Life { started, generation: welcome.generation, limits };
+        let epoch = Self::build(options, loaded, sockets, store, life)?;
+        Ok(Self { orphan: Some(orphan), ..epoch })
     }
 
     fn build(
@@ -141,25 +154,25 @@ impl Epoch {
         loaded: config::Loaded,
         sockets: Sockets,
         store: Store,
-        limits: Ending,
-        started: Instant,
-        generation: u64,
+        life: Life,
     ) -> Result<Self, Failure> {
         let bootstrap = Arc::new(loaded.bootstrap);
         let parts = Arc::new(Parts::new(bootstrap.clone(), sockets.listeners, store.clone()));
         let group = Group::spawn(&parts, options.concurrency).map_err(Failure::System)?;
         let listeners = u32::try_from(bootstrap.listeners.len()).unwrap_or(u32::MAX);
         let flush_interval = bootstrap.stats.flush_interval;
-        let report = Report::new(bootstrap, store, sockets.admin, &options, group.len(), started, generation)
-            .map_err(Failure::System)?;
+        let report =
+            Report::new(bootstrap, store, sockets.admin, &options, group.len(), life).map_err(Failure::System)?;
         Ok(Self {
             phase: Phase::Ready,
             group,
             report,
-            limits,
+            limits: life.limits,
             flush_interval,
             configuration: loaded.text,
             listeners,
+            orphan: None,
+            shutdown_time: options.parent_shutdown_time,
             connections: 0,
             closed: 0,
             stop_listening_at: None,
@@ -222,11 +235,44 @@ impl Epoch {
                 }
                 Event::Signal(request) => self.signalled(request, link.is_some()).await?,
                 Event::Admin(request) => self.asked(request, link.is_some()).await?,
-                Event::Second => self.tell(link.as_ref()).await?,
+                Event::Second => {
+                    if link.is_none() {
+                        link = self.find_home().await;
+                    }
+                    self.tell(link.as_ref()).await?;
+                }
                 Event::Flush => self.report.flush(),
                 Event::Emptied => return self.leave(link).await,
                 Event::Deadline if self.phase == Phase::Closing => return self.leave(link).await,
                 Event::Deadline => self.close().await?,
+            }
+        }
+    }
+
+    /// The supervisor that has come after the one that died, if there is one.
+    async fn find_home(&self) -> Option<Link> {
+        let orphan = self.orphan.as_ref()?;
+        let (standing, remaining) = match self.phase {
+            Phase::Ready => (Standing::Preparing, Duration::ZERO),
+            Phase::Accepting | Phase::Failing => (Standing::Accepting, Duration::ZERO),
+            Phase::Stopped => (Standing::Stopped, Duration::ZERO),
+            Phase::Draining(_) | Phase::Closing => {
+                (Standing::Draining, self.deadline().saturating_duration_since(Instant::now()))
+            }
+        };
+        match orphan.offer(standing, remaining).await {
+            Ok(link) => {
+                info!("a supervisor has taken this epoch in");
+                Some(link)
+            }
+            Err(link::Error::Refused(reason)) => {
+                warn!("the supervisor does not take this epoch in: {reason}");
+                None
+            }
+            // Nobody is there yet.
+            Err(error) => {
+                debug!("no supervisor: {error}");
+                None
             }
         }
     }
@@ -340,9 +386,10 @@ impl Epoch {
         self.report.second(phase, self.connections);
     }
 
+    /// Nobody takes over from an epoch that runs alone: what is there ends at its next boundary, and by the time of Envoy's parent shutdown.
     async fn drain_alone(&mut self) -> Result<(), Failure> {
-        let drain_time = self.limits.drain_time;
-        self.drain(Ending { deadline: Instant::now() + drain_time, drain_time, strategy: Strategy::Immediate }).await
+        let deadline = Instant::now() + self.shutdown_time;
+        self.drain(Ending { deadline, drain_time: self.limits.drain_time, strategy: Strategy::Immediate }).await
     }
 
     async fn accept(&mut self) -> Result<(), Failure> {

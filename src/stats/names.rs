@@ -42,6 +42,11 @@ pub fn listener_main_thread(listener: &Scope) -> Scope {
     listener.scope("main_thread")
 }
 
+/// The scope of a TCP proxy.
+pub fn tcp(root: &Scope, stat_prefix: &str) -> Scope {
+    root.scope("tcp").scope(stat_prefix)
+}
+
 /// The scope of a cluster.
 pub fn cluster(root: &Scope, stat_name: &str) -> Scope {
     root.scope("cluster").scope(stat_name)
@@ -283,6 +288,28 @@ stats! {
         counter not_traceable,
         counter random_sampling,
         counter service_forced,
+    }
+}
+
+stats! {
+    /// `tcp.<stat_prefix>.`
+    TcpStats {
+        counter downstream_cx_drain_close,
+        counter downstream_cx_no_route,
+        counter downstream_cx_overload_close,
+        gauge downstream_cx_rx_bytes_buffered,
+        counter downstream_cx_rx_bytes_total,
+        counter downstream_cx_total,
+        gauge downstream_cx_tx_bytes_buffered,
+        counter downstream_cx_tx_bytes_total,
+        counter downstream_flow_control_paused_reading_total,
+        counter downstream_flow_control_resumed_reading_total,
+        counter early_data_received_count_total,
+        counter idle_timeout,
+        counter max_downstream_connection_duration,
+        counter route_delayed_total,
+        gauge upstream_flush_active,
+        counter upstream_flush_total,
     }
 }
 
