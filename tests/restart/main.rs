@@ -7,6 +7,7 @@
 //! | `counts` | counters, histograms, statsd deltas and gauges are exact over takeovers and deaths |
 //! | `misbehaviour` | a new epoch that dies, hangs or lies at any step is called off, and nobody notices |
 //! | `hung` | a side that hangs never holds up the other |
+//! | `mortal` | the supervisor may die, or replace itself, at any time: the next one takes in what serves |
 //! | `rapid` | restarts faster than they can be done, configurations that never come up |
 //! | `secure` | strangers, noise, neighbours, hundreds of listeners, leaks |
 //! | `acceptance` | the load by which this stage is accepted, and the race it leaves open |
@@ -29,6 +30,7 @@ mod counts;
 mod hung;
 mod instruments;
 mod misbehaviour;
+mod mortal;
 mod operator;
 mod queue;
 mod rapid;
