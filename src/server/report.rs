@@ -13,7 +13,7 @@ use super::front::{Behind, Front};
 use super::phase::Phase;
 use crate::admin::{Action, Memory};
 use crate::config::model::{Bootstrap, StatsSink, TagRule, TagValue};
-use crate::stats::names::{ListenerManagerStats, ServerStats};
+use crate::stats::names::{ListenerManagerStats, MotionStats, ServerStats};
 use crate::stats::sinks::{Sink, statsd::Statsd};
 use crate::stats::tags::{Rule, RuleValue, Tags};
 use crate::stats::{Reporter, Scope, Store};
@@ -23,6 +23,7 @@ use crate::upstream::Counts;
 pub(super) struct Report {
     store: Store,
     stats: ServerStats,
+    motion: MotionStats,
     reporter: Rc<RefCell<Reporter>>,
     front: Front,
     version: String,
@@ -46,6 +47,7 @@ impl Report {
     ) -> Result<Self, String> {
         let root = Scope::root(&store, store.lane_or_private());
         let stats = ServerStats::new(&root.scope("server"));
+        let motion = MotionStats::new(&root.scope("server"));
         let manager = ListenerManagerStats::new(&root.scope("listener_manager"));
         let listeners = bootstrap.listeners.len() as u64;
         manager.listener_added.add(listeners);
@@ -64,7 +66,12 @@ impl Report {
         let epoch = store.epoch();
         let behind = Behind { root, bootstrap, reporter: reporter.clone(), tags, started, epoch };
         let front = Front::new(behind, admin, options)?;
-        Ok(Self { store, stats, reporter, front, version: options.version.clone(), started, accepted: false })
+        Ok(Self { store, stats, motion, reporter, front, version: options.version.clone(), started, accepted: false })
+    }
+
+    /// What is counted of connections that move.
+    pub(super) fn motion(&self) -> MotionStats {
+        self.motion.clone()
     }
 
     /// What `--version` prints.

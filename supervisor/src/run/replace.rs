@@ -66,6 +66,8 @@ struct Known {
     channel: Option<RawFd>,
     protocol: Option<u32>,
     offences: u32,
+    #[serde(default)]
+    moves: bool,
 }
 
 /// The state that an earlier image of this process has left, if it has.
@@ -122,7 +124,9 @@ impl Supervisor {
                 Process::hold(known.pid, known.is_child).map_err(|error| format!("epoch {epoch}: {error}"))?;
             let channel = known.channel.map(take).transpose()?;
             let channel = channel.map(Channel::from_socket).transpose().map_err(|error| error.to_string())?;
-            peers.insert(epoch, Peer::resumed(process, channel, known.protocol, known.offences));
+            let mut peer = Peer::resumed(process, channel, known.protocol, known.offences);
+            peer.moves = known.moves;
+            peers.insert(epoch, peer);
         }
         let mut recipes = Recipes::new(settings.run_dir.clone());
         recipes.current = state.current.map(Recipe::from_numbers);
@@ -180,6 +184,7 @@ impl Supervisor {
             channel: peer.channel.as_ref().map(AsRawFd::as_raw_fd),
             protocol: peer.protocol,
             offences: peer.offences,
+            moves: peer.moves,
         };
         let state = State {
             format: FORMAT,
