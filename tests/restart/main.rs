@@ -6,6 +6,7 @@
 //! | `takeovers` | takeovers back to back under load lose nothing |
 //! | `counts` | counters, histograms, statsd deltas and gauges are exact over takeovers and deaths |
 //! | `misbehaviour` | a new epoch that dies, hangs or lies at any step is called off, and nobody notices |
+//! | `motion` | connections outlive the binary: the same client, the same socket, nothing lost and nothing said |
 //! | `hung` | a side that hangs never holds up the other |
 //! | `rapid` | restarts faster than they can be done, configurations that never come up |
 //! | `secure` | strangers, noise, neighbours, hundreds of listeners, leaks |
@@ -29,6 +30,7 @@ mod counts;
 mod hung;
 mod instruments;
 mod misbehaviour;
+mod motion;
 mod operator;
 mod queue;
 mod rapid;
