@@ -187,13 +187,11 @@ impl Downstream {
     /// Ready when the client has gone, while nothing is expected of it. A request that it sends ahead is kept, and then nothing
     /// more is read before that one's turn.
     pub(super) fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.has_unread() {
-            return Poll::Pending;
+        if !self.has_unread() && matches!(ready!(self.poll_fill(context)), Ok(0) | Err(_)) {
+            return Poll::Ready(());
         }
-        match ready!(self.poll_fill(context)) {
-            Ok(0) | Err(_) => Poll::Ready(()),
-            Ok(_) => Poll::Pending,
-        }
+        self.settle();
+        Poll::Pending
     }
 
     /// Ready when the drain's deadline has passed.

@@ -20,7 +20,7 @@ use tracing::{debug, error, info, warn};
 use super::assemble::{Parts, bind_to};
 use super::group::{self, Group};
 use super::phase::{Ending, Phase};
-use super::report::Report;
+use super::report::{Life, Report};
 use super::signals::{Request, Signals};
 use super::{Failure, Options};
 use crate::admin::Action;
@@ -88,6 +88,8 @@ struct Epoch {
     listeners: u32,
     /// What a next supervisor would want; `None` when there never was one.
     orphan: Option<Orphan>,
+    /// `--parent-shutdown-time-s`: the end of a drain that this epoch begins by itself.
+    shutdown_time: Duration,
     /// At the last count.
     connections: u64,
     /// Connections that a drain's deadline found open.
@@ -127,7 +129,8 @@ impl Epoch {
         let segment = Segment::anonymous(Geometry::default())
             .map_err(|error| Failure::System(format!("memory for statistics: {error}")))?;
         let limits = Ending { deadline: started, drain_time: options.drain_time, strategy: options.drain_strategy };
-        Self::build(options, loaded, sockets, Store::new(segment, 0), limits, started, 0)
+        let life = Life { started, generation: 0, limits };
+        Self::build(options, loaded, sockets, Store::new(segment, 0), life)
     }
 
     async fn prepare_supervised(
@@ -151,7 +154,8 @@ impl Epoch {
             strategy: strategy(welcome.drain_strategy()),
         };
         let store = Store::new(segment, welcome.epoch);
-        let epoch = Self::build(options, loaded, sockets, store, limits, started, welcome.generation)?;
+        let life = Life { started, generation: welcome.generation, limits };
+        let epoch = Self::build(options, loaded, sockets, store, life)?;
         Ok(Self { orphan: Some(orphan), ..epoch })
     }
 
@@ -160,26 +164,25 @@ impl Epoch {
         loaded: config::Loaded,
         sockets: Sockets,
         store: Store,
-        limits: Ending,
-        started: Instant,
-        generation: u64,
+        life: Life,
     ) -> Result<Self, Failure> {
         let bootstrap = Arc::new(loaded.bootstrap);
         let parts = Arc::new(Parts::new(bootstrap.clone(), sockets.listeners, store.clone()));
         let group = Group::spawn(&parts, options.concurrency).map_err(Failure::System)?;
         let listeners = u32::try_from(bootstrap.listeners.len()).unwrap_or(u32::MAX);
         let flush_interval = bootstrap.stats.flush_interval;
-        let report = Report::new(bootstrap, store, sockets.admin, &options, group.len(), started, generation)
-            .map_err(Failure::System)?;
+        let report =
+            Report::new(bootstrap, store, sockets.admin, &options, group.len(), life).map_err(Failure::System)?;
         Ok(Self {
             phase: Phase::Ready,
             group,
             report,
-            limits,
+            limits: life.limits,
             flush_interval,
             configuration: loaded.text,
             listeners,
             orphan: None,
+            shutdown_time: options.parent_shutdown_time,
             connections: 0,
             closed: 0,
             stop_listening_at: None,
@@ -407,9 +410,10 @@ impl Epoch {
         self.report.second(phase, self.connections);
     }
 
+    /// Nobody takes over from an epoch that runs alone: what is there ends at its next boundary, and by the time of Envoy's parent shutdown.
     async fn drain_alone(&mut self) -> Result<(), Failure> {
-        let drain_time = self.limits.drain_time;
-        self.drain(Ending { deadline: Instant::now() + drain_time, drain_time, strategy: Strategy::Immediate }).await
+        let deadline = Instant::now() + self.shutdown_time;
+        self.drain(Ending { deadline, drain_time: self.limits.drain_time, strategy: Strategy::Immediate }).await
     }
 
     async fn accept(&mut self) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::Options;
 use super::front::{Behind, Front};
-use super::phase::Phase;
+use super::phase::{Ending, Phase};
 use crate::admin::{Action, Memory};
 use crate::config::model::{Bootstrap, StatsSink, TagRule, TagValue};
 use crate::stats::names::{ListenerManagerStats, MotionStats, ServerStats};
@@ -18,6 +18,17 @@ use crate::stats::sinks::{Sink, statsd::Statsd};
 use crate::stats::tags::{Rule, RuleValue, Tags};
 use crate::stats::{Reporter, Scope, Store};
 use crate::upstream::Counts;
+
+/// What an epoch knows of its own life from the start.
+#[derive(Clone, Copy)]
+pub(super) struct Life {
+    /// When the process started.
+    pub(super) started: Instant,
+    /// Takeovers before it.
+    pub(super) generation: u64,
+    /// How its drain goes, unless the supervisor says otherwise when it comes to that.
+    pub(super) limits: Ending,
+}
 
 /// The main thread's statistics and endpoints.
 pub(super) struct Report {
@@ -42,9 +53,9 @@ impl Report {
         admin: Vec<OwnedFd>,
         options: &Options,
         workers: usize,
-        started: Instant,
-        generation: u64,
+        life: Life,
     ) -> Result<Self, String> {
+        let Life { started, generation, limits } = life;
         let root = Scope::root(&store, store.lane_or_private());
         let stats = ServerStats::new(&root.scope("server"));
         let motion = MotionStats::new(&root.scope("server"));
@@ -64,7 +75,7 @@ impl Report {
         let tags = tags.map_err(|error| error.to_string())?;
         let reporter = Rc::new(RefCell::new(Reporter::new(&root, sinks(&bootstrap.stats.sinks)?)));
         let epoch = store.epoch();
-        let behind = Behind { root, bootstrap, reporter: reporter.clone(), tags, started, epoch };
+        let behind = Behind { root, bootstrap, reporter: reporter.clone(), tags, started, epoch, limits };
         let front = Front::new(behind, admin, options)?;
         Ok(Self { store, stats, motion, reporter, front, version: options.version.clone(), started, accepted: false })
     }

@@ -3,6 +3,8 @@
 //! The protos of the v3 API are not in this repository: the published `envoy-types` package carries them, and Cargo has
 //! unpacked it before this script runs. Nothing is fetched and no `protoc` is needed.
 
+#![allow(clippy::print_stdout, reason = "this is how a build script speaks to Cargo")]
+
 use std::error::Error;
 use std::path::PathBuf;
 use std::{env, fs};
