@@ -10,7 +10,7 @@
 //! | `hung` | a side that hangs never holds up the other |
 //! | `rapid` | restarts faster than they can be done, configurations that never come up |
 //! | `secure` | strangers, noise, neighbours, hundreds of listeners, leaks |
-//! | `acceptance` | the load by which this stage is accepted, and the race it leaves open |
+//! | `acceptance` | the load by which this stage is accepted |
 //! | `operator` | what the operator types and reads |
 //! | `instruments` | the suite's own clients and counters |
 //!

@@ -8,9 +8,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::support::bootstrap::{Config, HTTP};
-use crate::support::clients::{Connection, Request, block_on};
+use tokio::task::{LocalSet, spawn_local};
+
+use crate::support::clients::{Connection, Request, Tally, block_on};
 use crate::support::scrape;
-use crate::support::supervised::{PATIENCE, Setup, listening};
+use crate::support::supervised::{PATIENCE, Setup, Supervised, listening};
 use crate::support::upstream::Upstream;
 use crate::{alone_on_the_machine, long_or};
 
@@ -59,6 +61,74 @@ fn five_hundred_idle_connections_come_through_ten_takeovers() {
     assert_eq!(value("server.connections_moved.http1"), 10 * i64::from(count), "{}", proxy.log());
     // The first connection of all was the one that asked whether it answers, and each operator's look is not among them.
     assert_eq!(value(&format!("{HTTP}.downstream_cx_drain_close")), 0);
+}
+
+/// The everyday race: a request is on its way to an idle connection while that is being given up. Here it moves instead.
+///
+/// Each connection answers once, is silent, and sends its next request at a moment of its own within milliseconds of the release.
+#[test]
+fn requests_that_meet_the_move_are_served_once() {
+    let _quiet = alone_on_the_machine();
+    let upstream = Upstream::start();
+    let proxy = setup(Config::to(upstream.address)).start();
+    let mut took = proxy.reload().took;
+    let (mut tries, mut total) = (0, Tally::default());
+    for _ in 0..long_or(100, 8) {
+        proxy.settled(PATIENCE);
+        let before = upstream.requests();
+        let (round, reload) = one_round(&proxy, took);
+        took = reload;
+        total.merge(&round);
+        tries += CONNECTIONS;
+        assert_eq!(upstream.requests() - before, 2 * CONNECTIONS, "each request is served once");
+    }
+    println!("{tries} requests around the move: {total}");
+    assert_eq!((total.ok, total.errors(), total.closed_idle), (tries, 0, 0), "{total}\n{}", proxy.log());
+}
+
+const CONNECTIONS: u64 = 100;
+
+fn one_round(proxy: &Supervised, expected: Duration) -> (Tally, Duration) {
+    block_on(LocalSet::new().run_until(async {
+        let mut idle = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut connection = Connection::open(proxy.front).await.expect("it connects");
+            connection.exchange(&GET).await.expect("it answers");
+            idle.push(connection);
+        }
+        let release = tokio::time::Instant::now() + expected;
+        let operating = proxy.operator_begin(&["reload"]);
+        let tasks: Vec<_> = (0..CONNECTIONS)
+            .zip(idle)
+            .map(|(number, connection)| {
+                // Spread over forty milliseconds around the expected moment.
+                let at = release - Duration::from_millis(20) + Duration::from_micros(number * 40_000 / CONNECTIONS);
+                spawn_local(next_request(connection, at))
+            })
+            .collect();
+        let mut round = Tally::default();
+        for task in tasks {
+            round.merge(&task.await.expect("no panic"));
+        }
+        let operated = operating.wait();
+        assert!(operated.status.success(), "{operated:?}");
+        (round, operated.took)
+    }))
+}
+
+async fn next_request(mut connection: Connection, at: tokio::time::Instant) -> Tally {
+    let mut tally = Tally::default();
+    tokio::time::sleep_until(at).await;
+    if connection.closed_by_peer() {
+        tally.closed_idle += 1;
+        return tally;
+    }
+    let begun = Instant::now();
+    match connection.exchange(&GET).await {
+        Ok(_) => tally.answered(begun.elapsed()),
+        Err(failure) => tally.failed(failure, true, begun.elapsed()),
+    }
+    tally
 }
 
 /// The byte at a position of a stream.
