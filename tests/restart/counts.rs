@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use crate::long_or;
 use crate::support::alone::Alone;
 use crate::support::bootstrap::{CLUSTER, Config, HTTP};
 use crate::support::load::{Habit, Load};
-use crate::support::process::gone;
+use crate::support::process::{gone, signal};
 use crate::support::scrape::{Exposition, Watch, stats};
 use crate::support::statsd::Statsd;
 use crate::support::supervised::{PATIENCE, Setup, eventually, within};
@@ -77,8 +78,11 @@ fn counters_histograms_statsd_and_gauges_are_exact_over_takeovers_and_kills() {
             // Nothing on the wire, everything booked: then a death loses nothing.
             load.pause();
             agree(proxy.admin, &before, histograms, load.answered());
+            let dead = Pid::from_raw(proxy.serving().pid);
             watch.meanwhile(|| {
-                let dead = proxy.signal_serving(Signal::SIGKILL);
+                // A kill in the middle of a flush loses what is being sent.
+                statsd.after_a_flush();
+                signal(dead, Signal::SIGKILL);
                 eventually(PATIENCE, "it dies", || gone(dead));
             });
             load.resume();
@@ -95,7 +99,7 @@ fn counters_histograms_statsd_and_gauges_are_exact_over_takeovers_and_kills() {
     assert_eq!(report.total().errors(), 0, "{report}");
     assert!(watched.failures.is_empty(), "scrapes failed: {:?}", watched.failures);
     assert!(watched.fell.is_empty(), "series fell: {:.1000}", format!("{:?}", watched.fell));
-    assert!(watched.scrapes > 50);
+    assert!(watched.scrapes > 20);
 
     proxy.settled(PATIENCE);
     gauges_return_to_zero(proxy.admin);

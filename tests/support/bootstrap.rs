@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// A front proxy: `/marker` answers by itself, everything else goes to the origin.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,8 @@ pub(crate) struct Config {
 
 /// The statistics prefix of the connection manager.
 pub(crate) const HTTP: &str = "http.front";
+/// How often the sinks are told.
+pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 /// The statistics prefix of the cluster.
 pub(crate) const CLUSTER: &str = "cluster.origin";
 
@@ -32,7 +35,7 @@ impl Config {
     /// The bootstrap file.
     pub(crate) fn text(&self, front: SocketAddr, admin: SocketAddr) -> String {
         let mut text = format!("node: {{ id: test, cluster: test }}\nadmin:\n  address: {}\n", address(admin));
-        text.push_str("stats_flush_interval: 0.2s\n");
+        let _ = writeln!(text, "stats_flush_interval: {}s", FLUSH_INTERVAL.as_secs_f64());
         if let Some(statsd) = self.statsd {
             let _ = write!(
                 text,
