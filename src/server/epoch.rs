@@ -61,11 +61,11 @@ async fn live(options: Options) -> Result<(), Failure> {
     let channel = Channel::from_environment().map_err(|error| Failure::System(error.to_string()))?;
     let Some((channel, _)) = channel else {
         let epoch = Epoch::prepare_alone(options, started)?;
-        return epoch.serve_alone(signals).await;
+        return Box::pin(epoch.serve_alone(signals)).await;
     };
     let Welcomed { mut link, welcome, segment } = Link::open(channel, hello(&options.version)).await?;
     match Epoch::prepare_supervised(options, started, &mut link, &welcome, segment).await {
-        Ok(epoch) => epoch.serve_supervised(link, signals).await,
+        Ok(epoch) => Box::pin(epoch.serve_supervised(link, signals)).await,
         Err(failure) => {
             // The operator's `reload` prints this report; if it cannot be sent, the exit status still tells.
             let report = Failed { report: wire::clip(failure.to_string()) };
