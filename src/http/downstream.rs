@@ -25,8 +25,6 @@ use super::manager::Manager;
 
 mod motion;
 
-pub(super) use motion::Moved;
-
 /// A client's connection.
 pub(super) struct Downstream {
     pub(super) manager: Rc<Manager>,

@@ -32,7 +32,7 @@ use crate::stats::Scope;
 use crate::stats::names::{self, HttpStats, ListenerHttpStats};
 use crate::upstream::{Cluster, Clusters};
 
-use super::downstream::{Downstream, Moved, Woken};
+use super::downstream::{Downstream, Woken};
 use super::failure::Failure;
 use super::filter::{Chain, ChainError, Extension};
 use super::headers::names::X_REQUEST_ID;
@@ -155,10 +155,8 @@ impl Manager {
                 if woken.is_none()
                     && let Some(mover) = conn.held.mover()
                 {
-                    match Box::pin(conn.hand_over(mover)).await {
-                        Moved::Here(back, what) => (conn, woken) = (back, what),
-                        Moved::Away | Moved::Lost => return,
-                    }
+                    let Some(back) = Box::pin(conn.hand_over(mover)).await else { return };
+                    (conn, woken) = back;
                     continue;
                 }
                 let Some(after) = next(&conn, woken.take()).await else { break };

@@ -13,7 +13,7 @@ use super::front::{Behind, Front};
 use super::phase::{Ending, Phase};
 use crate::admin::{Action, Memory};
 use crate::config::model::{Bootstrap, StatsSink, TagRule, TagValue};
-use crate::stats::names::{ListenerManagerStats, ServerStats};
+use crate::stats::names::{ListenerManagerStats, MotionStats, ServerStats};
 use crate::stats::sinks::{Sink, statsd::Statsd};
 use crate::stats::tags::{Rule, RuleValue, Tags};
 use crate::stats::{Reporter, Scope, Store};
@@ -34,6 +34,7 @@ pub(super) struct Life {
 pub(super) struct Report {
     store: Store,
     stats: ServerStats,
+    motion: MotionStats,
     reporter: Rc<RefCell<Reporter>>,
     front: Front,
     version: String,
@@ -57,6 +58,7 @@ impl Report {
         let Life { started, generation, limits } = life;
         let root = Scope::root(&store, store.lane_or_private());
         let stats = ServerStats::new(&root.scope("server"));
+        let motion = MotionStats::new(&root.scope("server"));
         let manager = ListenerManagerStats::new(&root.scope("listener_manager"));
         let listeners = bootstrap.listeners.len() as u64;
         manager.listener_added.add(listeners);
@@ -75,7 +77,12 @@ impl Report {
         let epoch = store.epoch();
         let behind = Behind { root, bootstrap, reporter: reporter.clone(), tags, started, epoch, limits };
         let front = Front::new(behind, admin, options)?;
-        Ok(Self { store, stats, reporter, front, version: options.version.clone(), started, accepted: false })
+        Ok(Self { store, stats, motion, reporter, front, version: options.version.clone(), started, accepted: false })
+    }
+
+    /// What is counted of connections that move.
+    pub(super) fn motion(&self) -> MotionStats {
+        self.motion.clone()
     }
 
     /// What `--version` prints.

@@ -126,6 +126,23 @@ stats! {
 }
 
 stats! {
+    /// `server.`: connections that an epoch has given to the next one, by kind, and those that it could not give, by reason. Not Envoy's.
+    MotionStats {
+        counter moved_http1 = "connections_moved.http1",
+        counter moved_tcp = "connections_moved.tcp",
+        counter refused_limit = "connections_refused.limit",
+        counter refused_no_cluster = "connections_refused.no_cluster",
+        counter refused_no_filter_chain = "connections_refused.no_filter_chain",
+        counter refused_no_listener = "connections_refused.no_listener",
+        counter refused_other = "connections_refused.other",
+        counter refused_other_filter = "connections_refused.other_filter",
+        counter refused_record = "connections_refused.record",
+        counter refused_socket = "connections_refused.socket",
+        counter refused_way = "connections_refused.way",
+    }
+}
+
+stats! {
     /// `listener_manager.`
     ListenerManagerStats {
         counter listener_added,

@@ -36,26 +36,17 @@ struct Record {
     ends_in_ms: Option<u64>,
 }
 
-/// What became of a connection that was to move.
-pub(in crate::http) enum Moved {
-    /// It has gone.
-    Away,
-    /// Its socket could not be had; nothing is left to be done.
-    Lost,
-    /// It is here, and this happened.
-    Here(Downstream, Option<Woken>),
-}
-
 impl Downstream {
-    /// Offers itself to `mover` when there is room, and is served until then.
-    pub(in crate::http) async fn hand_over(self, mover: Mover) -> Moved {
+    /// Offers itself to `mover` when there is room, and is served until then. What is back, because it has something else to do first or
+    /// nobody takes it; `None` when it is gone.
+    pub(in crate::http) async fn hand_over(self, mover: Mover) -> Option<(Self, Option<Woken>)> {
         match self.permit(mover).await {
             Ok(Some(permit)) => self.offer(permit).await,
             Ok(None) => {
                 self.held.stay();
-                Moved::Here(self, None)
+                Some((self, None))
             }
-            Err(woken) => Moved::Here(self, woken),
+            Err(woken) => Some((self, woken)),
         }
     }
 
@@ -78,7 +69,7 @@ impl Downstream {
         .await
     }
 
-    async fn offer(self, permit: Permit) -> Moved {
+    async fn offer(self, permit: Permit) -> Option<(Self, Option<Woken>)> {
         let Self { manager, facts, timer, held, io, requests, idle_since, ending, mut presence } = self;
         let Io { stream, read } = io.into_inner();
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -88,7 +79,8 @@ impl Downstream {
             idle_ms: milliseconds(idle_since.get().elapsed()),
             ends_in_ms: timer.left(ending.get()).map(milliseconds),
         };
-        let Ok(socket) = stream.into_fd() else { return Moved::Lost };
+        // A socket that the reactor does not let go of is lost, and the connection with it.
+        let socket = stream.into_fd().ok()?;
         let frozen = Frozen {
             kind: Kind::Http1,
             listener: facts.listener.to_string(),
@@ -101,14 +93,14 @@ impl Downstream {
         let back = match permit.offer(frozen).await {
             Outcome::Taken => {
                 presence.moved();
-                return Moved::Away;
+                return None;
             }
             Outcome::Refused(frozen, _) => frozen.sockets.into_iter().next(),
         };
         held.stay();
-        let Some(Ok(stream)) = back.map(Stream::from_fd) else { return Moved::Lost };
+        let stream = Stream::from_fd(back?).ok()?;
         let io = RefCell::new(Io { stream, read });
-        Moved::Here(Self { manager, facts, timer, held, io, requests, idle_since, ending, presence }, None)
+        Some((Self { manager, facts, timer, held, io, requests, idle_since, ending, presence }, None))
     }
 
     /// A connection from another epoch.
