@@ -2,13 +2,18 @@
 //!
 //! Each worker has one [`Drain`]; whatever must end well (a connection, a tunnel) joins it and holds a [`Held`] until it is done.
 //! The worker starts the drain with a [`Plan`]; every holder can ask at a boundary of its own whether to close, is woken when the
-//! phase changes while it waits, and is told when the deadline has passed. There is no lock and no atomic: a drain never leaves its thread.
+//! phase changes while it waits, and is told when the deadline has passed. Where the next epoch takes connections over ([`motion`]), who can
+//! move does that instead of ending. There is no lock and no atomic: a drain never leaves its thread.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
+
+pub mod motion;
+
+use motion::Mover;
 
 /// `--drain-strategy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +40,8 @@ pub struct Plan {
 pub enum Phase {
     /// No drain.
     Serving,
+    /// Who can move moves, and does not end for the drain's sake; who cannot, or was refused, is [`Phase::Draining`].
+    Moving(Plan),
     /// Ends at boundaries.
     Draining(Plan),
     /// The deadline has passed: what is idle closes now, what is busy is cut.
@@ -51,6 +58,8 @@ struct Shared {
     phase: Cell<Phase>,
     waiters: RefCell<Waiters>,
     active: Cell<usize>,
+    /// While [`Phase::Moving`].
+    mover: RefCell<Option<Mover>>,
     /// Who waits in [`Drain::emptied`].
     emptied: Cell<Option<Waker>>,
 }
@@ -75,6 +84,7 @@ impl Drain {
                 phase: Cell::new(Phase::Serving),
                 waiters: RefCell::default(),
                 active: Cell::new(0),
+                mover: RefCell::default(),
                 emptied: Cell::new(None),
             }),
         }
@@ -90,7 +100,7 @@ impl Drain {
                 waiters.slots.len() - 1
             })
         };
-        Held { drain: self.clone(), slot }
+        Held { drain: self.clone(), slot, stays: Cell::new(false) }
     }
 
     /// How many hold it.
@@ -115,10 +125,20 @@ impl Drain {
         .await;
     }
 
+    /// Begins a drain in which connections move: they offer themselves to `mover`. When nobody takes them any more, [`Drain::set`]
+    /// has those that are left drain.
+    pub fn move_to(&self, mover: Mover, plan: Plan) {
+        self.shared.mover.replace(Some(mover));
+        self.set(Phase::Moving(plan));
+    }
+
     /// Changes the phase and wakes every holder that waits in [`Held::changed`]. Going back to
     /// [`Phase::Serving`] is how a takeover that was called off ends.
     pub fn set(&self, phase: Phase) {
         self.shared.phase.set(phase);
+        if !matches!(phase, Phase::Moving(_)) {
+            self.shared.mover.replace(None);
+        }
         let wakers: Vec<Waker> = self.shared.waiters.borrow_mut().slots.iter_mut().filter_map(Option::take).collect();
         for waker in wakers {
             waker.wake();
@@ -130,6 +150,8 @@ impl Drain {
 pub struct Held {
     drain: Drain,
     slot: usize,
+    /// It does not move.
+    stays: Cell<bool>,
 }
 
 impl Held {
@@ -139,12 +161,13 @@ impl Held {
     }
 
     /// Whether a boundary reached now should close (Envoy's `drainClose`): never while serving, always with the immediate
-    /// strategy or at the deadline, else with a probability of the elapsed part of the drain time.
+    /// strategy or at the deadline, else with a probability of the elapsed part of the drain time; and never while it may move instead.
     pub fn should_close(&self) -> bool {
         match self.phase() {
             Phase::Serving => false,
             Phase::Over => true,
-            Phase::Draining(plan) => match plan.strategy {
+            Phase::Moving(_) if !self.stays.get() => false,
+            Phase::Moving(plan) | Phase::Draining(plan) => match plan.strategy {
                 Strategy::Immediate => true,
                 Strategy::Gradual => {
                     let elapsed = plan.started.elapsed().as_millis();
@@ -153,6 +176,21 @@ impl Held {
                 }
             },
         }
+    }
+
+    /// Whether it is time to move.
+    pub fn may_move(&self) -> bool {
+        !self.stays.get() && matches!(self.phase(), Phase::Moving(_))
+    }
+
+    /// Where to offer itself, when it is time to move.
+    pub fn mover(&self) -> Option<Mover> {
+        if self.may_move() { self.drain.shared.mover.borrow().clone() } else { None }
+    }
+
+    /// It does not move, or was refused: it drains where it is.
+    pub fn stay(&self) {
+        self.stays.set(true);
     }
 
     /// Waits until the phase is not `seen` any more.
@@ -216,6 +254,21 @@ mod tests {
         assert!((800..1200).contains(&closes), "half of the time gone, {closes} of 2000 closed");
         drain.set(Phase::Serving);
         assert!(!held.should_close());
+    }
+
+    #[test]
+    fn who_may_move_does_not_close_and_who_was_refused_does() {
+        let drain = Drain::new();
+        let (goes, stays) = (drain.join(), drain.join());
+        assert!(goes.mover().is_none());
+        let (mover, _offers) = Mover::new(1);
+        let plan = Plan { started: Instant::now(), time: Duration::ZERO, strategy: Strategy::Immediate };
+        drain.move_to(mover, plan);
+        stays.stay();
+        assert!(goes.mover().is_some() && !goes.should_close());
+        assert!(stays.mover().is_none() && stays.should_close());
+        drain.set(Phase::Draining(plan));
+        assert!(goes.mover().is_none() && goes.should_close());
     }
 
     #[test]

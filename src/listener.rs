@@ -24,7 +24,7 @@ pub mod chain;
 mod connection;
 mod set;
 
-pub use set::{Set, SetError, Sockets};
+pub use set::{Set, SetError, Sockets, Thawed};
 
 /// What a worker gives its listeners.
 pub struct WorkerContext {

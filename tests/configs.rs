@@ -41,7 +41,9 @@ fn front_proxy_has_two_routes_to_two_services() {
     let front = &bootstrap.listeners[0];
     assert_eq!(front.addresses[0].to_string(), "127.0.0.1:10000");
     assert_eq!(front.stat_prefix, "127.0.0.1_10000");
-    let NetworkFilter::HttpConnectionManager(manager) = &front.filter_chains[0].filters[0];
+    let NetworkFilter::HttpConnectionManager(manager) = &front.filter_chains[0].filters[0] else {
+        panic!("no connection manager");
+    };
     let routes = &manager.routes.virtual_hosts[0].routes;
     let clusters: Vec<&str> = routes
         .iter()

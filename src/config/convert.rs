@@ -35,6 +35,7 @@ mod http_options;
 mod listener;
 mod route;
 mod stats;
+mod tcp_proxy;
 mod upstream_http;
 mod values;
 mod virtual_host;

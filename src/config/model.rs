@@ -167,6 +167,23 @@ pub struct Cidr {
 pub enum NetworkFilter {
     /// `envoy.filters.network.http_connection_manager`.
     HttpConnectionManager(Arc<HttpConnectionManager>),
+    /// `envoy.filters.network.tcp_proxy`.
+    TcpProxy(Arc<TcpProxy>),
+}
+
+/// `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpProxy {
+    /// Scope of its statistics (`tcp.<stat_prefix>.`).
+    pub stat_prefix: String,
+    /// Where connections go; one that does not exist closes them.
+    pub cluster: String,
+    /// `idle_timeout`: without a byte in either direction for so long a connection is closed; default 1 h, `None` is off.
+    pub idle_timeout: Option<Duration>,
+    /// `max_downstream_connection_duration`, from the accept on.
+    pub max_connection_duration: Option<Duration>,
+    /// `max_connect_attempts`, at least 1.
+    pub max_connect_attempts: u32,
 }
 
 /// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.

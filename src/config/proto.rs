@@ -32,5 +32,6 @@ decode!(
     api::metrics::v3::StatsdSink,
     filters::http::router::v3::Router,
     filters::network::http_connection_manager::v3::HttpConnectionManager,
+    filters::network::tcp_proxy::v3::TcpProxy,
     upstreams::http::v3::HttpProtocolOptions,
 );

@@ -63,7 +63,7 @@ pub fn hello(version: &str) -> Hello {
         protocol_max: PROTOCOL.max,
         pid: std::process::id(),
         version: version.to_owned(),
-        features: Vec::new(),
+        features: vec![wire::MOVES.to_owned()],
     }
 }
 
@@ -102,6 +102,11 @@ impl Link {
     pub(super) fn over(channel: Channel) -> io::Result<Self> {
         let readiness = UnixStream::from_std(channel.as_fd().try_clone_to_owned()?.into())?;
         Ok(Self { channel, readiness, requests: 0 })
+    }
+
+    /// What it goes over.
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
     }
 
     /// Sends one message, waiting for room for a bounded time.

@@ -4,7 +4,6 @@
 //! it is all there is, and it is what would be written down to move the connection. Socket and unread bytes are borrowed only
 //! within a poll, never across a wait.
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::pin;
@@ -17,12 +16,14 @@ use bytes::BytesMut;
 use crate::codec::head::RequestHead;
 use crate::codec::http1::{Decoded, Framing, Limits, Parsed, Scan, parse_request};
 use crate::drain::{Held, Phase};
-use crate::l4::{Connection, Facts};
+use crate::l4::{Connection, Facts, Guard};
 use crate::local::{Deadline, Timer};
 use crate::net::Stream;
 
 use super::failure::Failure;
 use super::manager::Manager;
+
+mod motion;
 
 /// A client's connection.
 pub(super) struct Downstream {
@@ -47,9 +48,17 @@ struct Io {
 
 impl Downstream {
     pub(super) fn new(manager: &Rc<Manager>, connection: Connection) -> Self {
+        Self::with_presence(manager, connection, Presence::new)
+    }
+
+    fn with_presence(
+        manager: &Rc<Manager>,
+        connection: Connection,
+        presence: fn(&Rc<Manager>, Box<dyn Guard>, Instant) -> Presence,
+    ) -> Self {
         let Connection { stream, facts, held, guard } = connection;
         Self {
-            presence: Presence::new(manager, guard, facts.accepted),
+            presence: presence(manager, guard, facts.accepted),
             manager: manager.clone(),
             timer: manager.local.timers().timer(),
             ending: Cell::new(Deadline::NEVER),
@@ -67,6 +76,9 @@ impl Downstream {
             Poll::Ready(Ok(read)) if read > 0 => return Poll::Ready(Woken::Bytes),
             Poll::Ready(_) => return Poll::Ready(Woken::Gone),
             Poll::Pending => {}
+        }
+        if self.held.may_move() {
+            return Poll::Ready(Woken::Move);
         }
         ready!(self.poll_time_to_close(context));
         // A request that has arrived is served before the close. The reactor may not have heard of it: then it will shortly.
@@ -173,13 +185,11 @@ impl Downstream {
     /// Ready when the client has gone, while nothing is expected of it. A request that it sends ahead is kept, and then nothing
     /// more is read before that one's turn.
     pub(super) fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.has_unread() {
-            return Poll::Pending;
+        if !self.has_unread() && matches!(ready!(self.poll_fill(context)), Ok(0) | Err(_)) {
+            return Poll::Ready(());
         }
-        match ready!(self.poll_fill(context)) {
-            Ok(0) | Err(_) => Poll::Ready(()),
-            Ok(_) => Poll::Pending,
-        }
+        self.settle();
+        Poll::Pending
     }
 
     /// Ready when the drain's deadline has passed.
@@ -214,6 +224,8 @@ pub(super) enum Woken {
     Bytes,
     /// The client has closed.
     Gone,
+    /// It is time to move to the next epoch.
+    Move,
     /// It is time to close.
     Close,
 }
@@ -223,26 +235,34 @@ pub(super) enum Woken {
 pub(super) enum End {
     Local,
     Remote,
+    /// It goes on in another epoch, or has not begun here.
+    Moved,
 }
 
 /// That the connection exists, and how it ended. Dropped with the connection, however that comes about.
 struct Presence {
     manager: Rc<Manager>,
     /// What the listener keeps for as long as the connection lives.
-    _guard: Box<dyn Any>,
+    guard: Box<dyn Guard>,
     opened: Instant,
     end: Cell<End>,
     busy: Cell<bool>,
 }
 
 impl Presence {
-    fn new(manager: &Rc<Manager>, guard: Box<dyn Any>, opened: Instant) -> Self {
-        let stats = &manager.stats;
-        stats.downstream_cx_total.inc();
-        stats.downstream_cx_http1_total.inc();
-        stats.downstream_cx_active.inc();
-        stats.downstream_cx_http1_active.inc();
-        Self { manager: manager.clone(), _guard: guard, opened, end: Cell::new(End::Local), busy: Cell::new(false) }
+    fn new(manager: &Rc<Manager>, guard: Box<dyn Guard>, opened: Instant) -> Self {
+        let this = Self::arriving(manager, guard, opened);
+        this.manager.stats.downstream_cx_total.inc();
+        this.manager.stats.downstream_cx_http1_total.inc();
+        this.end.set(End::Local);
+        this
+    }
+
+    /// Of a connection that another epoch has counted.
+    fn arriving(manager: &Rc<Manager>, guard: Box<dyn Guard>, opened: Instant) -> Self {
+        manager.stats.downstream_cx_active.inc();
+        manager.stats.downstream_cx_http1_active.inc();
+        Self { manager: manager.clone(), guard, opened, end: Cell::new(End::Moved), busy: Cell::new(false) }
     }
 
     fn ended_by(&self, end: End) {
@@ -255,12 +275,13 @@ impl Drop for Presence {
         let stats = &self.manager.stats;
         stats.downstream_cx_active.dec();
         stats.downstream_cx_http1_active.dec();
-        stats.downstream_cx_length_ms.record(self.opened.elapsed().as_millis() as u64);
-        stats.downstream_cx_destroy.inc();
         let (destroy, with_request) = match self.end.get() {
+            End::Moved => return,
             End::Local => (&stats.downstream_cx_destroy_local, &stats.downstream_cx_destroy_local_active_rq),
             End::Remote => (&stats.downstream_cx_destroy_remote, &stats.downstream_cx_destroy_remote_active_rq),
         };
+        stats.downstream_cx_length_ms.record(self.opened.elapsed().as_millis() as u64);
+        stats.downstream_cx_destroy.inc();
         destroy.inc();
         if self.busy.get() {
             stats.downstream_cx_destroy_active_rq.inc();

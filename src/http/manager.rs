@@ -24,7 +24,8 @@ use crate::codec::head::{Headers, RequestHead, ResponseHead};
 use crate::codec::http1::{Limits, Parsed, RequestRules, Scan, Underscores};
 use crate::config::model;
 use crate::drain::Phase;
-use crate::l4::{Connection, Filter, Next, Work};
+use crate::drain::motion::{Kind, Reason};
+use crate::l4::{Arrival, Connection, Filter, Next, Work};
 use crate::local::{Deadline, Local};
 use crate::route::{Decision, Table};
 use crate::stats::Scope;
@@ -147,9 +148,18 @@ impl Manager {
 
     /// The life of a connection.
     #[allow(clippy::manual_async_fn, reason = "an async function holds its argument twice: as given, and as its own")]
-    fn run(conn: Downstream) -> impl Future<Output = ()> {
+    fn run(mut conn: Downstream) -> impl Future<Output = ()> {
         async move {
-            while let Some(after) = next(&conn).await {
+            let mut woken = None;
+            loop {
+                if woken.is_none()
+                    && let Some(mover) = conn.held.mover()
+                {
+                    let Some(back) = Box::pin(conn.hand_over(mover)).await else { return };
+                    (conn, woken) = back;
+                    continue;
+                }
+                let Some(after) = next(&conn, woken.take()).await else { break };
                 match after {
                     After::Keep => {}
                     After::Close { linger: false } => break,
@@ -173,11 +183,28 @@ impl Filter for Manager {
     fn call(self: Rc<Self>, connection: Connection, _next: Next) -> Work {
         Box::pin(Self::run(Downstream::new(&self, connection)))
     }
+
+    fn thaw(self: Rc<Self>, arrival: Arrival) -> Result<Work, Reason> {
+        if arrival.kind != Kind::Http1 {
+            return Err(Reason::OtherFilter);
+        }
+        let mut conn = Downstream::thaw(&self, arrival)?;
+        Ok(Box::pin(async move {
+            conn.arrived();
+            Self::run(conn).await;
+        }))
+    }
 }
 
-/// Waits parked, and serves what comes; `None` when the client has closed.
-async fn next(conn: &Downstream) -> Option<After> {
-    match poll_fn(|context| conn.poll_parked(context)).await {
+/// Waits parked unless it is known what for, and serves what comes; `None` when the client has closed.
+async fn next(conn: &Downstream, woken: Option<Woken>) -> Option<After> {
+    let woken = match woken {
+        Some(woken) => woken,
+        None if conn.has_unread() => Woken::Bytes,
+        None => poll_fn(|context| conn.poll_parked(context)).await,
+    };
+    match woken {
+        Woken::Move => Some(After::Keep),
         // The future that serves is on the heap for as long as it serves: parked, nothing of it is left.
         Woken::Bytes => Some(Box::pin(serve(conn)).await),
         Woken::Gone => None,
@@ -200,7 +227,7 @@ async fn serve(conn: &Downstream) -> After {
                 return stream::refuse(conn, failure, started).await;
             }
         };
-        if after != After::Keep || !conn.has_unread() {
+        if after != After::Keep || !conn.has_unread() || conn.held.may_move() {
             conn.settle();
             return after;
         }
@@ -241,6 +268,10 @@ impl<'a> Waiting<'a> {
                 Poll::Ready(_) => return Poll::Ready(Err(Failure::DownstreamClosed)),
                 Poll::Pending => break,
             }
+        }
+        if conn.held.may_move() {
+            // The next epoch reads the rest of it.
+            return Poll::Ready(Ok(None));
         }
         if !self.late && conn.poll_over(context).is_ready() {
             self.late = true;

@@ -16,23 +16,26 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use http::{HeaderValue, Method, StatusCode, Version, header};
+use http::{Method, Version};
 
 use crate::codec::head::{RequestHead, ResponseHead};
-use crate::codec::http1::{self, Decoded, Framing, Parsed, encode_response};
+use crate::codec::http1::{self, Framing, Parsed, encode_response};
 use crate::drain::Phase;
 use crate::l4::Facts;
 use crate::local::Deadline;
 
-use super::body::{Body, Frame};
+use super::body::Body;
 use super::downstream::Downstream;
 use super::failure::Failure;
-use super::filter::{Request, Response, Running};
+use super::filter::{Request, Running};
 use super::local_reply;
 use super::manager::Manager;
-use super::outbox::Outbox;
-use super::pump::{Broken, Pump};
 use super::record::Record;
+
+mod request_body;
+mod send;
+
+pub use request_body::RequestBody;
 
 /// What becomes of the connection after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,125 +273,6 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Sends a response.
-    async fn send(&self, response: Response<'_>, begun: &mut Begun) -> Result<(), Failure> {
-        let Response { mut head, mut body } = response;
-        if self.should_close() {
-            begun.close = true;
-            begun.linger = true;
-        }
-        let framing = self.frame(&head, &mut body);
-        begun.until_close = framing == http1::Body::UntilClose;
-        begun.close |= begun.until_close;
-        self.manager().prepare_response(&mut head, self);
-        self.set_connection(&mut head, begun.close);
-        self.count_head(head.status);
-        let mut outbox = Outbox::new(self.manager().local.block());
-        outbox.front.extend_from_slice(&self.interim.borrow_mut().split());
-        encode_response(&head, framing, &mut outbox.front);
-        drop(head);
-        begun.head = true;
-        let mut pump = Pump::new(outbox, framing, self.manager().config.http1.enable_trailers);
-        let mut moved = 0;
-        let mut blocked = false;
-        poll_fn(|context| {
-            let pumped = pump.poll(context, &mut body, &self.manager().local, |context, slices| {
-                self.conn.poll_write(context, slices)
-            });
-            if pump.taken != moved {
-                moved = pump.taken;
-                if pumped.is_pending() {
-                    self.moved(Instant::now());
-                }
-            }
-            if pump.outbox.is_blocked() != blocked {
-                blocked = !blocked;
-                self.count_flow(blocked);
-            }
-            match pumped {
-                Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
-                Poll::Ready(Err(Broken::Source(failure))) => Poll::Ready(Err(failure)),
-                Poll::Ready(Err(Broken::Sink)) => Poll::Ready(Err(Failure::DownstreamClosed)),
-                Poll::Pending => {
-                    body.poll_beside(context);
-                    self.poll_ended(context).map(Err)
-                }
-            }
-        })
-        .await?;
-        self.record.sent.set(pump.taken);
-        Ok(())
-    }
-
-    /// How the response's body goes to this client.
-    fn frame(&self, head: &ResponseHead, body: &mut Body<'_>) -> http1::Body {
-        if self.record.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED {
-            if matches!(body, Body::Full(_)) {
-                *body = Body::Empty;
-            }
-            return http1::Body::Suppressed;
-        }
-        match body.length() {
-            Some(0) => http1::Body::Empty,
-            Some(length) => http1::Body::Length(length),
-            None if self.version == Version::HTTP_11 => http1::Body::Chunked,
-            None => http1::Body::UntilClose,
-        }
-    }
-
-    /// Whether this response is the connection's last, for a reason of ours.
-    fn should_close(&self) -> bool {
-        let manager = self.manager();
-        if !self.is_complete() {
-            // What is left of the request would have to be read and thrown away before the next one.
-            manager.stats.downstream_rq_response_before_rq_complete.inc();
-            return true;
-        }
-        if self.conn.held.should_close() {
-            manager.stats.downstream_cx_drain_close.inc();
-            return true;
-        }
-        let most = manager.config.max_requests_per_connection;
-        if most != 0 && self.conn.requests.get() >= most {
-            manager.stats.downstream_cx_max_requests_reached.inc();
-            return true;
-        }
-        self.conn.is_ending()
-    }
-
-    fn set_connection(&self, head: &mut ResponseHead, close: bool) {
-        if close {
-            head.headers.set(header::CONNECTION, HeaderValue::from_static("close"));
-        } else if self.version == Version::HTTP_10 {
-            head.headers.set(header::CONNECTION, HeaderValue::from_static("keep-alive"));
-        }
-    }
-
-    fn count_head(&self, status: StatusCode) {
-        let status = status.as_u16();
-        self.record.status.set(status);
-        self.manager().stats.response(status);
-        self.manager().listener_stats.response(status);
-        if let Some(cluster) = &*self.record.cluster.borrow() {
-            cluster.count_response(status, self.record.internal.get());
-        }
-        if let Some(host) = &*self.record.host.borrow() {
-            host.count_response(status);
-        }
-    }
-
-    /// The client takes no more, or takes again: the host is read no further meanwhile.
-    fn count_flow(&self, blocked: bool) {
-        if let Some(cluster) = &*self.record.cluster.borrow() {
-            let stats = cluster.stats();
-            if blocked {
-                stats.upstream_flow_control_paused_reading_total.inc();
-            } else {
-                stats.upstream_flow_control_resumed_reading_total.inc();
-            }
-        }
-    }
-
     /// Counts what a failure is counted as.
     fn count(&self, failure: Failure) {
         let stats = &self.manager().stats;
@@ -435,52 +319,5 @@ impl<'a> Stream<'a> {
         }
         self.conn.idle_since.set(now);
         after
-    }
-}
-
-/// The body of a client's request.
-pub struct RequestBody<'a> {
-    stream: &'a Stream<'a>,
-}
-
-impl RequestBody<'_> {
-    pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, Failure>> {
-        let stream = self.stream;
-        let mut framing = stream.framing.borrow_mut();
-        loop {
-            match stream.conn.decode(&mut framing, &stream.manager().rules.limits)? {
-                Decoded::Data(data) => {
-                    let received = &stream.record.received;
-                    received.set(received.get() + data.len() as u64);
-                    let now = Instant::now();
-                    stream.moved(now);
-                    if framing.is_done() {
-                        self.complete(now);
-                    }
-                    return Poll::Ready(Ok(Frame::Data(data)));
-                }
-                Decoded::End(trailers) => {
-                    if stream.record.received_at.get().is_none() {
-                        self.complete(Instant::now());
-                    }
-                    stream.conn.settle();
-                    return Poll::Ready(Ok(Frame::End(trailers)));
-                }
-                Decoded::NeedMore => match stream.conn.poll_fill(context) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Failure::DownstreamClosed)),
-                    Poll::Ready(Ok(_)) => {}
-                    Poll::Pending => return Poll::Pending,
-                },
-            }
-        }
-    }
-
-    pub(super) fn length(&self) -> Option<u64> {
-        self.stream.framing.borrow().length_left()
-    }
-
-    fn complete(&self, now: Instant) {
-        self.stream.record.received_at.set(Some(now));
-        self.stream.arm_route(now);
     }
 }

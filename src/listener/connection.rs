@@ -4,7 +4,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::drain::Drain;
-use crate::l4::{Chain, Connection, Facts};
+use crate::drain::motion::{Frozen, Reason};
+use crate::l4::{Arrival, Chain, Connection, Facts, Guard, Work};
 use crate::net::{PeerAddress, Stream};
 use crate::stats::names::{ListenerStats, ListenerWorkerStats};
 
@@ -12,6 +13,7 @@ use super::chain::Matcher;
 
 /// What every new connection of a listener meets.
 pub(super) struct Admission {
+    pub(super) name: Rc<str>,
     pub(super) matcher: Matcher<Chain>,
     pub(super) stats: Rc<ListenerStats>,
     pub(super) worker_stats: ListenerWorkerStats,
@@ -23,13 +25,14 @@ impl Admission {
     pub(super) fn begin(self: &Rc<Self>, stream: Stream, peer: PeerAddress) {
         let accepted = Instant::now();
         self.stats.downstream_cx_total.inc();
+        self.worker_stats.downstream_cx_total.inc();
         let presence = Presence::new(self.clone(), accepted);
         // A connection that has no address any more, or takes no options, is gone.
         let Ok(local) = stream.local_address() else { return };
         if stream.set_nodelay().is_err() {
             return;
         }
-        let facts = Facts { peer, local, accepted };
+        let facts = Facts { peer, local, accepted, listener: self.name.clone() };
         let Some(chain) = self.matcher.find(&facts) else {
             self.stats.no_filter_chain_match.inc();
             return;
@@ -37,20 +40,54 @@ impl Admission {
         let guard = Box::new(presence);
         tokio::task::spawn_local(chain.run(Connection { stream, facts, held: self.drain.join(), guard }));
     }
+
+    /// Takes a connection over from another epoch; it goes on when the work is polled.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub(super) fn thaw(self: &Rc<Self>, frozen: Frozen) -> Result<Work, Reason> {
+        let Frozen { kind, listener: _, peer, local, age, sockets, record } = frozen;
+        let mut sockets = sockets.into_iter();
+        let stream = sockets.next().and_then(|socket| Stream::from_fd(socket).ok()).ok_or(Reason::Socket)?;
+        let address =
+            |known: Option<std::net::SocketAddr>, asked: fn(&Stream) -> std::io::Result<PeerAddress>| match known {
+                Some(known) => Ok(PeerAddress::from(known)),
+                None => asked(&stream).map_err(|_| Reason::Socket),
+            };
+        let (peer, local) = (address(peer, Stream::peer_address)?, address(local, Stream::local_address)?);
+        let accepted = Instant::now().checked_sub(age).ok_or(Reason::Record)?;
+        let facts = Facts { peer, local, accepted, listener: self.name.clone() };
+        let chain = self.matcher.find(&facts).ok_or(Reason::NoFilterChain)?;
+        let mut guard = Box::new(Presence::new(self.clone(), accepted));
+        guard.moved();
+        let connection = Connection { stream, facts, held: self.drain.join(), guard };
+        chain.thaw(Arrival { connection, kind, sockets: sockets.collect(), record })
+    }
 }
 
 /// That a connection of a listener exists.
 struct Presence {
     admission: Rc<Admission>,
     accepted: Instant,
+    /// It ends elsewhere.
+    moved: bool,
 }
 
 impl Presence {
     fn new(admission: Rc<Admission>, accepted: Instant) -> Self {
         admission.stats.downstream_cx_active.inc();
-        admission.worker_stats.downstream_cx_total.inc();
         admission.worker_stats.downstream_cx_active.inc();
-        Self { admission, accepted }
+        Self { admission, accepted, moved: false }
+    }
+}
+
+impl Guard for Presence {
+    fn moved(&mut self) {
+        self.moved = true;
+    }
+
+    fn arrived(&mut self) {
+        self.moved = false;
     }
 }
 
@@ -58,8 +95,10 @@ impl Drop for Presence {
     fn drop(&mut self) {
         let stats = &self.admission.stats;
         stats.downstream_cx_active.dec();
-        stats.downstream_cx_destroy.inc();
-        stats.downstream_cx_length_ms.record(self.accepted.elapsed().as_millis() as u64);
         self.admission.worker_stats.downstream_cx_active.dec();
+        if !self.moved {
+            stats.downstream_cx_destroy.inc();
+            stats.downstream_cx_length_ms.record(self.accepted.elapsed().as_millis() as u64);
+        }
     }
 }

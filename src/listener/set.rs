@@ -10,8 +10,9 @@ use thiserror::Error;
 use tokio::task::AbortHandle;
 
 use crate::config::model;
+use crate::drain::motion::{Frozen, Reason};
 use crate::http::manager::{Build, BuildError, Manager};
-use crate::l4;
+use crate::l4::{self, filters::tcp_proxy::TcpProxy};
 use crate::net;
 use crate::stats::names::{self, ListenerStats, ListenerWorkerStats};
 
@@ -54,6 +55,18 @@ pub struct Set {
     listeners: Vec<Entry>,
     upkeep: Vec<AbortHandle>,
     context: WorkerContext,
+}
+
+/// A connection from another epoch that has been put together. Dropped before it begins, it stays where it came from.
+pub struct Thawed {
+    work: l4::Work,
+}
+
+impl Thawed {
+    /// It is ours: it goes on from here.
+    pub fn begin(self) {
+        tokio::task::spawn_local(self.work);
+    }
 }
 
 struct Entry {
@@ -114,6 +127,15 @@ impl Set {
         }
     }
 
+    /// Takes a connection over from another epoch. Nothing of it is read or written before it begins.
+    ///
+    /// # Errors
+    /// Why not; whoever offered it goes on with it.
+    pub fn thaw(&self, frozen: Frozen) -> Result<Thawed, Reason> {
+        let entry = self.listeners.iter().find(|entry| entry.name == frozen.listener).ok_or(Reason::NoListener)?;
+        entry.admission.thaw(frozen).map(|work| Thawed { work })
+    }
+
     /// Connections that are alive on this worker.
     pub fn connections(&self) -> usize {
         self.context.drain.active()
@@ -163,6 +185,10 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
                 model::NetworkFilter::HttpConnectionManager(config) => {
                     Manager::build(config.clone(), &with).map(|manager| manager as Rc<dyn l4::Filter>)
                 }
+                model::NetworkFilter::TcpProxy(config) => {
+                    Ok(TcpProxy::build(config.clone(), &context.scope, context.clusters.clone(), &context.local)
+                        as Rc<dyn l4::Filter>)
+                }
             })
             .collect::<Result<_, _>>()?;
         Ok(l4::Chain::new(filters))
@@ -175,5 +201,6 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
         stats: Rc::new(ListenerStats::new(&scope)),
         worker_stats: ListenerWorkerStats::new(&names::listener_worker(&scope, context.worker)),
         drain: context.drain.clone(),
+        name: listener.name.as_str().into(),
     }))
 }

@@ -295,6 +295,11 @@ impl Timer {
     pub fn at(&self, moment: Instant) -> Deadline {
         self.wheel.deadline(moment)
     }
+
+    /// How long until a deadline passes; `None` where there is none.
+    pub fn left(&self, deadline: Deadline) -> Option<Duration> {
+        (deadline != Deadline::NEVER).then(|| self.wheel.moment(deadline.0).saturating_duration_since(Instant::now()))
+    }
 }
 
 impl State {

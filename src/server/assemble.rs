@@ -6,9 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::config::model::{Address, Bootstrap, SocketOptions};
-use crate::drain::{Drain, Phase};
+use crate::drain::motion::Mover;
+use crate::drain::{Drain, Phase, Plan};
+use crate::handoff::motion::Staging;
 use crate::http::filter::Extension;
-use crate::listener::{Set, Sockets, WorkerContext};
+use crate::listener::{Set, Sockets, Thawed, WorkerContext};
 use crate::local::Local;
 use crate::net::{BindAddress, BindOptions};
 use crate::stats::{Scope, Store};
@@ -84,6 +86,34 @@ impl Assembly {
     pub(super) fn drain(&self, phase: Phase) {
         self.drain.set(phase);
         self.clusters.set_draining(phase != Phase::Serving);
+    }
+
+    /// Begins a drain in which connections move.
+    pub(super) fn move_to(&self, mover: Mover, plan: Plan) {
+        self.drain.move_to(mover, plan);
+        self.clusters.set_draining(true);
+    }
+
+    /// Puts connections from another epoch together, and begins with them when that one has let go of them.
+    pub(super) fn stage(&self, staging: Staging) {
+        let Staging { frozen, refused, verdict } = staging;
+        let mut staged = Vec::with_capacity(frozen.len());
+        let mut reasons = Vec::new();
+        for (index, frozen) in frozen {
+            match self.listeners.thaw(frozen) {
+                Ok(thawed) => staged.push(thawed),
+                Err(reason) => reasons.push((index, reason)),
+            }
+        }
+        // Nobody waits any more: there will be no verdict either.
+        if refused.send(reasons).is_err() {
+            return;
+        }
+        tokio::task::spawn_local(async move {
+            if verdict.await.is_ok() {
+                staged.into_iter().for_each(Thawed::begin);
+            }
+        });
     }
 
     /// What has been seen of every host, in the order of the configuration's clusters and endpoints.

@@ -3,31 +3,33 @@
 //! [`run`] prepares (configuration, sockets, statistics, workers) and hands over to the loop: one loop for an epoch that is supervised and for one that runs alone, because the
 //! only difference is who gives the orders. Orders are carried out one at a time; each is acknowledged when it is done.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use heirloom_supervisor::shm::{Geometry, Segment};
 use heirloom_supervisor::wire::message::{
-    Accepting, Drain, DrainStrategy, Drained, Failed, Health, Pong, Ready, Resumed, Standing, Stopped, Terminate,
+    Accepting, Drain, DrainStrategy, Drained, Failed, Health, Heir, Pong, Ready, Resumed, Standing, Stopped, Terminate,
     Welcome,
 };
 use heirloom_supervisor::wire::{self, Channel, Message};
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use super::assemble::{Parts, bind_to};
 use super::group::{self, Group};
 use super::phase::{Ending, Phase};
-use super::report::Report;
+use super::report::{Life, Report};
 use super::signals::{Request, Signals};
 use super::{Failure, Options};
 use crate::admin::Action;
 use crate::config;
 use crate::config::model::{Address, SocketOptions};
+use crate::drain::motion::Mover;
 use crate::drain::{self, Plan, Strategy};
 use crate::handoff::link::{self, Link, Welcomed, hello};
+use crate::handoff::motion;
 use crate::handoff::orphan::Orphan;
 use crate::handoff::sockets::{self, Sockets};
 use crate::net;
@@ -59,11 +61,11 @@ async fn live(options: Options) -> Result<(), Failure> {
     let channel = Channel::from_environment().map_err(|error| Failure::System(error.to_string()))?;
     let Some((channel, _)) = channel else {
         let epoch = Epoch::prepare_alone(options, started)?;
-        return epoch.serve_alone(signals).await;
+        return Box::pin(epoch.serve_alone(signals)).await;
     };
     let Welcomed { mut link, welcome, segment } = Link::open(channel, hello(&options.version)).await?;
     match Epoch::prepare_supervised(options, started, &mut link, &welcome, segment).await {
-        Ok(epoch) => epoch.serve_supervised(link, signals).await,
+        Ok(epoch) => Box::pin(epoch.serve_supervised(link, signals)).await,
         Err(failure) => {
             // The operator's `reload` prints this report; if it cannot be sent, the exit status still tells.
             let report = Failed { report: wire::clip(failure.to_string()) };
@@ -86,12 +88,20 @@ struct Epoch {
     listeners: u32,
     /// What a next supervisor would want; `None` when there never was one.
     orphan: Option<Orphan>,
+    /// `--parent-shutdown-time-s`: the end of a drain that this epoch begins by itself.
+    shutdown_time: Duration,
     /// At the last count.
     connections: u64,
     /// Connections that a drain's deadline found open.
     closed: u64,
     /// An operator's graceful drain of the listeners ends then.
     stop_listening_at: Option<Instant>,
+    /// Where connections go in the drain that follows.
+    heir: Option<Channel>,
+    /// What gives them there, until it ends.
+    giving: Option<JoinHandle<Option<Link>>>,
+    /// The way they went, when it is of no more use: its end would say that this process has ended.
+    way: Option<Link>,
     reopen_logs: Box<dyn Fn()>,
 }
 
@@ -102,6 +112,8 @@ enum Event {
     Admin(Action),
     Second,
     Flush,
+    /// Nothing moves any more.
+    Given(Option<Link>),
     Emptied,
     Deadline,
 }
@@ -117,7 +129,8 @@ impl Epoch {
         let segment = Segment::anonymous(Geometry::default())
             .map_err(|error| Failure::System(format!("memory for statistics: {error}")))?;
         let limits = Ending { deadline: started, drain_time: options.drain_time, strategy: options.drain_strategy };
-        Self::build(options, loaded, sockets, Store::new(segment, 0), limits, started, 0)
+        let life = Life { started, generation: 0, limits };
+        Self::build(options, loaded, sockets, Store::new(segment, 0), life)
     }
 
     async fn prepare_supervised(
@@ -141,7 +154,8 @@ impl Epoch {
             strategy: strategy(welcome.drain_strategy()),
         };
         let store = Store::new(segment, welcome.epoch);
-        let epoch = Self::build(options, loaded, sockets, store, limits, started, welcome.generation)?;
+        let life = Life { started, generation: welcome.generation, limits };
+        let epoch = Self::build(options, loaded, sockets, store, life)?;
         Ok(Self { orphan: Some(orphan), ..epoch })
     }
 
@@ -150,29 +164,31 @@ impl Epoch {
         loaded: config::Loaded,
         sockets: Sockets,
         store: Store,
-        limits: Ending,
-        started: Instant,
-        generation: u64,
+        life: Life,
     ) -> Result<Self, Failure> {
         let bootstrap = Arc::new(loaded.bootstrap);
         let parts = Arc::new(Parts::new(bootstrap.clone(), sockets.listeners, store.clone()));
         let group = Group::spawn(&parts, options.concurrency).map_err(Failure::System)?;
         let listeners = u32::try_from(bootstrap.listeners.len()).unwrap_or(u32::MAX);
         let flush_interval = bootstrap.stats.flush_interval;
-        let report = Report::new(bootstrap, store, sockets.admin, &options, group.len(), started, generation)
-            .map_err(Failure::System)?;
+        let report =
+            Report::new(bootstrap, store, sockets.admin, &options, group.len(), life).map_err(Failure::System)?;
         Ok(Self {
             phase: Phase::Ready,
             group,
             report,
-            limits,
+            limits: life.limits,
             flush_interval,
             configuration: loaded.text,
             listeners,
             orphan: None,
+            shutdown_time: options.parent_shutdown_time,
             connections: 0,
             closed: 0,
             stop_listening_at: None,
+            heir: None,
+            giving: None,
+            way: None,
             reopen_logs: options.reopen_logs,
         })
     }
@@ -215,6 +231,7 @@ impl Epoch {
                     request = self.report.request() => Event::Admin(request),
                     _ = second.tick() => Event::Second,
                     _ = flush.tick() => Event::Flush,
+                    way = given(&mut self.giving) => Event::Given(way),
                     _ = group.emptied(), if ending => Event::Emptied,
                     () = sleep_until(deadline.into()), if ending => Event::Deadline,
                 }
@@ -222,7 +239,7 @@ impl Epoch {
             match event {
                 Event::Order(Ok(packet)) => {
                     if let Some(link) = &link {
-                        self.obey(link, packet.message).await?;
+                        self.obey(link, packet).await?;
                     }
                 }
                 Event::Order(Err(wire::Error::Malformed(reason))) => warn!("the supervisor sent nonsense: {reason}"),
@@ -239,6 +256,7 @@ impl Epoch {
                     self.tell(link.as_ref()).await?;
                 }
                 Event::Flush => self.report.flush(),
+                Event::Given(way) => self.given(way).await?,
                 Event::Emptied => return self.leave(link).await,
                 Event::Deadline if self.phase == Phase::Closing => return self.leave(link).await,
                 Event::Deadline => self.close().await?,
@@ -275,8 +293,17 @@ impl Epoch {
     }
 
     /// Carries out the supervisor's order and says that it is done.
-    async fn obey(&mut self, link: &Link, order: Message) -> Result<(), Failure> {
+    async fn obey(&mut self, link: &Link, packet: wire::Packet) -> Result<(), Failure> {
+        let wire::Packet { message: order, descriptors } = packet;
         let answer = match order {
+            Message::Bequeath(_) => {
+                self.heir = way(descriptors);
+                None
+            }
+            Message::Heir(Heir { from_epoch }) => {
+                self.inherit(from_epoch, way(descriptors));
+                None
+            }
             Message::Accept(_) => {
                 self.accept().await?;
                 Some(Message::Accepting(Accepting {}))
@@ -383,9 +410,10 @@ impl Epoch {
         self.report.second(phase, self.connections);
     }
 
+    /// Nobody takes over from an epoch that runs alone: what is there ends at its next boundary, and by the time of Envoy's parent shutdown.
     async fn drain_alone(&mut self) -> Result<(), Failure> {
-        let drain_time = self.limits.drain_time;
-        self.drain(Ending { deadline: Instant::now() + drain_time, drain_time, strategy: Strategy::Immediate }).await
+        let deadline = Instant::now() + self.shutdown_time;
+        self.drain(Ending { deadline, drain_time: self.limits.drain_time, strategy: Strategy::Immediate }).await
     }
 
     async fn accept(&mut self) -> Result<(), Failure> {
@@ -408,10 +436,41 @@ impl Epoch {
         self.stop().await?;
         let plan = Plan { started: Instant::now(), time: ending.drain_time, strategy: ending.strategy };
         self.let_go();
-        self.group.drain(drain::Phase::Draining(plan)).await.map_err(hopeless)?;
+        match self.heir.take() {
+            Some(heir) => {
+                let (mover, offers) = Mover::new(motion::BATCH);
+                self.group.move_to(mover, plan).await.map_err(hopeless)?;
+                let stats = self.report.motion();
+                self.giving = Some(spawn_local(async move { motion::give(heir, offers, &stats).await }));
+            }
+            None => self.group.drain(drain::Phase::Draining(plan)).await.map_err(hopeless)?,
+        }
         self.set_phase(Phase::Draining(ending));
         info!("draining for at most {:?}", ending.deadline.saturating_duration_since(Instant::now()));
         Ok(())
+    }
+
+    /// Nothing moves any more: what is left drains.
+    async fn given(&mut self, way: Option<Link>) -> Result<(), Failure> {
+        self.giving = None;
+        self.way = way;
+        let Phase::Draining(Ending { drain_time: time, strategy, .. }) = self.phase else { return Ok(()) };
+        let plan = Plan { started: Instant::now(), time, strategy };
+        self.group.drain(drain::Phase::Draining(plan)).await.map_err(hopeless)
+    }
+
+    /// Takes connections from an epoch that drains.
+    fn inherit(&self, from: u64, way: Option<Channel>) {
+        let Some(way) = way else { return };
+        let stagers = self.group.stagers();
+        spawn_local(async move {
+            let stage = async |worker: usize, staging| {
+                if let Some(stager) = stagers.get(worker) {
+                    stager.stage(staging).await;
+                }
+            };
+            motion::take(way, from, stagers.len(), stage).await;
+        });
     }
 
     /// Closes what is left: idle connections that have nothing to say, then the busy ones.
@@ -473,6 +532,20 @@ async fn send(link: &Link, message: &Message) {
     if let Err(error) = link.send(message).await {
         warn!("{} could not be sent: {error}", message.name());
     }
+}
+
+/// The end of the motion, when there is one. Cancel safe.
+async fn given(giving: &mut Option<JoinHandle<Option<Link>>>) -> Option<Link> {
+    match giving {
+        Some(task) => task.await.unwrap_or_default(),
+        None => std::future::pending().await,
+    }
+}
+
+/// The way to another epoch that came with a message.
+fn way(descriptors: Vec<OwnedFd>) -> Option<Channel> {
+    let channel = descriptors.into_iter().next().map(Channel::from_socket);
+    channel.and_then(|channel| channel.inspect_err(|error| warn!("no way to the other epoch: {error}")).ok())
 }
 
 async fn next_order(link: Option<&Link>) -> Result<wire::Packet, wire::Error> {

@@ -14,11 +14,12 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::Options;
-use super::phase::Phase;
+use super::phase::{Ending, Phase};
 use crate::admin::{self, Action, Admin, ClusterStatus, HostStatus, Info, Listener, ListenerStatus, State, View};
 use crate::config::model::{self, Bootstrap};
+use crate::drain::Strategy;
 use crate::stats::tags::Tags;
-use crate::stats::{Reporter, Scope};
+use crate::stats::{Reporter, Scope, Segment};
 use crate::upstream::Counts;
 
 /// Requests of operators that may wait for the main loop; one more is refused with a log line.
@@ -32,6 +33,8 @@ pub(super) struct Behind {
     pub(super) tags: Tags,
     pub(super) started: Instant,
     pub(super) epoch: u64,
+    /// What is in force, the supervisor's word before the command line's.
+    pub(super) limits: Ending,
 }
 
 /// The endpoint, serving or not.
@@ -73,8 +76,17 @@ impl Front {
             hosts: hosts.clone(),
             bootstrap: behind.bootstrap,
             version: options.version.clone(),
-            options: admin::Options { restart_epoch: behind.epoch, ..options.command_line.clone() },
+            options: admin::Options {
+                restart_epoch: behind.epoch,
+                drain_time: format!("{}s", behind.limits.drain_time.as_secs()),
+                drain_strategy: match behind.limits.strategy {
+                    Strategy::Gradual => "Gradual",
+                    Strategy::Immediate => "Immediate",
+                },
+                ..options.command_line.clone()
+            },
             started: behind.started,
+            segment: behind.root.store().segment().clone(),
             asks,
         };
         let admin = Admin::new(&behind.root, Box::new(view), behind.reporter, behind.tags);
@@ -167,6 +179,7 @@ struct Shown {
     version: String,
     options: admin::Options,
     started: Instant,
+    segment: Segment,
     asks: mpsc::Sender<Action>,
 }
 
@@ -177,7 +190,8 @@ impl View for Shown {
 
     fn info(&self) -> Info {
         let uptime = self.started.elapsed().as_secs();
-        Info::new(&self.version, self.state(), (uptime, uptime), self.options.clone(), &self.bootstrap.node)
+        let all = self.segment.age().as_secs().max(uptime);
+        Info::new(&self.version, self.state(), (uptime, all), self.options.clone(), &self.bootstrap.node)
     }
 
     fn listeners(&self) -> Vec<ListenerStatus> {

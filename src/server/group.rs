@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::assemble::Parts;
-use super::worker::{self, Gone, Worker};
-use crate::drain::Phase;
+use super::worker::{self, Gone, Stager, Worker};
+use crate::drain::motion::Mover;
+use crate::drain::{Phase, Plan};
 use crate::upstream::Counts;
 
 /// How long a worker may take to carry out an order. A worker that is slower hangs, and the process has to be replaced.
@@ -80,6 +81,23 @@ impl Group {
             bounded(async { Ok(worker.drain(phase).await?) }).await?;
         }
         Ok(())
+    }
+
+    /// Begins a drain in which connections offer themselves to `mover`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub(super) async fn move_to(&self, mover: Mover, plan: Plan) -> Result<(), Error> {
+        for worker in self.workers.iter() {
+            let mover = mover.clone();
+            bounded(async { Ok(worker.move_to(mover, plan).await?) }).await?;
+        }
+        Ok(())
+    }
+
+    /// Where connections from another epoch go, a place per worker.
+    pub(super) fn stagers(&self) -> Vec<Stager> {
+        self.workers.iter().map(Worker::stager).collect()
     }
 
     /// Downstream connections over all workers.

@@ -10,19 +10,31 @@ use tracing::info;
 
 use super::Options;
 use super::front::{Behind, Front};
-use super::phase::Phase;
+use super::phase::{Ending, Phase};
 use crate::admin::{Action, Memory};
 use crate::config::model::{Bootstrap, StatsSink, TagRule, TagValue};
-use crate::stats::names::{ListenerManagerStats, ServerStats};
+use crate::stats::names::{ListenerManagerStats, MotionStats, ServerStats};
 use crate::stats::sinks::{Sink, statsd::Statsd};
 use crate::stats::tags::{Rule, RuleValue, Tags};
 use crate::stats::{Reporter, Scope, Store};
 use crate::upstream::Counts;
 
+/// What an epoch knows of its own life from the start.
+#[derive(Clone, Copy)]
+pub(super) struct Life {
+    /// When the process started.
+    pub(super) started: Instant,
+    /// Takeovers before it.
+    pub(super) generation: u64,
+    /// How its drain goes, unless the supervisor says otherwise when it comes to that.
+    pub(super) limits: Ending,
+}
+
 /// The main thread's statistics and endpoints.
 pub(super) struct Report {
     store: Store,
     stats: ServerStats,
+    motion: MotionStats,
     reporter: Rc<RefCell<Reporter>>,
     front: Front,
     version: String,
@@ -41,11 +53,12 @@ impl Report {
         admin: Vec<OwnedFd>,
         options: &Options,
         workers: usize,
-        started: Instant,
-        generation: u64,
+        life: Life,
     ) -> Result<Self, String> {
+        let Life { started, generation, limits } = life;
         let root = Scope::root(&store, store.lane_or_private());
         let stats = ServerStats::new(&root.scope("server"));
+        let motion = MotionStats::new(&root.scope("server"));
         let manager = ListenerManagerStats::new(&root.scope("listener_manager"));
         let listeners = bootstrap.listeners.len() as u64;
         manager.listener_added.add(listeners);
@@ -62,9 +75,14 @@ impl Report {
         let tags = tags.map_err(|error| error.to_string())?;
         let reporter = Rc::new(RefCell::new(Reporter::new(&root, sinks(&bootstrap.stats.sinks)?)));
         let epoch = store.epoch();
-        let behind = Behind { root, bootstrap, reporter: reporter.clone(), tags, started, epoch };
+        let behind = Behind { root, bootstrap, reporter: reporter.clone(), tags, started, epoch, limits };
         let front = Front::new(behind, admin, options)?;
-        Ok(Self { store, stats, reporter, front, version: options.version.clone(), started, accepted: false })
+        Ok(Self { store, stats, motion, reporter, front, version: options.version.clone(), started, accepted: false })
+    }
+
+    /// What is counted of connections that move.
+    pub(super) fn motion(&self) -> MotionStats {
+        self.motion.clone()
     }
 
     /// What `--version` prints.

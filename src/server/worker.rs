@@ -10,7 +10,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use super::assemble::{Assembly, Parts};
-use crate::drain::{Drain, Phase};
+use crate::drain::motion::Mover;
+use crate::drain::{Drain, Phase, Plan};
+use crate::handoff::motion::Staging;
 use crate::upstream::Counts;
 
 /// Orders that may wait for a worker that is busy.
@@ -22,10 +24,24 @@ pub(super) struct Worker {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Gives a worker connections from another epoch.
+pub(super) struct Stager {
+    orders: mpsc::Sender<Order>,
+}
+
+impl Stager {
+    /// Gives it some; it answers through them. One that has ended answers nothing.
+    pub(super) async fn stage(&self, staging: Staging) {
+        let _ = self.orders.send(Order::Stage(staging)).await;
+    }
+}
+
 enum Order {
     Accept(oneshot::Sender<Result<(), String>>),
     StopAccepting(oneshot::Sender<()>),
     Drain(Phase, oneshot::Sender<()>),
+    Move(Mover, Plan, oneshot::Sender<()>),
+    Stage(Staging),
     Count(oneshot::Sender<usize>),
     Hosts(oneshot::Sender<Vec<Counts>>),
     Emptied(oneshot::Sender<()>),
@@ -99,6 +115,11 @@ async fn follow(assembly: Assembly, drain: &Drain, mut mailbox: mpsc::Receiver<O
                 assembly.drain(phase);
                 let _ = done.send(());
             }
+            Order::Move(mover, plan, done) => {
+                assembly.move_to(mover, plan);
+                let _ = done.send(());
+            }
+            Order::Stage(staging) => assembly.stage(staging),
             Order::Count(answer) => {
                 let _ = answer.send(drain.active());
             }
@@ -143,6 +164,19 @@ impl Worker {
     /// The worker has ended.
     pub(super) async fn drain(&self, phase: Phase) -> Result<(), Gone> {
         self.order(|done| Order::Drain(phase, done)).await
+    }
+
+    /// Begins a drain in which connections move.
+    ///
+    /// # Errors
+    /// The worker has ended.
+    pub(super) async fn move_to(&self, mover: Mover, plan: Plan) -> Result<(), Gone> {
+        self.order(|done| Order::Move(mover, plan, done)).await
+    }
+
+    /// Where it gets connections from another epoch.
+    pub(super) fn stager(&self) -> Stager {
+        Stager { orders: self.orders.clone() }
     }
 
     /// Downstream connections it holds.

@@ -42,6 +42,11 @@ pub fn listener_main_thread(listener: &Scope) -> Scope {
     listener.scope("main_thread")
 }
 
+/// The scope of a TCP proxy.
+pub fn tcp(root: &Scope, stat_prefix: &str) -> Scope {
+    root.scope("tcp").scope(stat_prefix)
+}
+
 /// The scope of a cluster.
 pub fn cluster(root: &Scope, stat_name: &str) -> Scope {
     root.scope("cluster").scope(stat_name)
@@ -117,6 +122,23 @@ stats! {
         gauge_latest uptime,
         gauge_latest version,
         counter wip_protos,
+    }
+}
+
+stats! {
+    /// `server.`: connections that an epoch has given to the next one, by kind, and those that it could not give, by reason. Not Envoy's.
+    MotionStats {
+        counter moved_http1 = "connections_moved.http1",
+        counter moved_tcp = "connections_moved.tcp",
+        counter refused_limit = "connections_refused.limit",
+        counter refused_no_cluster = "connections_refused.no_cluster",
+        counter refused_no_filter_chain = "connections_refused.no_filter_chain",
+        counter refused_no_listener = "connections_refused.no_listener",
+        counter refused_other = "connections_refused.other",
+        counter refused_other_filter = "connections_refused.other_filter",
+        counter refused_record = "connections_refused.record",
+        counter refused_socket = "connections_refused.socket",
+        counter refused_way = "connections_refused.way",
     }
 }
 
@@ -283,6 +305,28 @@ stats! {
         counter not_traceable,
         counter random_sampling,
         counter service_forced,
+    }
+}
+
+stats! {
+    /// `tcp.<stat_prefix>.`
+    TcpStats {
+        counter downstream_cx_drain_close,
+        counter downstream_cx_no_route,
+        counter downstream_cx_overload_close,
+        gauge downstream_cx_rx_bytes_buffered,
+        counter downstream_cx_rx_bytes_total,
+        counter downstream_cx_total,
+        gauge downstream_cx_tx_bytes_buffered,
+        counter downstream_cx_tx_bytes_total,
+        counter downstream_flow_control_paused_reading_total,
+        counter downstream_flow_control_resumed_reading_total,
+        counter early_data_received_count_total,
+        counter idle_timeout,
+        counter max_downstream_connection_duration,
+        counter route_delayed_total,
+        gauge upstream_flush_active,
+        counter upstream_flush_total,
     }
 }
 

@@ -41,10 +41,8 @@ impl Reporter {
             return;
         }
         self.count_overflow();
-        let deltas = self.segment().take_deltas();
-        for sink in &mut self.sinks {
-            sink.send(&deltas);
-        }
+        let sinks = &mut self.sinks;
+        let deltas = self.store.segment().take_deltas_with(|delta| sinks.iter_mut().for_each(|sink| sink.send(delta)));
         self.intervals = deltas
             .into_iter()
             .filter_map(|stat| match stat.value {

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::config::model;
-use crate::local::Local;
+use crate::config::model::{self, Address};
+use crate::local::{Local, Timer};
 use crate::stats::Scope;
 use crate::stats::names::{self, CircuitBreakerStats, ClusterStats, CodeCounters, OriginStats};
 
 use super::host::Host;
 use super::lb::RoundRobin;
 use super::limits::{Counts, Limits, Open};
+use super::pool::{Refused, tcp};
 
 /// What every part of a cluster looks at; pools keep it alive for as long as a connection of theirs lives.
 pub(super) struct Common {
@@ -110,6 +111,20 @@ impl Cluster {
             self.common.stats.upstream_cx_none_healthy.inc();
         }
         host
+    }
+
+    /// A connection of its own to a host.
+    ///
+    /// # Errors
+    /// See [`Refused`]; all of it is counted.
+    pub async fn open_tcp(&self, host: &Host, timer: &Timer) -> Result<tcp::Connection, Refused> {
+        tcp::Connection::open(&self.common, &host.endpoint().address, timer).await
+    }
+
+    /// A place for a connection to `address` that another epoch has opened; `None` when a limit is reached. The host need not be
+    /// one of the cluster's any more.
+    pub fn adopt_tcp(&self, address: Address, opened: Instant) -> Option<tcp::Place> {
+        tcp::Place::take(&self.common, address, opened)
     }
 
     /// Counts a response that a client got for this cluster, whether the upstream gave it or we did.

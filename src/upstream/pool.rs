@@ -6,6 +6,18 @@ use crate::config::model::{self, Address};
 use crate::net::{Keepalive, Stream};
 
 pub mod http1;
+pub mod tcp;
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum Refused {
+    /// A circuit breaker is open.
+    Overflow,
+    /// The host did not take the connection.
+    Connect(io::Error),
+    /// The host did not take it within `connect_timeout`.
+    Timeout,
+}
 
 /// Opens a connection to a host with the cluster's socket options.
 async fn open(address: &Address, model: &model::Cluster) -> io::Result<Stream> {

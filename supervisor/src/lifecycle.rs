@@ -156,6 +156,11 @@ impl Lifecycle {
         self.epochs.get(&epoch).map(|epoch| epoch.state)
     }
 
+    /// The epoch that accepts connections.
+    pub(crate) fn serving(&self) -> Option<u64> {
+        self.serving
+    }
+
     /// Other limits, from now on: deadlines that run keep theirs.
     pub(crate) fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;

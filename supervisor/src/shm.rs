@@ -39,6 +39,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use self::fold::Folder;
 pub use self::fold::Foreign;
@@ -196,6 +197,13 @@ impl Segment {
     /// A number that tells this segment from every other.
     pub fn id(&self) -> u64 {
         self.memory.load(word::ID)
+    }
+
+    /// How long ago the segment was made: the age of a lineage, whatever became of its processes. Zero when the clock went back.
+    pub fn age(&self) -> Duration {
+        let born = self.memory.load(word::BORN);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Duration::from_secs(if born == 0 { 0 } else { now.saturating_sub(born) })
     }
 
     /// Makes `epoch` the one whose word counts for [`Kind::GaugeLatest`] and for the sinks.

@@ -29,6 +29,21 @@
 //!        │ Drained, exit 0 ──────────> │                                 │
 //! ```
 //!
+//! Where both epochs can ([`MOVES`]), connections move instead of ending. Between `Resumed`/`Stopped` and `Drain` the supervisor makes one more socket pair and
+//! gives an end to each; what passes there it does not see:
+//!
+//! ```text
+//!   epoch n (drains)                                         epoch n+1 (serves)
+//!        │ <── Bequeath + end            Heir + other end ──> │
+//!        │ Moved batch 0: connections + their sockets ──────> │  put together, not yet read or written
+//!        │ <────────── Taken batch 0, but for these: reasons  │  sent: they are served there
+//!        │ Moved batch 1 …                                    │
+//!        │ (Withdrawn) ─────────────────────────────────────> │  the answer took too long: what is unanswered stays
+//! ```
+//!
+//! Who waits in vain first shuts its receiving side: then no answer can be on its way that nobody reads, and the two never both think that they have a
+//! connection. An epoch that cannot send an answer takes the connections only if the other one is gone.
+//!
 //! At any time: `Health` from the epoch about every second and on change, `Ping`/`Pong`, `ReopenLogs`, `Terminate` (the supervisor
 //! stops: drain within the grace, exit 0), `NotUnderstood`. End of file on the channel means that the other side is gone: the supervisor
 //! then reaps the epoch; the epoch goes on serving and tries `Adopt` at [`message::Welcome::control_path`] about every second:
@@ -63,6 +78,8 @@ pub use rights::MAX_DESCRIPTORS;
 pub(crate) use rights::{inherit, send as send_rights, set_option};
 pub use version::{PROTOCOL, Versions};
 
+/// In [`message::Hello::features`]: the epoch gives connections to the next one, and takes them from the one before.
+pub const MOVES: &str = "move-connections";
 /// Environment variable: number of the inherited descriptor that is the epoch's end of its channel.
 pub const ENV_CHANNEL: &str = "HEIRLOOM_CHANNEL";
 /// Environment variable: the epoch's number.

@@ -12,5 +12,7 @@ mod drain;
 mod filters;
 mod limits;
 mod malformed;
+mod motion;
+mod tcp_proxy;
 mod timeouts;
 mod upstream_faults;

@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use crate::long_or;
 use crate::support::alone::Alone;
 use crate::support::bootstrap::{CLUSTER, Config, HTTP};
 use crate::support::load::{Habit, Load};
-use crate::support::process::lives;
+use crate::support::process::{gone, signal};
 use crate::support::scrape::{Exposition, Watch, stats};
 use crate::support::statsd::Statsd;
-use crate::support::supervised::{PATIENCE, Setup, eventually};
+use crate::support::supervised::{PATIENCE, Setup, eventually, within};
 use crate::support::upstream::Upstream;
 
 pub(super) const HABITS: [(Habit, u64); 3] = [(Habit::PerRequest, 2), (Habit::KeepAlive, 3), (Habit::TwoWritePost, 2)];
@@ -45,24 +46,17 @@ pub(super) fn value(stats: &BTreeMap<String, i64>, name: &str) -> i64 {
 
 /// Waits until the counters have grown by exactly `answered` since `before`, and fails with what they are if they do not.
 pub(super) fn agree(admin: SocketAddr, before: &BTreeMap<String, i64>, histograms: [f64; 2], answered: u64) {
+    let goal = answered as i64;
     let mut seen = String::new();
-    let deadline = std::time::Instant::now() + Duration::from_secs(5);
-    loop {
+    let agreed = within(Duration::from_secs(5), || {
         let now = stats(admin);
-        let grown: Vec<(String, i64)> =
-            per_request().into_iter().map(|name| (name.clone(), value(&now, &name) - value(before, &name))).collect();
-        let recorded = histogram_counts(admin).map(|count| count as i64);
-        let recorded = [recorded[0] - histograms[0] as i64, recorded[1] - histograms[1] as i64];
-        let goal = answered as i64;
-        if grown.iter().all(|(_, grown)| *grown == goal) && recorded == [goal; 2] {
-            return;
-        }
-        if std::time::Instant::now() > deadline {
-            seen = format!("{grown:?} histograms {recorded:?}");
-        }
-        assert!(seen.is_empty(), "the clients had {answered} answers, the counters grew by {seen}");
-        std::thread::park_timeout(Duration::from_millis(10));
-    }
+        let grown = per_request().map(|name| value(&now, &name) - value(before, &name));
+        let [one, two] = histogram_counts(admin);
+        let recorded = [(one - histograms[0]) as i64, (two - histograms[1]) as i64];
+        seen = format!("{:?} by {grown:?}, histograms by {recorded:?}", per_request());
+        grown == [goal; 6] && recorded == [goal; 2]
+    });
+    assert!(agreed, "the clients had {answered} answers, the counters grew: {seen}");
 }
 
 #[test]
@@ -84,9 +78,12 @@ fn counters_histograms_statsd_and_gauges_are_exact_over_takeovers_and_kills() {
             // Nothing on the wire, everything booked: then a death loses nothing.
             load.pause();
             agree(proxy.admin, &before, histograms, load.answered());
+            let dead = Pid::from_raw(proxy.serving().pid);
             watch.meanwhile(|| {
-                let dead = proxy.signal_serving(Signal::SIGKILL);
-                eventually(PATIENCE, "it dies", || !lives(dead));
+                // A kill in the middle of a flush loses what is being sent.
+                statsd.after_a_flush();
+                signal(dead, Signal::SIGKILL);
+                eventually(PATIENCE, "it dies", || gone(dead));
             });
             load.resume();
         } else {
@@ -101,8 +98,8 @@ fn counters_histograms_statsd_and_gauges_are_exact_over_takeovers_and_kills() {
     println!("{} scrapes, worst {:.1?}\n{report}", watched.scrapes, watched.worst);
     assert_eq!(report.total().errors(), 0, "{report}");
     assert!(watched.failures.is_empty(), "scrapes failed: {:?}", watched.failures);
-    assert!(watched.fell.is_empty(), "series fell: {:?}", watched.fell);
-    assert!(watched.scrapes > 50);
+    assert!(watched.fell.is_empty(), "series fell: {:.1000}", format!("{:?}", watched.fell));
+    assert!(watched.scrapes > 20);
 
     proxy.settled(PATIENCE);
     gauges_return_to_zero(proxy.admin);
@@ -111,12 +108,10 @@ fn counters_histograms_statsd_and_gauges_are_exact_over_takeovers_and_kills() {
     for name in [listener, format!("{HTTP}.downstream_cx_total")] {
         assert_eq!(value(&last, &name) - value(&before, &name), report.total().connections as i64, "{name}");
     }
-    for name in per_request() {
-        let sent = format!("envoy.{name}");
-        eventually(Duration::from_secs(5), &format!("the deltas of {sent} add up"), || {
-            statsd.counter(&sent) == value(&last, &name)
-        });
-    }
+    let told = || per_request().map(|name| statsd.counter(&format!("envoy.{name}")));
+    let counted = per_request().map(|name| value(&last, &name));
+    let _ = within(Duration::from_secs(3), || told() == counted);
+    assert_eq!(told(), counted, "the deltas add up");
     let received = statsd.received();
     assert!(received.malformed.is_empty(), "{:?}", received.malformed);
     // Every sample of a histogram is sent once, whichever epoch recorded it.
@@ -151,7 +146,7 @@ fn a_death_with_requests_on_the_wire_keeps_the_counters_within_what_was_sent_and
     for _ in 0..3 {
         load.progress(100);
         let dead = proxy.signal_serving(Signal::SIGKILL);
-        eventually(PATIENCE, "it dies", || !lives(dead));
+        eventually(PATIENCE, "it dies", || gone(dead));
     }
     load.progress(100);
     let total = load.stop().total();
@@ -165,7 +160,7 @@ fn a_death_with_requests_on_the_wire_keeps_the_counters_within_what_was_sent_and
     let clients: u64 = HABITS.iter().map(|(_, count)| count).sum();
     assert!(begun >= total.ok && begun <= total.ok + total.errors(), "{begun} begun; {total}");
     assert!(completed <= total.ok + total.errors() && completed + 3 * clients >= total.ok, "{completed}; {total}");
-    assert!(watched.fell.is_empty(), "series fell: {:?}", watched.fell);
+    assert!(watched.fell.is_empty(), "series fell: {:.1000}", format!("{:?}", watched.fell));
 }
 
 #[test]
@@ -176,13 +171,14 @@ fn without_shared_statistics_a_restart_forgets() {
     let watch = Watch::start(alone.admin, Duration::from_millis(15));
     load.progress(200);
     load.pause();
+    watch.progress(2);
     alone.restart(Signal::SIGKILL);
     load.resume();
     load.progress(50);
+    watch.progress(2);
     let answered = load.stop().total().ok;
     let counted = value(&stats(alone.admin), &format!("{HTTP}.downstream_rq_completed"));
     assert!((counted as u64) < answered, "{counted} counted, {answered} answered");
-    eventually(PATIENCE, "one more scrape", || stats(alone.admin).len() > 10);
     let watched = watch.stop();
-    assert!(!watched.fell.is_empty() && !watched.failures.is_empty(), "the watch sees it: {watched:?}");
+    assert!(!watched.fell.is_empty(), "the watch sees it: {} scrapes", watched.scrapes);
 }

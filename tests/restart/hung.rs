@@ -13,8 +13,9 @@ use nix::unistd::{Pid, mkfifo};
 
 use crate::support::bootstrap::Config;
 use crate::support::load::{Habit, Load};
+use crate::support::operated::{DRAINING, SERVING};
 use crate::support::process::{lives, signal, stop};
-use crate::support::supervised::{DRAINING, PATIENCE, SERVING, Setup, Supervised, eventually, eventually_some};
+use crate::support::supervised::{PATIENCE, Setup, Supervised, eventually, eventually_some};
 use crate::support::upstream::Upstream;
 
 /// What a client may have to wait for while a side hangs: all limits of a takeover together, and a slow machine.
@@ -128,6 +129,22 @@ fn an_old_epoch_that_wakes_again_after_it_was_replaced_does_no_harm() {
     let _ = reload.wait();
     clients_come_through(&proxy, || ());
     assert_ne!(proxy.settled(PATIENCE).pid, old.as_raw());
+}
+
+/// A supervisor that dies is the worst that can happen to the other side of a channel: its epoch serves on.
+#[test]
+fn a_supervisor_that_dies_takes_nobody_with_it() {
+    let upstream = Upstream::start();
+    let mut proxy = start(&upstream);
+    let epoch = old(&proxy);
+    let load = Load::start(proxy.front, &[(Habit::PerRequest, 2), (Habit::KeepAlive, 2)]);
+    load.progress(50);
+    signal(proxy.pid(), Signal::SIGKILL);
+    eventually(PATIENCE, "the supervisor is gone", || !proxy.alive());
+    load.progress(500);
+    let report = load.stop();
+    assert_eq!(report.total().errors(), 0, "{report}");
+    assert!(lives(epoch));
 }
 
 /// The property switched off: a process alone that hangs holds its clients for as long as it likes.

@@ -6,11 +6,12 @@
 //! | `takeovers` | takeovers back to back under load lose nothing |
 //! | `counts` | counters, histograms, statsd deltas and gauges are exact over takeovers and deaths |
 //! | `misbehaviour` | a new epoch that dies, hangs or lies at any step is called off, and nobody notices |
+//! | `motion` | connections outlive the binary: the same client, the same socket, nothing lost and nothing said |
 //! | `hung` | a side that hangs never holds up the other |
 //! | `mortal` | the supervisor may die, or replace itself, at any time: the next one takes in what serves |
 //! | `rapid` | restarts faster than they can be done, configurations that never come up |
 //! | `secure` | strangers, noise, neighbours, hundreds of listeners, leaks |
-//! | `acceptance` | the load by which this stage is accepted, and the race it leaves open |
+//! | `acceptance` | the load by which this stage is accepted |
 //! | `operator` | what the operator types and reads |
 //! | `instruments` | the suite's own clients and counters |
 //!
@@ -31,6 +32,7 @@ mod hung;
 mod instruments;
 mod misbehaviour;
 mod mortal;
+mod motion;
 mod operator;
 mod queue;
 mod rapid;

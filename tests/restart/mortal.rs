@@ -18,11 +18,10 @@ use crate::support::bins;
 use crate::support::bootstrap::{Config, HTTP};
 use crate::support::clients::get;
 use crate::support::load::{Habit, Load};
+use crate::support::operated::{DRAINING, EpochRow, SERVING};
 use crate::support::process::{holds, listening_inodes, lives, program, segments, signal, stop};
 use crate::support::scrape::{Watch, stats};
-use crate::support::supervised::{
-    DRAINING, EpochRow, PATIENCE, SERVING, Setup, Supervised, copy_program, eventually, eventually_some,
-};
+use crate::support::supervised::{PATIENCE, Setup, Supervised, copy_program, eventually, eventually_some};
 use crate::support::upstream::Upstream;
 
 /// The one that serves and its sockets, for comparison.

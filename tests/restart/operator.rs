@@ -2,7 +2,8 @@
 
 use crate::support::bootstrap::Config;
 use crate::support::load::{Habit, Load};
-use crate::support::supervised::{PATIENCE, SERVING, Setup, eventually};
+use crate::support::operated::SERVING;
+use crate::support::supervised::{PATIENCE, Setup, eventually};
 use crate::support::upstream::Upstream;
 
 #[test]

@@ -7,8 +7,9 @@ use nix::sys::signal::Signal;
 use crate::support::bootstrap::Config;
 use crate::support::clients::{Connection, Failure, Request, block_on};
 use crate::support::load::{Habit, Load};
+use crate::support::operated::DRAINING;
 use crate::support::process::lives;
-use crate::support::supervised::{DRAINING, PATIENCE, Setup, eventually};
+use crate::support::supervised::{PATIENCE, Setup, eventually};
 use crate::support::upstream::{PIECE, Upstream};
 use crate::{alone_on_the_machine, long_or};
 
@@ -31,7 +32,9 @@ fn fifty_hangups_in_five_seconds_cut_nothing_short_and_end_with_the_newest_confi
         move || {
             block_on(async {
                 let path = format!("/slow?pieces={pieces}&every=100");
-                Connection::open(front).await?.exchange(&Request::Get { path: &path, close: true }).await
+                let mut connection = Connection::open(front).await?;
+                connection.patience = Duration::from_secs(60);
+                connection.exchange(&Request::Get { path: &path, close: true }).await
             })
         }
     });

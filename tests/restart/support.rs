@@ -12,6 +12,8 @@ pub(crate) mod clients;
 pub(crate) mod load;
 #[path = "../support/message.rs"]
 pub(crate) mod message;
+#[path = "../support/operated.rs"]
+pub(crate) mod operated;
 #[path = "../support/process.rs"]
 pub(crate) mod process;
 #[path = "../support/scrape.rs"]

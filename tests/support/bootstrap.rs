@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// A front proxy: `/marker` answers by itself, everything else goes to the origin.
 #[derive(Clone, Debug, Default)]
@@ -14,10 +15,14 @@ pub(crate) struct Config {
     pub(crate) marker: String,
     /// More listeners like the first one.
     pub(crate) more: Vec<SocketAddr>,
+    /// A TCP proxy: where it listens, and where it goes.
+    pub(crate) tunnel: Option<(SocketAddr, SocketAddr)>,
 }
 
 /// The statistics prefix of the connection manager.
 pub(crate) const HTTP: &str = "http.front";
+/// How often the sinks are told.
+pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 /// The statistics prefix of the cluster.
 pub(crate) const CLUSTER: &str = "cluster.origin";
 
@@ -30,7 +35,7 @@ impl Config {
     /// The bootstrap file.
     pub(crate) fn text(&self, front: SocketAddr, admin: SocketAddr) -> String {
         let mut text = format!("node: {{ id: test, cluster: test }}\nadmin:\n  address: {}\n", address(admin));
-        text.push_str("stats_flush_interval: 0.2s\n");
+        let _ = writeln!(text, "stats_flush_interval: {}s", FLUSH_INTERVAL.as_secs_f64());
         if let Some(statsd) = self.statsd {
             let _ = write!(
                 text,
@@ -43,16 +48,28 @@ impl Config {
         for (number, listen) in std::iter::once(&front).chain(&self.more).enumerate() {
             self.listener(&mut text, number, *listen);
         }
-        text.push_str("  clusters:\n");
-        if let Some(origin) = self.origin {
+        if let Some((listen, _)) = self.tunnel {
             let _ = write!(
                 text,
-                "  - name: origin\n    type: STATIC\n    connect_timeout: 2s\n    load_assignment:\n      \
-                 cluster_name: origin\n      endpoints:\n      - lb_endpoints:\n        - endpoint: {{ address: {} }}\n",
-                address(origin)
+                "  - name: tunnel\n    address: {}\n    filter_chains:\n    - filters:\n      \
+                 - name: envoy.filters.network.tcp_proxy\n        typed_config:\n          \
+                 \"@type\": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy\n          \
+                 stat_prefix: tunnel\n          cluster: far\n",
+                address(listen)
             );
-        } else {
-            text.truncate(text.len() - "  clusters:\n".len());
+        }
+        let far = self.tunnel.map(|(_, far)| ("far", far));
+        let clusters: Vec<_> = self.origin.map(|origin| ("origin", origin)).into_iter().chain(far).collect();
+        if !clusters.is_empty() {
+            text.push_str("  clusters:\n");
+        }
+        for (name, host) in clusters {
+            let _ = write!(
+                text,
+                "  - name: {name}\n    type: STATIC\n    connect_timeout: 2s\n    load_assignment:\n      \
+                 cluster_name: {name}\n      endpoints:\n      - lb_endpoints:\n        - endpoint: {{ address: {} }}\n",
+                address(host)
+            );
         }
         text
     }

@@ -58,6 +58,8 @@ pub(crate) struct Connection {
     reader: Reader,
     /// Answers it has carried.
     pub(crate) answered: u32,
+    /// How long it waits for a whole answer.
+    pub(crate) patience: Duration,
 }
 
 impl Connection {
@@ -65,7 +67,7 @@ impl Connection {
     pub(crate) async fn open(to: SocketAddr) -> Result<Self, Failure> {
         let stream = timeout(PATIENCE, TcpStream::connect(to)).await.map_err(|_| Failure::Timeout)??;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, reader: Reader::default(), answered: 0 })
+        Ok(Self { stream, reader: Reader::default(), answered: 0, patience: PATIENCE })
     }
 
     /// Whether the peer has closed (or reset) the idle connection, asked of the kernel at this moment.
@@ -105,7 +107,7 @@ impl Connection {
     /// Reads an answer, of whatever status.
     pub(crate) async fn receive(&mut self) -> Result<Message, Failure> {
         let answer =
-            timeout(PATIENCE, self.reader.read(&mut self.stream, true)).await.map_err(|_| Failure::Timeout)??;
+            timeout(self.patience, self.reader.read(&mut self.stream, true)).await.map_err(|_| Failure::Timeout)??;
         self.answered += 1;
         Ok(answer)
     }

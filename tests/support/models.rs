@@ -94,8 +94,24 @@ pub fn endpoint(address: SocketAddr) -> Endpoint {
     }
 }
 
+/// A TCP proxy to a cluster.
+pub fn tcp_proxy(cluster: &str) -> TcpProxy {
+    TcpProxy {
+        stat_prefix: "test".into(),
+        cluster: cluster.into(),
+        idle_timeout: Some(Duration::from_secs(3600)),
+        max_connection_duration: None,
+        max_connect_attempts: 1,
+    }
+}
+
 /// A listener of one filter chain with a connection manager.
 pub fn listener(manager: HttpConnectionManager) -> Listener {
+    listener_of(NetworkFilter::HttpConnectionManager(Arc::new(manager)))
+}
+
+/// A listener of one filter chain with one filter.
+pub fn listener_of(filter: NetworkFilter) -> Listener {
     Listener {
         name: "test".into(),
         addresses: Vec::new(),
@@ -111,7 +127,7 @@ pub fn listener(manager: HttpConnectionManager) -> Listener {
         filter_chains: vec![Arc::new(FilterChain {
             name: String::new(),
             matches: FilterChainMatch::default(),
-            filters: vec![NetworkFilter::HttpConnectionManager(Arc::new(manager))],
+            filters: vec![filter],
         })],
         default_filter_chain: None,
         drain_modify_only: false,

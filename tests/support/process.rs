@@ -24,6 +24,11 @@ pub(crate) fn lives(pid: Pid) -> bool {
     state(pid).is_some_and(|state| state != 'Z' && state != 'X')
 }
 
+/// Whether the process has ended with all of its threads, has closed all it held, and has been reaped.
+pub(crate) fn gone(pid: Pid) -> bool {
+    !Path::new(&format!("/proc/{pid}")).exists()
+}
+
 /// Whether the process is stopped.
 pub(crate) fn stopped(pid: Pid) -> bool {
     state(pid) == Some('T')

@@ -25,6 +25,21 @@ pub struct Proxy {
 
 type Order = Box<dyn FnOnce(&Worker) + Send>;
 
+/// Gives orders to a proxy's worker from any thread.
+#[derive(Clone)]
+pub struct Handle {
+    orders: tokio::sync::mpsc::UnboundedSender<Order>,
+}
+
+impl Handle {
+    /// Runs something on the worker's thread.
+    pub fn on_worker<T: Send + 'static>(&self, order: impl FnOnce(&Worker) -> T + Send + 'static) -> T {
+        let (answer, answered) = mpsc::channel();
+        self.orders.send(Box::new(move |worker| drop(answer.send(order(worker))))).unwrap();
+        answered.recv().unwrap()
+    }
+}
+
 /// What orders are given to, on the worker's thread.
 pub struct Worker {
     pub scope: Scope,
@@ -87,9 +102,12 @@ impl Proxy {
 
     /// Runs something on the worker's thread.
     pub fn on_worker<T: Send + 'static>(&self, order: impl FnOnce(&Worker) -> T + Send + 'static) -> T {
-        let (answer, answered) = mpsc::channel();
-        self.orders.send(Box::new(move |worker| drop(answer.send(order(worker))))).unwrap();
-        answered.recv().unwrap()
+        self.handle().on_worker(order)
+    }
+
+    /// For orders from other threads; drop it before the proxy.
+    pub fn handle(&self) -> Handle {
+        Handle { orders: self.orders.clone() }
     }
 
     /// A counter's value.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::clients::get;
+use super::supervised::eventually;
 
 /// The plain numbers of `/stats`: counters and gauges by their full names.
 pub(crate) fn stats(admin: SocketAddr) -> BTreeMap<String, i64> {
@@ -92,6 +93,7 @@ pub(crate) struct Watch {
     stop: Arc<AtomicBool>,
     /// Held during each scrape.
     scraping: Arc<Mutex<()>>,
+    scrapes: Arc<AtomicU64>,
     thread: Option<JoinHandle<Watched>>,
 }
 
@@ -102,6 +104,8 @@ impl Watch {
         let stopped = stop.clone();
         let scraping = Arc::<Mutex<()>>::default();
         let held = scraping.clone();
+        let scrapes = Arc::<AtomicU64>::default();
+        let counted = scrapes.clone();
         let thread = std::thread::spawn(move || {
             let mut watched = Watched::default();
             let mut last = Exposition::default();
@@ -111,6 +115,7 @@ impl Watch {
                 match Exposition::scrape(admin) {
                     Ok(now) => {
                         watched.scrapes += 1;
+                        counted.fetch_add(1, Ordering::Relaxed);
                         watched.fell.extend(fallen(&last, &now));
                         last = now;
                     }
@@ -122,7 +127,13 @@ impl Watch {
             }
             watched
         });
-        Self { stop, scraping, thread: Some(thread) }
+        Self { stop, scraping, scrapes, thread: Some(thread) }
+    }
+
+    /// Waits until `more` further scrapes have succeeded.
+    pub(crate) fn progress(&self, more: u64) {
+        let goal = self.scrapes.load(Ordering::Relaxed) + more;
+        eventually(Duration::from_secs(30), "scrapes succeed", || self.scrapes.load(Ordering::Relaxed) >= goal);
     }
 
     /// Does something while no scrape is on its way: a killed process answers nobody.

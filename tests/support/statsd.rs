@@ -5,7 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use super::bootstrap::FLUSH_INTERVAL;
+use super::supervised::{PATIENCE, eventually};
 
 /// What has come so far.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +21,8 @@ pub(crate) struct Received {
     pub(crate) timers: BTreeMap<String, u64>,
     /// Lines that are not statsd.
     pub(crate) malformed: Vec<String>,
+    /// When the last datagram came.
+    last: Option<Instant>,
 }
 
 /// A UDP socket and the thread that reads it.
@@ -46,6 +51,7 @@ impl Statsd {
                     let Ok(length) = socket.recv(&mut buffer) else { continue };
                     let text = String::from_utf8_lossy(&buffer[..length]);
                     let mut received = received.lock().expect("nobody panics with it");
+                    received.last = Some(Instant::now());
                     text.lines().filter(|line| !line.is_empty()).for_each(|line| note(&mut received, line));
                 }
             }
@@ -61,6 +67,17 @@ impl Statsd {
     /// The sum of one counter's deltas.
     pub(crate) fn counter(&self, name: &str) -> i64 {
         self.received.lock().expect("nobody panics with it").counters.get(name).copied().unwrap_or(0)
+    }
+}
+
+impl Statsd {
+    /// Waits for the end of the next flush: something comes, and then nothing for a while.
+    pub(crate) fn after_a_flush(&self) {
+        let begun = Instant::now();
+        eventually(PATIENCE, "a flush comes and ends", || {
+            let last = self.received().last.filter(|last| *last > begun);
+            last.is_some_and(|last| last.elapsed() > FLUSH_INTERVAL / 5)
+        });
     }
 }
 

@@ -11,18 +11,18 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use serde::Deserialize;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use super::bins;
 use super::bootstrap::Config;
 use super::clients::get;
+use super::operated::{EpochRow, Operated, Operating, SERVING, Status};
 use super::process::{self, Descendants};
 
 /// How long anything may take that has no better limit of its own.
@@ -109,58 +109,6 @@ pub(crate) fn listening() -> (OwnedFd, SocketAddr) {
         Ok((socket.into(), address))
     };
     bound().expect("a loopback port is free")
-}
-
-/// One row of `status --json`.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct EpochRow {
-    /// Its number.
-    pub(crate) epoch: u64,
-    /// Its process.
-    pub(crate) pid: i32,
-    /// By name.
-    pub(crate) state: String,
-    /// At its last report.
-    pub(crate) connections: u64,
-    /// When its drain ends, as Unix time in milliseconds.
-    #[serde(default)]
-    pub(crate) draining_until_unix_ms: Option<u64>,
-}
-
-/// `status --json`.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Status {
-    /// Takeovers so far.
-    pub(crate) generation: u64,
-    /// Oldest first.
-    pub(crate) epochs: Vec<EpochRow>,
-}
-
-impl Status {
-    /// Epochs in a state.
-    pub(crate) fn in_state(&self, state: &str) -> Vec<&EpochRow> {
-        self.epochs.iter().filter(|row| row.state == state).collect()
-    }
-}
-
-/// How an operator's command ended.
-#[derive(Debug)]
-pub(crate) struct Operated {
-    /// Its exit status.
-    pub(crate) status: ExitStatus,
-    /// What it printed.
-    pub(crate) stdout: String,
-    /// What it complained about.
-    pub(crate) stderr: String,
-    /// How long it took.
-    pub(crate) took: Duration,
-}
-
-impl Operated {
-    /// Everything that was said.
-    pub(crate) fn said(&self) -> String {
-        format!("{}{}", self.stdout, self.stderr)
-    }
 }
 
 /// A running supervisor and its epochs.
@@ -293,11 +241,7 @@ impl Supervised {
 
     /// Starts an operator's command.
     pub(crate) fn operator_begin(&self, arguments: &[&str]) -> Operating {
-        let mut command = Command::new(bins::supervisor());
-        command.args(arguments).arg("--run-dir").arg(self.run_dir());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn().expect("the operator's command can be started");
-        Operating { child, begun: Instant::now() }
+        Operating::begin(arguments, &self.run_dir())
     }
 
     /// A takeover that must succeed.
@@ -341,34 +285,9 @@ impl Supervised {
     }
 
     /// Waits until only the newest epoch is left, and returns it.
-    pub(crate) fn settled(&self, within: Duration) -> EpochRow {
-        eventually(within, "old epochs leave", || self.status().epochs.len() == 1);
+    pub(crate) fn settled(&self, time: Duration) -> EpochRow {
+        eventually(time, "old epochs leave", || self.status().epochs.len() == 1);
         self.serving()
-    }
-}
-
-/// The state of the epoch that accepts connections, as `status` calls it.
-pub(crate) const SERVING: &str = "active";
-/// The state of an epoch that drains, as `status` calls it.
-pub(crate) const DRAINING: &str = "draining";
-
-/// A running operator's command.
-pub(crate) struct Operating {
-    child: Child,
-    begun: Instant,
-}
-
-impl Operating {
-    /// Waits for its end.
-    pub(crate) fn wait(self) -> Operated {
-        let output = self.child.wait_with_output().expect("the command can be waited for");
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Operated {
-            status: output.status,
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-            took: self.begun.elapsed(),
-        }
     }
 }
 
@@ -387,20 +306,30 @@ impl Drop for Supervised {
 }
 
 /// Waits until a condition holds.
-pub(crate) fn eventually(within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
-    eventually_some(within, what, || condition().then_some(()));
+pub(crate) fn eventually(time: Duration, what: &str, condition: impl FnMut() -> bool) {
+    assert!(within(time, condition), "not within {time:?}: {what}");
+}
+
+/// Waits until a condition holds, and says whether it came to that.
+pub(crate) fn within(time: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + time;
+    while !condition() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    true
 }
 
 /// Waits until there is a value.
-pub(crate) fn eventually_some<T>(within: Duration, what: &str, mut value: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + within;
-    loop {
-        if let Some(value) = value() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
+pub(crate) fn eventually_some<T>(time: Duration, what: &str, mut value: impl FnMut() -> Option<T>) -> T {
+    let mut found = None;
+    eventually(time, what, || {
+        found = value();
+        found.is_some()
+    });
+    found.expect("just found")
 }
 
 /// The supervisor's command: program, flags, and the epochs' command.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use envoy_types::pb::google::protobuf::Any;
 
 use super::context::Context;
-use super::{http_connection_manager, http_options, stats, upstream_http};
+use super::{http_connection_manager, http_options, stats, tcp_proxy, upstream_http};
 use crate::config::model::{HttpFilter, NetworkFilter, StatsSink};
 use crate::config::proto::Decode;
 use crate::config::schema::Message;
@@ -27,13 +27,22 @@ pub(super) struct Category<T: 'static> {
 /// Network filters.
 pub(super) const NETWORK_FILTERS: Category<NetworkFilter> = Category {
     what: "network filter",
-    extensions: &[Extension {
-        type_name: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        parse: |cx, bytes| {
-            let manager = decode(cx, bytes).and_then(|message| http_connection_manager::convert(cx, message))?;
-            Some(NetworkFilter::HttpConnectionManager(Arc::new(manager)))
+    extensions: &[
+        Extension {
+            type_name: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            parse: |cx, bytes| {
+                let manager = decode(cx, bytes).and_then(|message| http_connection_manager::convert(cx, message))?;
+                Some(NetworkFilter::HttpConnectionManager(Arc::new(manager)))
+            },
         },
-    }],
+        Extension {
+            type_name: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+            parse: |cx, bytes| {
+                let proxy = decode(cx, bytes).and_then(|message| tcp_proxy::convert(cx, message))?;
+                Some(NetworkFilter::TcpProxy(Arc::new(proxy)))
+            },
+        },
+    ],
 };
 
 /// HTTP filters.

@@ -48,8 +48,10 @@ static_resources:
 const TO_APP: &str = "{ match: { prefix: / }, route: { cluster: app } }";
 
 fn manager(listener: &Listener) -> Arc<HttpConnectionManager> {
-    let NetworkFilter::HttpConnectionManager(manager) = &listener.filter_chains[0].filters[0];
-    manager.clone()
+    match &listener.filter_chains[0].filters[0] {
+        NetworkFilter::HttpConnectionManager(manager) => manager.clone(),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -253,4 +255,50 @@ fn filter_chains_that_share_a_match_are_refused() {
     assert_eq!(verdict("source_ports: [1]", ""), Ok(()));
     assert_eq!(verdict("destination_port: 1", "destination_port: 2"), Ok(()));
     assert_eq!(verdict("source_type: EXTERNAL", "source_type: SAME_IP_OR_LOOPBACK"), Ok(()));
+}
+
+fn tcp_proxy(fields: &str) -> Arc<TcpProxy> {
+    let yaml = format!(
+        r#"
+static_resources:
+  clusters:
+  - name: app
+  listeners:
+  - address: {{ socket_address: {{ address: "::1", port_value: 80 }} }}
+    filter_chains:
+    - filters:
+      - name: tcp
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: mail
+          cluster: app
+          {fields}
+"#
+    );
+    match &bootstrap(&yaml).listeners[0].filter_chains[0].filters[0] {
+        NetworkFilter::TcpProxy(proxy) => proxy.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_tcp_proxy_has_the_defaults_of_envoy() {
+    let expected = TcpProxy {
+        stat_prefix: "mail".into(),
+        cluster: "app".into(),
+        idle_timeout: Some(Duration::from_secs(3600)),
+        max_connection_duration: None,
+        max_connect_attempts: 1,
+    };
+    assert_eq!(*tcp_proxy(""), expected);
+}
+
+#[test]
+fn the_limits_of_a_tcp_proxy_are_taken_as_said() {
+    let proxy = tcp_proxy(
+        "idle_timeout: 0s\n          max_downstream_connection_duration: 90s\n          max_connect_attempts: 3",
+    );
+    assert_eq!(proxy.idle_timeout, None);
+    assert_eq!(proxy.max_connection_duration, Some(Duration::from_secs(90)));
+    assert_eq!(proxy.max_connect_attempts, 3);
 }

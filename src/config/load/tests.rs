@@ -204,7 +204,10 @@ fn a_typed_struct_is_read_as_the_type_that_it_names() {
         value: { suppress_envoy_headers: true }";
     let yaml = listener("", TO_KNOWN).replace(router, wrapped);
     let bootstrap = load_yaml(&yaml).unwrap().bootstrap;
-    let model::NetworkFilter::HttpConnectionManager(manager) = &bootstrap.listeners[0].filter_chains[0].filters[0];
+    let model::NetworkFilter::HttpConnectionManager(manager) = &bootstrap.listeners[0].filter_chains[0].filters[0]
+    else {
+        panic!("no connection manager");
+    };
     assert_eq!(manager.http_filters, [model::HttpFilter::Router(model::Router { suppress_envoy_headers: true })]);
     let faulty = yaml.replace("suppress_envoy_headers", "supress_envoy_headers");
     let found = errors(&faulty);
@@ -307,5 +310,50 @@ fn unknown_fields_can_be_allowed() {
     assert_eq!(
         warnings[0].to_string(),
         "--config-yaml:1:9: node.idd: unknown field in envoy.config.core.v3.Node, did you mean `id`?"
+    );
+}
+
+#[test]
+fn a_tcp_proxy_is_told_what_it_cannot_have() {
+    let tcp = |fields: &str| {
+        format!(
+            r#"
+static_resources:
+  clusters:
+  - name: known
+  listeners:
+  - name: front
+    address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}
+    filter_chains:
+    - filters:
+      - name: tcp
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: tcp
+          {fields}
+"#
+        )
+    };
+    let ends_with = |found: Vec<String>, expected: &str| {
+        assert!(found.len() == 1 && found[0].ends_with(expected), "expected {expected}, found {found:#?}");
+    };
+    let place = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config";
+    let refused = "is not supported yet, and ignoring it would change traffic or security";
+    for (fields, at, text) in [
+        ("cluster: known\n          downstream_idle_timeout: 3s", ".downstream_idle_timeout", refused),
+        ("cluster: known\n          tunneling_config: { hostname: a }", ".tunneling_config", refused),
+        ("cluster: known\n          upstream_connect_mode: ON_DOWNSTREAM_DATA", ".upstream_connect_mode", refused),
+        ("weighted_clusters: { clusters: [{ name: known, weight: 1 }] }", ".weighted_clusters", refused),
+        ("cluster: \"\"", ".cluster", "must not be empty"),
+    ] {
+        ends_with(errors(&tcp(fields)), &format!("{place}{at}: {text}"));
+    }
+    ends_with(
+        warnings(&tcp("cluster: nowhere")),
+        &format!("{place}.cluster: unknown cluster 'nowhere': its connections will be closed"),
+    );
+    ends_with(
+        warnings(&tcp("cluster: known\n          backoff_options: { base_interval: 1s }")),
+        &format!("{place}.backoff_options: is not supported yet and is ignored"),
     );
 }

@@ -6,7 +6,7 @@ use crate::net::PeerAddress;
 
 fn facts(local: &str, peer: &str) -> Facts {
     let address = |text: &str| PeerAddress::from(text.parse::<SocketAddr>().unwrap());
-    Facts { local: address(local), peer: address(peer), accepted: Instant::now() }
+    Facts { local: address(local), peer: address(peer), accepted: Instant::now(), listener: "test".into() }
 }
 
 fn cidr(text: &str) -> Cidr {
@@ -26,7 +26,12 @@ fn any() -> FilterChainMatch {
 fn one_chain_without_criteria_takes_everything() {
     let matcher = matcher(&[("only", any())]);
     assert_eq!(matcher.find(&facts("10.0.0.1:80", "10.0.0.2:4000")), Some(&"only"));
-    let unix = Facts { local: PeerAddress::Unix(None), peer: PeerAddress::Unix(None), accepted: Instant::now() };
+    let unix = Facts {
+        local: PeerAddress::Unix(None),
+        peer: PeerAddress::Unix(None),
+        accepted: Instant::now(),
+        listener: "test".into(),
+    };
     assert_eq!(matcher.find(&unix), Some(&"only"));
 }
 

@@ -64,11 +64,9 @@ impl Statsd {
 }
 
 impl Sink for Statsd {
-    fn send(&mut self, deltas: &[Stat]) {
-        for stat in deltas {
-            if let Err(error) = self.send_one(stat) {
-                tracing::trace!(name = stat.name, %error, "statsd");
-            }
+    fn send(&mut self, delta: &Stat) {
+        if let Err(error) = self.send_one(delta) {
+            tracing::trace!(name = delta.name, %error, "statsd");
         }
     }
 }

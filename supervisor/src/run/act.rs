@@ -12,8 +12,10 @@ use crate::lifecycle::{Action, Event, Launch, Order};
 use crate::moment::millis;
 use crate::process::Process;
 use crate::systemd;
-use crate::wire::message::{Accept, Drain, Message, Ping, ReopenLogs, Resume, StopAccepting, Terminate};
-use crate::wire::{Channel, Error};
+use crate::wire::message::{
+    Accept, Bequeath, Drain, Heir, Message, Ping, ReopenLogs, Resume, StopAccepting, Terminate,
+};
+use crate::wire::{Channel, Error, Packet};
 
 impl Supervisor {
     pub(super) fn act(&mut self, action: Action) {
@@ -102,6 +104,9 @@ impl Supervisor {
     }
 
     fn order(&mut self, epoch: u64, order: &Order) {
+        if let (Order::Drain { .. }, Some(heir)) = (order, self.lifecycle.serving()) {
+            self.introduce(epoch, heir);
+        }
         let limits = self.lifecycle.limits();
         let message = match order {
             Order::Accept => Message::Accept(Accept {}),
@@ -116,5 +121,26 @@ impl Supervisor {
             Order::Ping => Message::Ping(Ping { token: 0 }),
         };
         self.tell(epoch, message);
+    }
+
+    /// Gives an epoch that is about to drain a way to the one that serves, where both can use it. Without one it simply drains.
+    fn introduce(&mut self, epoch: u64, heir: u64) {
+        let able = |epoch| self.peers.get(epoch).is_some_and(|peer| peer.moves && peer.channel.is_some());
+        if epoch == heir || !able(&epoch) || !able(&heir) {
+            return;
+        }
+        let (old, new) = match Channel::pair() {
+            Ok(pair) => pair,
+            Err(error) => return warn!("connections of epoch {epoch} do not move: {error}"),
+        };
+        for (epoch, message, end) in [
+            (heir, Message::Heir(Heir { from_epoch: epoch }), new),
+            (epoch, Message::Bequeath(Bequeath { to_epoch: heir }), old),
+        ] {
+            if let Some(peer) = self.peers.get_mut(&epoch) {
+                let result = peer.push(Packet { message, descriptors: vec![end.into()] });
+                self.check(epoch, result);
+            }
+        }
     }
 }

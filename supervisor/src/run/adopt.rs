@@ -14,7 +14,7 @@ use crate::moment::{Moment, millis};
 use crate::process::Process;
 use crate::shm::Segment;
 use crate::wire::message::{Adopt, Hello, Message, Refused, Standing, Welcome};
-use crate::wire::{Borrower, Channel, Error, PROTOCOL, Packet, Versions};
+use crate::wire::{Borrower, Channel, Error, MOVES, PROTOCOL, Packet, Versions};
 
 /// How long epochs that have come wait for others that are known to live.
 const WAIT: Duration = Duration::from_secs(3);
@@ -273,7 +273,10 @@ impl Supervisor {
         };
         let deadline =
             (state == State::Draining).then(|| Moment::now() + Duration::from_millis(adopt.drain_remaining_ms));
-        let Hello { version, .. } = adopt.hello.unwrap_or_default();
+        let Hello { version, features, .. } = adopt.hello.unwrap_or_default();
+        if let Some(peer) = self.peers.get_mut(&epoch) {
+            peer.moves = features.iter().any(|feature| feature == MOVES);
+        }
         let generation = adopt.generation;
         self.handle(Event::Adopted { epoch, pid, version, generation, state, deadline });
     }

@@ -11,7 +11,7 @@ use super::{Supervisor, VERSION};
 use crate::lifecycle::{Event, Said};
 use crate::moment::millis;
 use crate::wire::message::{Hello, Lend, Message, Ready, Refused, Welcome};
-use crate::wire::{Error, Lender, MAX_KEYS_PER_LEND, PROTOCOL, Packet, Versions, clip};
+use crate::wire::{Error, Lender, MAX_KEYS_PER_LEND, MOVES, PROTOCOL, Packet, Versions, clip};
 
 /// Messages taken from one epoch in one round.
 const AT_ONCE: usize = 64;
@@ -131,6 +131,7 @@ impl Supervisor {
             info!("epoch {epoch} runs as process {} under process {}", hello.pid, peer.process.pid());
         }
         peer.protocol = Some(protocol);
+        peer.moves = hello.features.iter().any(|feature| feature == MOVES);
         let result = match segment {
             Ok(segment) => {
                 peer.push(Packet { message: Message::Welcome(welcome), descriptors: segment.into_iter().collect() })

@@ -28,6 +28,8 @@ pub(super) struct Peer {
     /// The protocol version, once it said hello.
     pub(super) protocol: Option<u32>,
     pub(super) offences: u32,
+    /// Connections can move from it and to it.
+    pub(super) moves: bool,
 }
 
 impl Peer {
@@ -40,13 +42,14 @@ impl Peer {
             lender: None,
             protocol: None,
             offences: 0,
+            moves: false,
         }
     }
 
     /// One that an earlier image of this process knew.
     pub(super) fn resumed(process: Process, channel: Option<Channel>, protocol: Option<u32>, offences: u32) -> Self {
         let (queue, loans, lender) = (VecDeque::new(), VecDeque::new(), None);
-        Self { process, channel, queue, loans, lender, protocol, offences }
+        Self { process, channel, queue, loans, lender, protocol, offences, moves: false }
     }
 
     /// What to poll the channel for.

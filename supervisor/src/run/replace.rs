@@ -66,6 +66,8 @@ struct Known {
     channel: Option<RawFd>,
     protocol: Option<u32>,
     offences: u32,
+    #[serde(default)]
+    moves: bool,
 }
 
 /// The state that an earlier image of this process has left, if it has.
@@ -128,7 +130,9 @@ impl Supervisor {
                 }
             };
             let channel = channel.map(Channel::from_socket).transpose().map_err(|error| error.to_string())?;
-            peers.insert(epoch, Peer::resumed(process, channel, known.protocol, known.offences));
+            let mut peer = Peer::resumed(process, channel, known.protocol, known.offences);
+            peer.moves = known.moves;
+            peers.insert(epoch, peer);
         }
         let mut recipes = Recipes::new(settings.run_dir.clone());
         recipes.current = state.current.map(Recipe::from_numbers);
@@ -190,6 +194,7 @@ impl Supervisor {
             channel: peer.channel.as_ref().map(AsRawFd::as_raw_fd),
             protocol: peer.protocol,
             offences: peer.offences,
+            moves: peer.moves,
         };
         let state = State {
             format: FORMAT,

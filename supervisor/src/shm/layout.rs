@@ -17,6 +17,7 @@
 //! can be read, which is all that folding needs.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::AttachError;
 use super::bins::BINS;
@@ -62,6 +63,8 @@ pub(super) mod word {
     pub(in super::super) const NAMES_REFUSED: usize = 38;
     /// Threads that found no lane.
     pub(in super::super) const LANES_REFUSED: usize = 39;
+    /// When the segment was made, in seconds since 1970; 0 where its maker did not say.
+    pub(in super::super) const BORN: usize = 40;
 }
 
 /// The words of a lane head.
@@ -198,7 +201,14 @@ impl Layout {
         for (cell, field) in header.iter().skip(word::LAYOUT).zip(self.fields()) {
             cell.store(field, Ordering::Relaxed);
         }
-        let state = [(word::VERSION, VERSION), (word::ID, id), (word::SCALARS_USED, RESERVED), (word::MAGIC, MAGIC)];
+        let born = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let state = [
+            (word::VERSION, VERSION),
+            (word::ID, id),
+            (word::SCALARS_USED, RESERVED),
+            (word::BORN, born),
+            (word::MAGIC, MAGIC),
+        ];
         for (index, value) in state {
             if let Some(cell) = header.get(index) {
                 cell.store(value, Ordering::Release);

@@ -92,11 +92,16 @@ impl Segment {
         Some(memory.consistent(|moment| read(memory, moment, Kind::Counter, &slots).1.count()))
     }
 
-    /// What the sinks have not been told yet: of counters and histograms what was added since the last call by
-    /// whichever epoch, gauges as they stand, all of them only if they were ever used. The marks move before this
-    /// returns: a process that is killed between this and the sending loses what it was about to send, but none is sent
-    /// twice, and two callers at the same time get it once between them.
+    /// [`Self::take_deltas_with`], with nobody told.
     pub fn take_deltas(&self) -> Vec<Stat> {
+        self.take_deltas_with(|_| {})
+    }
+
+    /// What the sinks have not been told yet: of counters and histograms what was added since the last call by
+    /// whichever epoch, gauges as they stand, all of them only if they were ever used. Each is handed to `tell` right after its mark
+    /// has moved: a process that is killed meanwhile loses at most the one that it was about to send, none is sent
+    /// twice, and two callers at the same time get each once between them.
+    pub fn take_deltas_with(&self, mut tell: impl FnMut(&Stat)) -> Vec<Stat> {
         let memory = &*self.memory;
         let table = table(memory, |_, _| true);
         let stats = memory.consistent(|moment| {
@@ -110,7 +115,9 @@ impl Segment {
                     Value::Number(value) => Value::Number(value),
                     Value::Histogram { sum, bins } => advance_histogram(memory, &slots, sum, bins),
                 };
-                Stat { name, kind, used, value }
+                let stat = Stat { name, kind, used, value };
+                tell(&stat);
+                stat
             })
             .collect()
     }

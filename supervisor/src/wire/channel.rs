@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, socketpair, sockopt};
+use nix::sys::socket::{
+    AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, connect, getsockopt, shutdown, socket, socketpair, sockopt,
+};
 
 use super::message::{Message, NotUnderstood};
 use super::{ENV_CHANNEL, ENV_EPOCH, Error, MAX_FRAME, Opened, frame, rights};
@@ -157,6 +159,14 @@ impl Channel {
                 }
             }
         }
+    }
+
+    /// Receives nothing more: what has arrived can still be taken, what the other side sends from now on fails there with [`Error::Closed`].
+    ///
+    /// # Errors
+    /// [`Error::System`].
+    pub fn stop_receiving(&self) -> Result<(), Error> {
+        shutdown(self.socket.as_raw_fd(), Shutdown::Read).map_err(|error| system("shutdown", error))
     }
 
     /// Sends a message, waiting for room until the deadline.

@@ -2,12 +2,14 @@
 //!
 //! Times on the wire are lengths in milliseconds, never points in time.
 
+mod motion;
 mod operator;
 mod socket;
 
 use prost::{Enumeration, Message as ProstMessage, Oneof};
 use serde::{Deserialize, Serialize};
 
+pub use motion::{Bequeath, Connection, Heir, Moved, NotTaken, Taken, Withdrawn};
 pub use operator::{Command, CommandKind, EpochStatus, Outcome, PhaseTime, Status};
 pub use socket::{Grant, KeyName, Lend, Lent, Protocol, Received, SocketKey};
 
@@ -17,7 +19,7 @@ pub struct Envelope {
     /// Exactly one.
     #[prost(
         oneof = "Message",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 40, 41, 42"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 40, 41, 42"
     )]
     pub message: Option<Message>,
 }
@@ -94,6 +96,21 @@ pub enum Message {
     /// E→S at the control socket: my supervisor died. The statistics segment's descriptor comes with it.
     #[prost(message, tag = "23")]
     Adopt(Adopt),
+    /// S→E, with a descriptor: where to offer connections in the drain that follows. Only to an epoch with [`super::MOVES`].
+    #[prost(message, tag = "24")]
+    Bequeath(Bequeath),
+    /// S→E, with a descriptor: where connections are offered. Only to an epoch with [`super::MOVES`].
+    #[prost(message, tag = "25")]
+    Heir(Heir),
+    /// E→E: connections on offer, with their descriptors.
+    #[prost(message, tag = "26")]
+    Moved(Moved),
+    /// E→E: the answer.
+    #[prost(message, tag = "27")]
+    Taken(Taken),
+    /// E→E: what is unanswered stays.
+    #[prost(message, tag = "28")]
+    Withdrawn(Withdrawn),
     /// Operator→S at the control socket.
     #[prost(message, tag = "40")]
     Command(Command),
@@ -132,6 +149,11 @@ impl Message {
             Self::Pong(_) => "Pong",
             Self::NotUnderstood(_) => "NotUnderstood",
             Self::Adopt(_) => "Adopt",
+            Self::Bequeath(_) => "Bequeath",
+            Self::Heir(_) => "Heir",
+            Self::Moved(_) => "Moved",
+            Self::Taken(_) => "Taken",
+            Self::Withdrawn(_) => "Withdrawn",
             Self::Command(_) => "Command",
             Self::Status(_) => "Status",
             Self::Outcome(_) => "Outcome",

@@ -398,3 +398,18 @@ fn a_listener_accepts_channels_by_name() {
     assert!(error.to_string().contains("connect"), "{error}");
     assert!(Channel::connect(&directory.path().join("absent.sock")).is_err());
 }
+
+#[test]
+fn who_stops_receiving_has_every_answer_that_was_sent() {
+    let (one, other) = Channel::pair().unwrap();
+    let taken = |batch| Message::Taken(Taken { batch, refused: Vec::new() });
+    assert!(other.try_send(&taken(1), &[]).unwrap());
+    one.stop_receiving().unwrap();
+    assert!(matches!(other.try_send(&taken(2), &[]), Err(Error::Closed)));
+    assert!(other.try_recv().unwrap().is_none(), "the other side has not gone");
+    assert_eq!(one.recv(soon()).unwrap().message, taken(1));
+    assert!(one.try_send(&Message::Withdrawn(Withdrawn {}), &[]).unwrap());
+    assert_eq!(other.recv(soon()).unwrap().message, Message::Withdrawn(Withdrawn {}));
+    drop(one);
+    assert!(matches!(other.recv(soon()), Err(Error::Closed)));
+}

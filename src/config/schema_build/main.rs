@@ -3,21 +3,18 @@
 //! The protos of the v3 API are not in this repository: the published `envoy-types` package carries them, and Cargo has
 //! unpacked it before this script runs. Nothing is fetched and no `protoc` is needed.
 
+#![allow(clippy::print_stdout, reason = "this is how a build script speaks to Cargo")]
+
 use std::error::Error;
 use std::path::PathBuf;
 use std::{env, fs};
 
-#[path = "src/config/schema_build/compile.rs"]
 mod compile;
-#[path = "src/config/schema_build/locate.rs"]
 mod locate;
-#[path = "src/config/schema_build/names.rs"]
 mod names;
-#[path = "src/config/schema_build/table.rs"]
 mod table;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/config/schema_build");
     println!("cargo::rerun-if-env-changed={}", locate::OVERRIDE);
     let package = locate::envoy_types()?;

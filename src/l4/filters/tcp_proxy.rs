@@ -1,0 +1,128 @@
+//! `envoy.filters.network.tcp_proxy`: a client's connection becomes one to a host of a cluster, byte for byte.
+//!
+//! ```text
+//!   accepted ─▶ host picked, connected (again, at most max_connect_attempts times) ─▶ tunnel ─▶ both sides ended
+//!                   │ no cluster, no host, a limit, nobody takes it: closed            │ idle, too old, drain over: closed
+//! ```
+//!
+//! Nothing is read of the client before the host has taken the connection. A reload builds a new filter; tunnels go on with the one they began
+//! with. On a drain a tunnel moves to the next epoch at once, whatever flows in it; one that is not taken stays until the drain's deadline, as Envoy's do.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use crate::config::model;
+use crate::drain::Phase;
+use crate::drain::motion::{Kind, Reason};
+use crate::local::{Deadline, Local, Timer};
+use crate::stats::Scope;
+use crate::stats::names::{self, TcpStats};
+use crate::upstream::pool::{Refused, tcp};
+use crate::upstream::{Cluster, Clusters};
+
+use super::super::{Arrival, Connection, Facts, Filter, Guard, Next, Work};
+
+mod flow;
+mod frozen;
+mod tunnel;
+
+use tunnel::Tunnel;
+
+/// The filter of one filter chain on one worker.
+pub struct TcpProxy {
+    config: Arc<model::TcpProxy>,
+    stats: TcpStats,
+    /// `None`: it does not exist.
+    cluster: Option<Rc<Cluster>>,
+    /// For tunnels from another epoch, which may have begun with another cluster.
+    clusters: Rc<Clusters>,
+    local: Local,
+}
+
+impl TcpProxy {
+    /// Builds it. `scope` is the root of the statistics.
+    pub fn build(config: Arc<model::TcpProxy>, scope: &Scope, clusters: Rc<Clusters>, local: &Local) -> Rc<Self> {
+        Rc::new(Self {
+            stats: TcpStats::new(&names::tcp(scope, &config.stat_prefix)),
+            cluster: clusters.get(&config.cluster).cloned(),
+            clusters,
+            local: local.clone(),
+            config,
+        })
+    }
+
+    async fn run(self: Rc<Self>, connection: Connection) {
+        self.stats.downstream_cx_total.inc();
+        let Some(cluster) = self.cluster.clone() else {
+            self.stats.downstream_cx_no_route.inc();
+            return;
+        };
+        let timer = self.local.timers().timer();
+        let Some(upstream) = self.connect(&cluster, &connection, &timer).await else { return };
+        Tunnel::new(self, cluster, connection, upstream, timer).run().await;
+    }
+
+    /// A host that takes the connection, before it is too old or the drain is over.
+    async fn connect(&self, cluster: &Cluster, connection: &Connection, timer: &Timer) -> Option<tcp::Connection> {
+        let mut connecting = pin!(self.attempts(cluster, timer));
+        let too_old = self.too_old(&connection.facts, timer);
+        let mut phase = connection.held.phase();
+        poll_fn(|context| {
+            if let Poll::Ready(upstream) = connecting.as_mut().poll(context) {
+                return Poll::Ready(upstream);
+            }
+            while phase != Phase::Over {
+                match pin!(connection.held.changed(phase)).poll(context) {
+                    Poll::Ready(now) => phase = now,
+                    Poll::Pending => break,
+                }
+            }
+            if phase == Phase::Over {
+                return Poll::Ready(None);
+            }
+            timer.poll_until(context, too_old).map(|()| {
+                self.stats.max_downstream_connection_duration.inc();
+                None
+            })
+        })
+        .await
+    }
+
+    async fn attempts(&self, cluster: &Cluster, timer: &Timer) -> Option<tcp::Connection> {
+        for _ in 0..self.config.max_connect_attempts {
+            match cluster.open_tcp(cluster.pick()?, timer).await {
+                Ok(connection) => return Some(connection),
+                Err(Refused::Overflow) => return None,
+                Err(Refused::Connect(_) | Refused::Timeout) => {}
+            }
+        }
+        cluster.stats().upstream_cx_connect_attempts_exceeded.inc();
+        None
+    }
+
+    /// When a client's connection is closed for its age.
+    fn too_old(&self, facts: &Facts, timer: &Timer) -> Deadline {
+        let end = self.config.max_connection_duration.and_then(|most| facts.accepted.checked_add(most));
+        end.map_or(Deadline::NEVER, |end| timer.at(end))
+    }
+}
+
+impl Filter for TcpProxy {
+    fn call(self: Rc<Self>, connection: Connection, _next: Next) -> Work {
+        Box::pin(self.run(connection))
+    }
+
+    fn thaw(self: Rc<Self>, arrival: Arrival) -> Result<Work, Reason> {
+        if arrival.kind != Kind::Tcp {
+            return Err(Reason::OtherFilter);
+        }
+        let mut tunnel = Tunnel::thaw(self, arrival)?;
+        Ok(Box::pin(async move {
+            tunnel.arrived();
+            tunnel.run().await;
+        }))
+    }
+}

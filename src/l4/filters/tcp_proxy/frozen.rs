@@ -1,0 +1,137 @@
+//! A tunnel as it is written down for another epoch. A field is never renumbered and never reused.
+
+use std::net::SocketAddr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use prost::Message;
+
+use super::flow::Flow;
+use crate::config::model::Address;
+
+/// A tunnel, but for its sockets: the client's stands first, the host's second.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Record {
+    /// The cluster's name.
+    #[prost(string, tag = "1")]
+    pub(super) cluster: String,
+    /// The host's address and port, or nothing.
+    #[prost(string, tag = "2")]
+    host: String,
+    /// The path of the host's Unix socket, or nothing.
+    #[prost(bytes = "vec", tag = "3")]
+    host_path: Vec<u8>,
+    /// How long ago the host took the connection.
+    #[prost(uint64, tag = "4")]
+    opened_ms: u64,
+    /// How long ago a byte was written.
+    #[prost(uint64, tag = "5")]
+    idle_ms: u64,
+    /// From the client to the host.
+    #[prost(message, optional, tag = "6")]
+    up: Option<Direction>,
+    /// From the host to the client.
+    #[prost(message, optional, tag = "7")]
+    down: Option<Direction>,
+}
+
+/// One direction.
+#[derive(Clone, PartialEq, Message)]
+struct Direction {
+    /// Read and not yet written.
+    #[prost(bytes = "vec", tag = "1")]
+    pending: Vec<u8>,
+    /// Written since the connection began.
+    #[prost(uint64, tag = "2")]
+    bytes: u64,
+    /// The source has ended.
+    #[prost(bool, tag = "3")]
+    source_ended: bool,
+    /// The sink has been told, or takes no more.
+    #[prost(bool, tag = "4")]
+    over: bool,
+}
+
+impl Record {
+    /// Of a tunnel to a host of a cluster.
+    pub(super) fn new(cluster: &str, host: &Address, opened: Instant, active: Instant, up: &Flow, down: &Flow) -> Self {
+        let (host, host_path) = match host {
+            Address::Tcp(address) => (address.to_string(), Vec::new()),
+            Address::Unix { path, .. } => (String::new(), path.as_os_str().as_bytes().to_vec()),
+        };
+        let ago = |moment: Instant| u64::try_from(moment.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Self {
+            cluster: cluster.to_owned(),
+            host,
+            host_path,
+            opened_ms: ago(opened),
+            idle_ms: ago(active),
+            up: Some(Direction::of(up)),
+            down: Some(Direction::of(down)),
+        }
+    }
+
+    /// The host.
+    pub(super) fn host(&self) -> Option<Address> {
+        if self.host_path.is_empty() {
+            return self.host.parse::<SocketAddr>().ok().map(Address::Tcp);
+        }
+        let path = PathBuf::from(std::ffi::OsString::from_vec(self.host_path.clone()));
+        Some(Address::Unix { path, mode: 0 })
+    }
+
+    /// When the host took the connection.
+    pub(super) fn opened(&self) -> Instant {
+        before(self.opened_ms)
+    }
+
+    /// When a byte was last written.
+    pub(super) fn active(&self) -> Instant {
+        before(self.idle_ms)
+    }
+
+    /// Both directions, up first.
+    pub(super) fn flows(&mut self) -> Option<(Flow, Flow)> {
+        Some((self.up.take()?.into_flow(), self.down.take()?.into_flow()))
+    }
+}
+
+/// A moment so many milliseconds ago; for one before this system started, its start is old enough.
+fn before(milliseconds: u64) -> Instant {
+    let now = Instant::now();
+    now.checked_sub(Duration::from_millis(milliseconds)).unwrap_or(now)
+}
+
+impl Direction {
+    fn of(flow: &Flow) -> Self {
+        Self { pending: flow.buffer.to_vec(), bytes: flow.bytes, source_ended: flow.source_ended, over: flow.over }
+    }
+
+    fn into_flow(self) -> Flow {
+        let Self { pending, bytes, source_ended, over } = self;
+        Flow { buffer: BytesMut::from(&*pending), bytes, source_ended, over, blocked: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_down_is_read_again() {
+        let up = Flow { buffer: BytesMut::from("abc"), bytes: 7, source_ended: true, over: false, blocked: true };
+        let down = Flow { over: true, ..Flow::default() };
+        for host in [Address::Tcp("[::1]:80".parse().unwrap()), Address::Unix { path: "/run/x.sock".into(), mode: 0 }] {
+            let now = Instant::now();
+            let written = Record::new("c", &host, now, now, &up, &down).encode_to_vec();
+            let mut read = Record::decode(&*written).unwrap();
+            assert_eq!(read.host(), Some(host));
+            assert!(read.opened().elapsed() < Duration::from_secs(10));
+            let (up, down) = read.flows().unwrap();
+            assert!(up.buffer == "abc" && up.bytes == 7 && up.source_ended && !up.over && !up.blocked);
+            assert!(down.buffer.is_empty() && down.over);
+        }
+    }
+}
