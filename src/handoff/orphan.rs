@@ -48,6 +48,11 @@ impl Orphan {
         })
     }
 
+    /// It will never accept again: what a newer epoch does not listen at shall close.
+    pub fn let_go(&mut self) {
+        self.sockets.clear();
+    }
+
     /// Offers itself to whoever listens at the control socket now; the link is the channel from then on.
     ///
     /// # Errors

@@ -431,6 +431,7 @@ impl Epoch {
     async fn drain(&mut self, ending: Ending) -> Result<(), Failure> {
         self.stop().await?;
         let plan = Plan { started: Instant::now(), time: ending.drain_time, strategy: ending.strategy };
+        self.let_go();
         self.leave_connections(plan).await?;
         self.set_phase(Phase::Draining(ending));
         info!("draining for at most {:?}", ending.deadline.saturating_duration_since(Instant::now()));
@@ -443,11 +444,18 @@ impl Epoch {
             return Ok(());
         }
         self.stop().await?;
+        self.let_go();
         self.closed = self.group.connections().await.map_err(hopeless)?;
         self.group.drain(drain::Phase::Over).await.map_err(hopeless)?;
         self.limits.deadline = Instant::now() + CLOSING_TIME;
         self.set_phase(Phase::Closing);
         Ok(())
+    }
+
+    fn let_go(&mut self) {
+        if let Some(orphan) = &mut self.orphan {
+            orphan.let_go();
+        }
     }
 
     fn deadline(&self) -> Instant {

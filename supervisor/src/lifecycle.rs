@@ -52,6 +52,9 @@ pub(crate) struct Lifecycle {
     /// Requests that wait for the takeover under way, or for a draining epoch to leave; always one takeover's worth.
     #[serde(skip)]
     waiting: Option<Waiting>,
+    /// Until when epochs of an earlier supervisor may come home before anything else is begun.
+    #[serde(skip)]
+    gathering: Option<Moment>,
     /// When to replace an epoch that crashed.
     restart: Option<Restart>,
     /// Crashes without a stable time between them.
@@ -87,6 +90,7 @@ impl Lifecycle {
             serving: None,
             attempt: None,
             waiting: None,
+            gathering: None,
             restart: None,
             failures: 0,
             stable_at: Moment::default(),
@@ -102,7 +106,7 @@ impl Lifecycle {
     pub(crate) fn handle(&mut self, event: Event, now: Moment) -> Vec<Action> {
         match event {
             Event::Start { adopt_until } => match adopt_until {
-                Some(at) => self.restart = Some(Restart { at, launch: Launch::Fresh }),
+                Some(at) => self.gathering = Some(at),
                 None => self.launch(Launch::Fresh, "start".into(), Vec::new(), now),
             },
             Event::Adopted { epoch, pid, version, generation, state, deadline } => {
@@ -129,6 +133,7 @@ impl Lifecycle {
                     self.lost(epoch, &how, now);
                 }
             }
+            Event::Gathered => self.gathered(now),
             Event::Tick => {}
         }
         self.expire(now);
@@ -142,7 +147,7 @@ impl Lifecycle {
         let epochs = self.epochs.values().flat_map(|epoch| [epoch.due.map(|(at, _)| at), self.next_watch(epoch)]);
         let attempt = self.attempt_deadline();
         let restart = self.restart.as_ref().map(|restart| restart.at);
-        epochs.chain([attempt, restart]).flatten().min()
+        epochs.chain([attempt, restart, self.gathering]).flatten().min()
     }
 
     /// The state of one epoch.
@@ -161,6 +166,21 @@ impl Lifecycle {
         self.limits = limits;
     }
 
+    /// Epochs are numbered from here on at least: earlier numbers belong to processes that live.
+    pub(crate) fn number_from(&mut self, number: u64) {
+        self.next_epoch = self.next_epoch.max(number);
+    }
+
+    /// Whether an epoch serves.
+    pub(crate) fn serves(&self) -> bool {
+        self.serving.is_some()
+    }
+
+    /// Whether an epoch is being started while none serves.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.serving.is_none() && self.attempt.is_some()
+    }
+
     /// The generation that `epoch` would be welcomed with.
     pub(crate) fn welcome_generation(&self) -> u64 {
         self.generation + u64::from(self.has_served)
@@ -168,7 +188,8 @@ impl Lifecycle {
 
     /// Whether the supervisor may replace itself now: nothing is half done.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.attempt.is_none() && self.waiting.is_none() && self.stopping.is_none() && self.serving.is_some()
+        let busy = self.attempt.is_some() || self.waiting.is_some() || self.gathering.is_some() || self.is_stopping();
+        !busy && self.serving.is_some()
     }
 
     /// The lineage for the operator; `unix_ms` is the present as Unix time in milliseconds.
@@ -247,9 +268,13 @@ impl Lifecycle {
         }
         self.begin_waiting(now);
         if self.waiting.is_some() {
-            let cause = if self.attempt.is_some() { "the takeover under way" } else { "a draining epoch to leave" };
+            let cause = match (&self.attempt, self.gathering) {
+                (Some(_), _) => "the takeover under way",
+                (None, Some(_)) => "the epochs of an earlier supervisor",
+                (None, None) => "a draining epoch to leave",
+            };
             self.actions.push(Action::Log(format!("{} waits for {cause}", want.name())));
-            if ticket.is_none() && self.attempt.is_none() {
+            if ticket.is_none() && self.attempt.is_none() && self.gathering.is_none() {
                 // That may take as long as a drain; whoever waits on the service manager is not kept until then.
                 self.actions.push(Action::Notify(Notice::Reloading));
                 self.notify_serving("reload waits for a draining epoch to leave: ");
@@ -280,7 +305,7 @@ impl Lifecycle {
     }
 
     fn begin_waiting(&mut self, now: Moment) {
-        if self.attempt.is_some() || self.is_stopping() || self.is_full() {
+        if self.attempt.is_some() || self.gathering.is_some() || self.is_stopping() || self.is_full() {
             return;
         }
         if let Some(Waiting { launch, cause, tickets }) = self.waiting.take() {
@@ -316,8 +341,12 @@ impl Lifecycle {
 
     /// Everything whose time has come.
     fn expire(&mut self, now: Moment) {
+        if self.gathering.is_some_and(|at| at <= now) {
+            self.gathered(now);
+        }
         if self.restart.as_ref().is_some_and(|restart| restart.at <= now)
             && self.attempt.is_none()
+            && self.gathering.is_none()
             && !self.is_stopping()
             && let Some(restart) = self.restart.take()
         {

@@ -27,7 +27,7 @@ use crate::broker::{self, Broker};
 use crate::control::Control;
 use crate::lifecycle::{Event, Lifecycle, StopHow, Ticket, Want};
 use crate::moment::Moment;
-use crate::process;
+use crate::process::{self, Process};
 use crate::settings::Settings;
 use crate::shm::{Geometry, Segment};
 use crate::systemd;
@@ -50,9 +50,15 @@ pub(crate) struct Supervisor {
     events: VecDeque<Event>,
     /// Orphans that still hand their sockets over.
     orphans: Vec<adopt::Orphan>,
+    /// Living epochs of an earlier supervisor that have not come yet.
+    expected: BTreeMap<u64, Process>,
+    /// When those that still have not are ended.
+    expected_until: Option<Moment>,
     watchdog: Option<Duration>,
     fed: Moment,
     exit: Option<u8>,
+    /// Whether an earlier image of this process began.
+    resumed: bool,
     /// Until when a replacement of the supervisor itself waits for a quiet moment.
     replace_until: Option<Moment>,
     /// Where this program was when it started: what is there when it replaces itself is its successor.
@@ -95,9 +101,12 @@ impl Supervisor {
             signals,
             events: VecDeque::new(),
             orphans: Vec::new(),
+            expected: BTreeMap::new(),
+            expected_until: None,
             watchdog,
             fed: Moment::now(),
             exit: None,
+            resumed: false,
             replace_until: None,
             program: own_program(),
             settings,
@@ -108,7 +117,9 @@ impl Supervisor {
     pub(crate) fn run(mut self) -> u8 {
         info!("supervisor {VERSION} runs as process {} in {}", std::process::id(), self.settings.run_dir.display());
         systemd::main_pid();
-        if self.peers.is_empty() {
+        if self.resumed {
+            self.pump();
+        } else {
             let adopt_until = self.expect_orphans();
             self.handle(Event::Start { adopt_until });
         }
@@ -142,6 +153,7 @@ impl Supervisor {
         }
         self.control.expire(now);
         self.settle_orphans(now);
+        self.gather();
         if self.lifecycle.deadline().is_some_and(|deadline| deadline <= Moment::now()) {
             self.handle(Event::Tick);
         }
@@ -173,6 +185,9 @@ impl Supervisor {
             }
             add(Source::Process(epoch), peer.process.as_fd(), PollFlags::POLLIN);
         }
+        for (&epoch, process) in &self.expected {
+            add(Source::Process(epoch), process.as_fd(), PollFlags::POLLIN);
+        }
         for (index, orphan) in self.orphans.iter().enumerate() {
             add(Source::Orphan(index), orphan.channel(), PollFlags::POLLIN);
         }
@@ -188,10 +203,11 @@ impl Supervisor {
     fn timeout(&self, now: Moment) -> PollTimeout {
         let fed = self.watchdog.map(|interval| self.fed + interval);
         let orphans = self.orphans.iter().map(adopt::Orphan::deadline).min();
-        let next = [self.lifecycle.deadline(), self.control.deadline(), fed, orphans, self.replace_until]
-            .into_iter()
-            .flatten()
-            .min();
+        let next =
+            [self.lifecycle.deadline(), self.control.deadline(), fed, orphans, self.replace_until, self.expected_until]
+                .into_iter()
+                .flatten()
+                .min();
         match next {
             None => PollTimeout::NONE,
             Some(next) => PollTimeout::try_from((next - now).as_millis()).unwrap_or(PollTimeout::MAX),
@@ -262,9 +278,7 @@ fn statistics(stored: Option<std::os::fd::OwnedFd>) -> std::io::Result<Segment> 
         match Segment::attach(stored) {
             Ok(segment) => {
                 segment.recover();
-                // The service manager has ended every process of the service.
-                let folded = segment.fold_gone(|_| false);
-                info!("the statistics of an earlier supervisor go on ({folded} lanes folded)");
+                info!("the statistics of an earlier supervisor go on");
                 return Ok(segment);
             }
             Err(error) => warn!("the stored statistics are not used: {error}"),

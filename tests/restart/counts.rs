@@ -17,7 +17,7 @@ use crate::support::statsd::Statsd;
 use crate::support::supervised::{PATIENCE, Setup, eventually, within};
 use crate::support::upstream::Upstream;
 
-const HABITS: [(Habit, u64); 3] = [(Habit::PerRequest, 2), (Habit::KeepAlive, 3), (Habit::TwoWritePost, 2)];
+pub(super) const HABITS: [(Habit, u64); 3] = [(Habit::PerRequest, 2), (Habit::KeepAlive, 3), (Habit::TwoWritePost, 2)];
 
 /// Counters that each answered request raises by one.
 fn per_request() -> [String; 6] {
@@ -32,7 +32,7 @@ fn per_request() -> [String; 6] {
 }
 
 /// The same in the histograms' counts.
-fn histogram_counts(admin: SocketAddr) -> [f64; 2] {
+pub(super) fn histogram_counts(admin: SocketAddr) -> [f64; 2] {
     let scrape = Exposition::scrape(admin).expect("the statistics can be scraped");
     [
         scrape.growing("envoy_http_downstream_rq_time_count", "front"),
@@ -40,12 +40,12 @@ fn histogram_counts(admin: SocketAddr) -> [f64; 2] {
     ]
 }
 
-fn value(stats: &BTreeMap<String, i64>, name: &str) -> i64 {
+pub(super) fn value(stats: &BTreeMap<String, i64>, name: &str) -> i64 {
     stats.get(name).copied().unwrap_or(0)
 }
 
 /// Waits until the counters have grown by exactly `answered` since `before`, and fails with what they are if they do not.
-fn agree(admin: SocketAddr, before: &BTreeMap<String, i64>, histograms: [f64; 2], answered: u64) {
+pub(super) fn agree(admin: SocketAddr, before: &BTreeMap<String, i64>, histograms: [f64; 2], answered: u64) {
     let goal = answered as i64;
     let mut seen = String::new();
     let agreed = within(Duration::from_secs(5), || {

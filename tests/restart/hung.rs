@@ -22,10 +22,10 @@ use crate::support::upstream::Upstream;
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// A gate that the next epoch waits at before it starts.
-struct Gate(PathBuf);
+pub(super) struct Gate(PathBuf);
 
 impl Gate {
-    fn before_the_real_epoch(proxy: &Supervised) -> Self {
+    pub(super) fn before_the_real_epoch(proxy: &Supervised) -> Self {
         let path = proxy.dir().join("gate");
         let _ = std::fs::remove_file(&path);
         mkfifo(&path, Mode::S_IRWXU).expect("a fifo can be made");
@@ -34,7 +34,7 @@ impl Gate {
     }
 
     /// Waits until somebody stands at the gate; opens when what this returns is dropped.
-    fn somebody(&self) -> File {
+    pub(super) fn somebody(&self) -> File {
         eventually_some(PATIENCE, "the new epoch comes to the gate", || {
             File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&self.0).ok()
         })

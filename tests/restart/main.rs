@@ -8,6 +8,7 @@
 //! | `misbehaviour` | a new epoch that dies, hangs or lies at any step is called off, and nobody notices |
 //! | `motion` | connections outlive the binary: the same client, the same socket, nothing lost and nothing said |
 //! | `hung` | a side that hangs never holds up the other |
+//! | `mortal` | the supervisor may die, or replace itself, at any time: the next one takes in what serves |
 //! | `rapid` | restarts faster than they can be done, configurations that never come up |
 //! | `secure` | strangers, noise, neighbours, hundreds of listeners, leaks |
 //! | `acceptance` | the load by which this stage is accepted |
@@ -30,6 +31,7 @@ mod counts;
 mod hung;
 mod instruments;
 mod misbehaviour;
+mod mortal;
 mod motion;
 mod operator;
 mod queue;

@@ -24,6 +24,9 @@ pub(crate) struct EpochRow {
     pub(crate) state: String,
     /// At its last report.
     pub(crate) connections: u64,
+    /// When its drain ends, as Unix time in milliseconds.
+    #[serde(default)]
+    pub(crate) draining_until_unix_ms: Option<u64>,
 }
 
 /// `status --json`.

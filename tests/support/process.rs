@@ -53,6 +53,18 @@ pub(crate) fn descriptors(pid: Pid) -> Vec<String> {
     entries.filter_map(|entry| target(entry.ok()?)).collect()
 }
 
+/// The inode of the program that the process runs.
+pub(crate) fn program(pid: Pid) -> Option<u64> {
+    fs::metadata(format!("/proc/{pid}/exe")).ok().map(|file| std::os::unix::fs::MetadataExt::ino(&file))
+}
+
+/// The inodes of the statistics segments that the process has mapped.
+pub(crate) fn segments(pid: Pid) -> BTreeSet<String> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let segment = |line: &&str| line.contains("memfd:heirloom-stats");
+    maps.lines().filter(segment).filter_map(|line| Some(line.split_whitespace().nth(4)?.to_owned())).collect()
+}
+
 /// The inodes of the sockets that listen at a TCP address.
 pub(crate) fn listening_inodes(address: SocketAddr) -> BTreeSet<String> {
     let table = fs::read_to_string("/proc/net/tcp").expect("the kernel tells");

@@ -4,6 +4,7 @@
 //! cannot be the one that keeps them alive. Dropping a [`Supervised`] ends every process that it started, and no other, also when some
 //! are stopped, orphaned or misbehave.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -37,6 +38,8 @@ pub(crate) struct Setup {
     pub(crate) workers: u32,
     /// The epochs' command is a script whose body [`Supervised::set_script`] can change between two epochs.
     pub(crate) scripted: bool,
+    /// The supervisor runs from a copy in the test's directory, which the test may replace.
+    pub(crate) own_supervisor: bool,
 }
 
 impl Setup {
@@ -50,7 +53,7 @@ impl Setup {
             "--terminate-time-s=1",
             "--max-draining=10",
         ];
-        Self { config, flags: flags.map(String::from).to_vec(), workers: 2, scripted: false }
+        Self { config, flags: flags.map(String::from).to_vec(), workers: 2, scripted: false, own_supervisor: false }
     }
 
     /// Adds or overrides a flag of the supervisor.
@@ -70,6 +73,12 @@ impl Setup {
     /// Puts a script between the supervisor and the epochs.
     pub(crate) fn scripted(mut self) -> Self {
         self.scripted = true;
+        self
+    }
+
+    /// Gives the test a supervisor's binary of its own.
+    pub(crate) fn own_supervisor(mut self) -> Self {
+        self.own_supervisor = true;
         self
     }
 
@@ -108,6 +117,8 @@ pub(crate) struct Supervised {
     pub(crate) admin: SocketAddr,
     config: Config,
     workers: u32,
+    /// What the supervisor was started with, its program first.
+    command: Vec<OsString>,
     child: Child,
     dir: TempDir,
     descendants: Descendants,
@@ -123,21 +134,12 @@ impl Supervised {
     fn start_with(setup: Setup, sockets: Vec<OwnedFd>, front: SocketAddr, admin: SocketAddr) -> Self {
         let dir = tempfile::Builder::new().prefix("heirloom-restart-").tempdir().expect("a directory can be made");
         let descendants = Descendants::of(dir.path());
+        let words = words(dir.path(), &setup);
         let mut command = Command::new("/bin/sh");
         // Only the process itself knows the number that LISTEN_PID must hold.
-        command.args(["-c", "export LISTEN_PID=$$; exec \"$@\"", "sh"]).arg(bins::supervisor());
-        command.args(&setup.flags).arg("--run-dir").arg(dir.path().join("run")).arg("--");
-        if setup.scripted {
-            command.arg(dir.path().join("epoch"));
-        } else {
-            command.arg(bins::heirloom()).arg("-c").arg(dir.path().join("config.yaml"));
-            command.args(["--concurrency", &setup.workers.to_string()]);
-        }
-        let log = fs::File::create(dir.path().join("log")).expect("a log can be made");
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file can be duplicated")).stderr(log);
-        // Whatever a misbehaving epoch makes the supervisor do with relative paths shall happen here.
-        command.current_dir(dir.path());
-        command.env("LISTEN_FDS", sockets.len().to_string()).env(process::MARK, dir.path());
+        command.args(["-c", "export LISTEN_PID=$$; exec \"$@\"", "sh"]).args(&words);
+        at_home(&mut command, dir.path());
+        command.env("LISTEN_FDS", sockets.len().to_string());
         pass(&mut command, &sockets);
         let Setup { config, workers, .. } = setup;
         write_config(dir.path(), &config, front, admin);
@@ -146,7 +148,7 @@ impl Supervised {
         write_script(dir.path(), &real_epoch(dir.path(), workers));
         let child = command.spawn().expect("the supervisor can be started");
         drop(sockets);
-        let supervised = Self { front, admin, config, workers, child, dir, descendants };
+        let supervised = Self { front, admin, config, workers, command: words, child, dir, descendants };
         eventually(PATIENCE, "the first epoch serves", || get(front, "/marker").is_ok());
         supervised.serving();
         supervised
@@ -170,6 +172,33 @@ impl Supervised {
     /// The supervisor's process.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    /// The file that the supervisor was started from.
+    pub(crate) fn program(&self) -> &Path {
+        Path::new(&self.command[0])
+    }
+
+    /// The supervisor dies, and nobody else.
+    pub(crate) fn kill_supervisor(&mut self) {
+        process::signal(self.pid(), Signal::SIGKILL);
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Starts the next supervisor on the same run directory; nobody passes it any socket.
+    pub(crate) fn next_supervisor(&mut self) {
+        let mut command = self.one_more();
+        at_home(&mut command, self.dir.path());
+        pass(&mut command, &[]);
+        self.child = command.spawn().expect("the supervisor can be started");
+        eventually(PATIENCE, "the next supervisor listens", || self.operator(&["status"]).status.success());
+    }
+
+    /// The command that started the supervisor, to be run once more.
+    pub(crate) fn one_more(&self) -> Command {
+        let mut command = Command::new(&self.command[0]);
+        command.args(&self.command[1..]).env(process::MARK, self.dir.path());
+        command
     }
 
     /// Whether the supervisor lives.
@@ -299,6 +328,32 @@ pub(crate) fn eventually_some<T>(time: Duration, what: &str, mut value: impl FnM
         found.is_some()
     });
     found.expect("just found")
+}
+
+/// The supervisor's command: program, flags, and the epochs' command.
+fn words(dir: &Path, setup: &Setup) -> Vec<OsString> {
+    let mut program = bins::supervisor().to_owned();
+    if setup.own_supervisor {
+        program = dir.join("heirloom-supervisor");
+        fs::copy(bins::supervisor(), &program).expect("a binary can be copied");
+    }
+    let mut words = vec![program.into_os_string()];
+    words.extend(setup.flags.iter().map(OsString::from));
+    words.extend(["--run-dir".into(), dir.join("run").into(), "--".into()]);
+    if setup.scripted {
+        words.push(dir.join("epoch").into());
+    } else {
+        words.extend([bins::heirloom().into(), "-c".into(), dir.join("config.yaml").into()]);
+        words.extend(["--concurrency".into(), setup.workers.to_string().into()]);
+    }
+    words
+}
+
+/// Marks the process as the test's, and has its log and whatever it does with relative paths in the test's directory.
+fn at_home(command: &mut Command, dir: &Path) {
+    let log = fs::File::options().create(true).append(true).open(dir.join("log")).expect("a log can be made");
+    command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file can be duplicated")).stderr(log);
+    command.current_dir(dir).env(process::MARK, dir);
 }
 
 fn real_epoch(dir: &Path, workers: u32) -> String {

@@ -123,8 +123,10 @@ impl Lifecycle {
         if let Some(stopping) = &mut self.stopping {
             stopping.tickets.extend(ticket);
             if how == StopHow::Signal {
+                self.gathering = None;
                 let numbers: Vec<u64> = self.epochs.keys().copied().collect();
                 numbers.into_iter().for_each(|number| self.kill(number, now));
+                self.finish_stopping();
             }
             return;
         }
@@ -166,7 +168,7 @@ impl Lifecycle {
     }
 
     pub(super) fn finish_stopping(&mut self) {
-        if !self.epochs.is_empty() {
+        if !self.epochs.is_empty() || self.gathering.is_some() {
             return;
         }
         let Some(stopping) = self.stopping.as_mut().filter(|stopping| !stopping.finished) else { return };
@@ -184,10 +186,21 @@ impl Lifecycle {
     pub(super) fn adopt(&mut self, number: u64, epoch: Epoch, generation: u64, now: Moment) {
         let state = epoch.state;
         self.next_epoch = self.next_epoch.max(number + 1);
-        self.generation = self.generation.max(generation);
+        if state != State::Preparing {
+            self.generation = self.generation.max(generation);
+        }
         self.actions.push(Action::Log(format!("epoch {number} (pid {}) adopted as {state}", epoch.pid)));
         let ends = epoch.drain_ends;
         self.epochs.insert(number, epoch);
+        if state == State::Preparing {
+            // It has served nobody, and who would have told it to is gone.
+            return self.terminate(number, now);
+        }
+        if self.is_stopping() {
+            let grace = ends.map_or(self.limits.stop, |ends| self.limits.stop.min(ends - now));
+            self.send(number, Order::Terminate { grace });
+            return self.end_within(number, grace + SLACK, Due::Term, now);
+        }
         if state == State::Draining {
             let left = ends.map_or(self.limits.parent_shutdown, |ends| ends - now);
             if let Some(epoch) = self.epochs.get_mut(&number) {
@@ -200,10 +213,19 @@ impl Lifecycle {
             // Something newer serves, or is about to: the late-comer lets its connections end.
             return self.drain(number, now);
         }
+        if state == State::Standby && self.gathering.is_some() {
+            // Whether it has to resume is known when everybody has come.
+            return;
+        }
+        self.instate(number, now);
+    }
+
+    /// An adopted epoch is the one that serves.
+    fn instate(&mut self, number: u64, now: Moment) {
         if let Some(older) = self.serving.replace(number) {
             self.drain(older, now);
         }
-        if state != State::Active {
+        if self.epochs.get(&number).is_some_and(|epoch| epoch.state != State::Active) {
             self.send(number, Order::Resume);
         }
         self.actions.push(Action::Serving { epoch: number });
@@ -213,6 +235,28 @@ impl Lifecycle {
         self.set_state(number, State::Active);
         self.actions.push(Action::Settled { epoch: number, launch: Launch::Current });
         self.notify_serving("");
+    }
+
+    /// Whoever was to come home has, or is not waited for any longer.
+    pub(super) fn gathered(&mut self, now: Moment) {
+        if self.gathering.take().is_none() {
+            return;
+        }
+        if self.is_stopping() {
+            return self.finish_stopping();
+        }
+        let standing_by = |(number, epoch): (&u64, &Epoch)| (epoch.state == State::Standby).then_some(*number);
+        let mut standing_by: Vec<u64> = self.epochs.iter().filter_map(standing_by).collect();
+        if self.serving.is_none()
+            && let Some(newest) = standing_by.pop()
+        {
+            self.instate(newest, now);
+        }
+        standing_by.into_iter().for_each(|number| self.drain(number, now));
+        self.begin_waiting(now);
+        if self.serving.is_none() && self.attempt.is_none() && self.restart.is_none() {
+            self.launch(Launch::Fresh, "start".into(), Vec::new(), now);
+        }
     }
 
     /// Asks who has been silent for a while, and replaces the serving epoch when it stays silent.
@@ -271,6 +315,7 @@ impl Event {
             Self::Offence { .. } => "offence",
             Self::ChannelClosed { .. } => "channel closed",
             Self::Exited { .. } => "exited",
+            Self::Gathered => "gathered",
             Self::Tick => "tick",
         }
     }

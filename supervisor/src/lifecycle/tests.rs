@@ -751,9 +751,15 @@ fn orphans_are_taken_in() {
     bench.event(adopted(4, State::Draining, Some(bench.now + 5 * SECOND)));
     bench.expect(&[]);
     bench.event(adopted(5, State::Standby, None));
-    bench.expect(&["5<Resume", "settled 5 Current", "ready"]);
+    bench.expect(&[]);
     bench.event(adopted(6, State::Active, None));
-    bench.expect(&["5<Drain 900", "settled 6 Current", "ready"]);
+    bench.expect(&["settled 6 Current", "ready"]);
+    bench.event(adopted(7, State::Preparing, None));
+    bench.expect(&["term 7"]);
+    bench.exit(7);
+    bench.expect(&["forget 7"]);
+    bench.event(Event::Gathered);
+    bench.expect(&["5<Drain 900"]);
     bench.pass(4 * SECOND);
     bench.expect(&[]);
     bench.pass(4 * SECOND);
@@ -764,7 +770,29 @@ fn orphans_are_taken_in() {
     bench.exit(5);
     bench.seen.clear();
     bench.reload(1);
-    bench.expect(&["reloading", "spawn 7 Fresh"]);
+    bench.expect(&["reloading", "spawn 8 Fresh"]);
+
+    // Only one that stood by is left: it serves again. What was asked meanwhile follows.
+    let mut bench = Bench::with(limits());
+    let until = bench.now + 3 * SECOND;
+    bench.event(Event::Start { adopt_until: Some(until) });
+    bench.reload(1);
+    bench.event(adopted(5, State::Standby, None));
+    bench.expect(&[]);
+    bench.event(Event::Gathered);
+    bench.expect(&["5<Resume", "settled 5 Current", "ready", "reloading", "spawn 6 Fresh"]);
+
+    // The end waits for those who come, too.
+    let mut bench = Bench::with(limits());
+    let until = bench.now + 3 * SECOND;
+    bench.event(Event::Start { adopt_until: Some(until) });
+    bench.event(Event::Stop { how: StopHow::Stop, ticket: Some(1) });
+    bench.expect(&["stopping"]);
+    bench.event(adopted(5, State::Active, None));
+    bench.event(Event::Gathered);
+    bench.seen.clear();
+    bench.exit(5);
+    bench.expect(&["forget 5", "answer [1] true stopped", "exit 0"]);
 
     // Nobody came: a new one starts.
     let mut bench = Bench::with(limits());

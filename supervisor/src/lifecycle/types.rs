@@ -65,6 +65,8 @@ pub(crate) enum Event {
     ChannelClosed { epoch: u64 },
     /// The process is gone; `how` reads like "it exited with status 1".
     Exited { epoch: u64, how: String },
+    /// Nobody of an earlier supervisor is waited for any longer.
+    Gathered,
     /// Time has passed.
     Tick,
 }

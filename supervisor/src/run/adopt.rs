@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tracing::{info, warn};
 
 use super::peer::Peer;
@@ -46,24 +47,76 @@ impl Orphan {
 
 impl Supervisor {
     /// Until when to wait for epochs of an earlier supervisor, if any lives.
-    pub(super) fn expect_orphans(&self) -> Option<Moment> {
-        let text = fs::read_to_string(self.settings.run_dir.join("lineage")).ok()?;
-        let lives = |line: &&str| {
-            let (pid, born) = line.split_once(' ')?;
-            (birth(pid.parse().ok()?)? == born).then_some(())
+    pub(super) fn expect_orphans(&mut self) -> Option<Moment> {
+        let text = fs::read_to_string(self.settings.run_dir.join("lineage")).unwrap_or_default();
+        let lives = |line: &str| {
+            let mut words = line.split(' ');
+            let (epoch, pid) = (words.next()?.parse::<u64>().ok()?, words.next()?.parse().ok()?);
+            // First held, then asked: a number that is held cannot change hands.
+            let process = Process::hold(pid, false).ok()?;
+            let same = birth(pid)?.as_str() == words.next()?;
+            // The handle knows of every thread: what a dying process holds is free only after the last one.
+            (same && process.reap().is_none()).then_some((epoch, process))
         };
-        let count = text.lines().filter(|line| lives(line).is_some()).count();
-        if count == 0 {
+        self.expected = text.lines().filter_map(lives).collect();
+        let folded = self.segment.fold_gone(|epoch| self.expected.contains_key(&epoch));
+        if folded > 0 {
+            info!("{folded} lanes of epochs that are gone are folded");
+        }
+        if self.expected.is_empty() {
             return None;
         }
-        info!("{count} epochs of an earlier supervisor live; waiting for them");
-        Some(Moment::now() + WAIT)
+        info!("{} epochs of an earlier supervisor live; waiting for them", self.expected.len());
+        // Numbers are not used twice while one who bears such a number may live, wherever it is.
+        let numbers = text.lines().filter_map(|line| line.split(' ').next()?.parse::<u64>().ok());
+        self.lifecycle.number_from(numbers.max().map_or(0, |highest| highest.saturating_add(1)));
+        let until = Moment::now() + WAIT;
+        self.expected_until = Some(until + self.lifecycle.limits().parent_shutdown);
+        Some(until)
+    }
+
+    /// Looks who of those that were expected has come or gone.
+    pub(super) fn gather(&mut self) {
+        if self.expected.is_empty() {
+            return;
+        }
+        let mut gone = Vec::new();
+        self.expected.retain(|epoch, process| {
+            let has_ended = process.reap().is_some();
+            if has_ended && !self.peers.contains_key(epoch) {
+                gone.push(*epoch);
+            }
+            !has_ended && !self.peers.contains_key(epoch)
+        });
+        for epoch in &gone {
+            let lanes = self.segment.fold(*epoch);
+            info!("epoch {epoch} left without having come home; its statistics are folded ({lanes} lanes)");
+        }
+        if !gone.is_empty() {
+            self.write_lineage();
+        }
+        if self.expected_until.is_some_and(|until| until <= Moment::now()) {
+            // It hangs, or speaks no protocol with adoption: then it has had the longest drain there is.
+            self.expected_until = None;
+            for (epoch, process) in self.expected.iter().filter(|_| self.lifecycle.serves()) {
+                warn!("epoch {epoch} of an earlier supervisor has not come home: SIGKILL");
+                process.signal(Signal::SIGKILL);
+            }
+        }
+        if self.expected.is_empty() {
+            self.expected_until = None;
+            self.handle(Event::Gathered);
+        }
     }
 
     /// Writes down which processes live, for the next supervisor should this one die.
     pub(super) fn write_lineage(&self) {
-        let pids = self.peers.values().map(|peer| peer.process.pid());
-        let lines: String = pids.filter_map(|pid| birth(pid).map(|born| format!("{pid} {born}\n"))).collect();
+        let peers = self.peers.iter().map(|(epoch, peer)| (epoch, &peer.process));
+        let line = |(epoch, process): (&u64, &Process)| {
+            let pid = process.pid();
+            birth(pid).map(|born| format!("{epoch} {pid} {born}\n"))
+        };
+        let lines: String = peers.chain(&self.expected).filter_map(line).collect();
         let path = self.settings.run_dir.join("lineage");
         if let Err(error) = fs::write(&path, lines) {
             warn!("{}: {error}", path.display());
@@ -88,6 +141,9 @@ impl Supervisor {
         if known {
             return refuse(&channel, format!("epoch {} is known already", adopt.epoch));
         }
+        if self.lifecycle.is_starting() {
+            return refuse(&channel, "another epoch is being started; it serves until that one does".into());
+        }
         if adopt.keys.len() > MOST_KEYS {
             return refuse(&channel, format!("{} sockets are too many", adopt.keys.len()));
         }
@@ -96,12 +152,17 @@ impl Supervisor {
             Some(Ok(segment)) if self.peers.is_empty() && self.orphans.is_empty() => {
                 // Nobody has counted into ours yet.
                 segment.recover();
+                // Who died while nobody was there to bury it.
+                segment.fold_gone(|epoch| epoch == adopt.epoch || self.expected.contains_key(&epoch));
                 self.segment = segment;
                 if let Some(descriptor) = self.segment.fd() {
                     store_segment(descriptor);
                 }
             }
-            Some(Ok(_)) => return refuse(&channel, "it counts into another statistics segment".into()),
+            Some(Ok(_)) => {
+                refuse(&channel, "it counts into another statistics segment".into());
+                return self.send_off(pid, adopt.standing());
+            }
             Some(Err(error)) => return refuse(&channel, error.to_string()),
             None => return refuse(&channel, "it brings no statistics segment".into()),
         }
@@ -123,6 +184,17 @@ impl Supervisor {
         let borrower = Some(Borrower::new(0, adopt.keys.len()));
         let until = Moment::now() + HANDING_OVER;
         self.orphans.push(Orphan { channel, adopt, protocol, pid, borrower, until, failed: false });
+    }
+
+    /// One that came too late, for another serves: it drains by itself, so that the two do not share the queues for ever.
+    fn send_off(&self, pid: u32, standing: Standing) {
+        if self.lifecycle.serves()
+            && standing != Standing::Draining
+            && let Ok(process) = Process::hold(pid, false)
+        {
+            info!("process {pid} is told to drain: another epoch serves");
+            process.signal(Signal::SIGTERM);
+        }
     }
 
     /// An orphan hands over sockets.
@@ -184,11 +256,10 @@ impl Supervisor {
             Ok(Standing::Accepting) => State::Active,
             Ok(Standing::Stopped) => State::Standby,
             Ok(Standing::Draining) => State::Draining,
-            // One that never came to accept has nothing worth keeping, but it may end by itself.
-            Ok(Standing::Preparing) | Err(_) => State::Draining,
+            Ok(Standing::Preparing) | Err(_) => State::Preparing,
         };
         let deadline =
-            (adopt.drain_remaining_ms > 0).then(|| Moment::now() + Duration::from_millis(adopt.drain_remaining_ms));
+            (state == State::Draining).then(|| Moment::now() + Duration::from_millis(adopt.drain_remaining_ms));
         let Hello { version, features, .. } = adopt.hello.unwrap_or_default();
         if let Some(peer) = self.peers.get_mut(&epoch) {
             peer.moves = features.iter().any(|feature| feature == MOVES);
@@ -203,8 +274,5 @@ fn birth(pid: u32) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything; what follows it does not.
     let (_, rest) = text.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace();
-    let state = fields.next()?;
-    let born = fields.nth(18)?;
-    (state != "Z").then(|| born.to_owned())
+    rest.split_whitespace().nth(19).map(str::to_owned)
 }

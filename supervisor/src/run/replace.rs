@@ -21,7 +21,7 @@ use super::recipes::Recipes;
 use super::{Supervisor, own_program, signals};
 use crate::broker::{Broker, Entry};
 use crate::control::Control;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Event, Lifecycle};
 use crate::moment::Moment;
 use crate::process::{self, Process, Recipe, Written};
 use crate::settings::Settings;
@@ -118,11 +118,17 @@ impl Supervisor {
         lifecycle.set_limits(settings.limits.clone());
         let control = Control::from_parts(take(state.listener)?, take(state.lock)?, state.control_path, settings.user)?;
         let segment = Segment::attach(take(state.segment)?).map_err(|error| error.to_string())?;
-        let mut peers = BTreeMap::new();
+        let (mut peers, mut events) = (BTreeMap::new(), VecDeque::new());
         for (epoch, known) in state.peers {
-            let process =
-                Process::hold(known.pid, known.is_child).map_err(|error| format!("epoch {epoch}: {error}"))?;
             let channel = known.channel.map(take).transpose()?;
+            let process = match Process::hold(known.pid, known.is_child) {
+                Ok(process) => process,
+                // One that is nobody's child here can be gone without a trace.
+                Err(error) => {
+                    events.push_back(Event::Exited { epoch, how: format!("it left meanwhile: {error}") });
+                    continue;
+                }
+            };
             let channel = channel.map(Channel::from_socket).transpose().map_err(|error| error.to_string())?;
             let mut peer = Peer::resumed(process, channel, known.protocol, known.offences);
             peer.moves = known.moves;
@@ -140,8 +146,11 @@ impl Supervisor {
             recipes,
             segment,
             signals: signals().map_err(|error| format!("signals: {error}"))?,
-            events: VecDeque::new(),
+            events,
             orphans: Vec::new(),
+            expected: BTreeMap::new(),
+            expected_until: None,
+            resumed: true,
             watchdog: systemd::watchdog_interval(),
             fed: Moment::now(),
             exit: None,
