@@ -3,7 +3,7 @@
 //! [`run`] prepares (configuration, sockets, statistics, workers) and hands over to the loop: one loop for an epoch that is supervised and for one that runs alone, because the
 //! only difference is who gives the orders. Orders are carried out one at a time; each is acknowledged when it is done.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use heirloom_supervisor::wire::message::{
     Welcome,
 };
 use heirloom_supervisor::wire::{self, Channel, Message};
-use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
@@ -26,14 +26,16 @@ use super::{Failure, Options};
 use crate::admin::Action;
 use crate::config;
 use crate::config::model::{Address, SocketOptions};
-use crate::drain::motion::Mover;
 use crate::drain::{self, Plan, Strategy};
 use crate::handoff::link::{self, Link, Welcomed, hello};
-use crate::handoff::motion;
 use crate::handoff::orphan::Orphan;
 use crate::handoff::sockets::{self, Sockets};
 use crate::net;
 use crate::stats::Store;
+
+mod motion;
+
+use motion::Legacy;
 
 /// What is still open when a drain's deadline passes gets this long to be closed.
 const CLOSING_TIME: Duration = Duration::from_secs(2);
@@ -96,12 +98,8 @@ struct Epoch {
     closed: u64,
     /// An operator's graceful drain of the listeners ends then.
     stop_listening_at: Option<Instant>,
-    /// Where connections go in the drain that follows.
-    heir: Option<Channel>,
-    /// What gives them there, until it ends.
-    giving: Option<JoinHandle<Option<Link>>>,
-    /// The way they went, when it is of no more use: its end would say that this process has ended.
-    way: Option<Link>,
+    /// Where connections go.
+    legacy: Legacy,
     reopen_logs: Box<dyn Fn()>,
 }
 
@@ -186,9 +184,7 @@ impl Epoch {
             connections: 0,
             closed: 0,
             stop_listening_at: None,
-            heir: None,
-            giving: None,
-            way: None,
+            legacy: Legacy::default(),
             reopen_logs: options.reopen_logs,
         })
     }
@@ -231,7 +227,7 @@ impl Epoch {
                     request = self.report.request() => Event::Admin(request),
                     _ = second.tick() => Event::Second,
                     _ = flush.tick() => Event::Flush,
-                    way = given(&mut self.giving) => Event::Given(way),
+                    way = self.legacy.given() => Event::Given(way),
                     _ = group.emptied(), if ending => Event::Emptied,
                     () = sleep_until(deadline.into()), if ending => Event::Deadline,
                 }
@@ -297,11 +293,11 @@ impl Epoch {
         let wire::Packet { message: order, descriptors } = packet;
         let answer = match order {
             Message::Bequeath(_) => {
-                self.heir = way(descriptors);
+                self.legacy.bequeath(descriptors);
                 None
             }
             Message::Heir(Heir { from_epoch }) => {
-                self.inherit(from_epoch, way(descriptors));
+                self.inherit(from_epoch, descriptors);
                 None
             }
             Message::Accept(_) => {
@@ -436,41 +432,10 @@ impl Epoch {
         self.stop().await?;
         let plan = Plan { started: Instant::now(), time: ending.drain_time, strategy: ending.strategy };
         self.let_go();
-        match self.heir.take() {
-            Some(heir) => {
-                let (mover, offers) = Mover::new(motion::BATCH);
-                self.group.move_to(mover, plan).await.map_err(hopeless)?;
-                let stats = self.report.motion();
-                self.giving = Some(spawn_local(async move { motion::give(heir, offers, &stats).await }));
-            }
-            None => self.group.drain(drain::Phase::Draining(plan)).await.map_err(hopeless)?,
-        }
+        self.leave_connections(plan).await?;
         self.set_phase(Phase::Draining(ending));
         info!("draining for at most {:?}", ending.deadline.saturating_duration_since(Instant::now()));
         Ok(())
-    }
-
-    /// Nothing moves any more: what is left drains.
-    async fn given(&mut self, way: Option<Link>) -> Result<(), Failure> {
-        self.giving = None;
-        self.way = way;
-        let Phase::Draining(Ending { drain_time: time, strategy, .. }) = self.phase else { return Ok(()) };
-        let plan = Plan { started: Instant::now(), time, strategy };
-        self.group.drain(drain::Phase::Draining(plan)).await.map_err(hopeless)
-    }
-
-    /// Takes connections from an epoch that drains.
-    fn inherit(&self, from: u64, way: Option<Channel>) {
-        let Some(way) = way else { return };
-        let stagers = self.group.stagers();
-        spawn_local(async move {
-            let stage = async |worker: usize, staging| {
-                if let Some(stager) = stagers.get(worker) {
-                    stager.stage(staging).await;
-                }
-            };
-            motion::take(way, from, stagers.len(), stage).await;
-        });
     }
 
     /// Closes what is left: idle connections that have nothing to say, then the busy ones.
@@ -532,20 +497,6 @@ async fn send(link: &Link, message: &Message) {
     if let Err(error) = link.send(message).await {
         warn!("{} could not be sent: {error}", message.name());
     }
-}
-
-/// The end of the motion, when there is one. Cancel safe.
-async fn given(giving: &mut Option<JoinHandle<Option<Link>>>) -> Option<Link> {
-    match giving {
-        Some(task) => task.await.unwrap_or_default(),
-        None => std::future::pending().await,
-    }
-}
-
-/// The way to another epoch that came with a message.
-fn way(descriptors: Vec<OwnedFd>) -> Option<Channel> {
-    let channel = descriptors.into_iter().next().map(Channel::from_socket);
-    channel.and_then(|channel| channel.inspect_err(|error| warn!("no way to the other epoch: {error}")).ok())
 }
 
 async fn next_order(link: Option<&Link>) -> Result<wire::Packet, wire::Error> {

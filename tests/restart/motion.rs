@@ -4,15 +4,19 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::support::bootstrap::{Config, HTTP};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use tokio::task::{LocalSet, spawn_local};
 
-use crate::support::clients::{Connection, Request, Tally, block_on};
+use crate::support::bootstrap::{Config, HTTP};
+use crate::support::clients::{Connection, Request, Tally, block_on, get};
+use crate::support::process;
 use crate::support::scrape;
-use crate::support::supervised::{PATIENCE, Setup, Supervised, listening};
+use crate::support::supervised::{PATIENCE, Setup, Supervised, eventually, listening};
 use crate::support::upstream::Upstream;
 use crate::{alone_on_the_machine, long_or};
 
@@ -59,7 +63,6 @@ fn five_hundred_idle_connections_come_through_ten_takeovers() {
     let stats = scrape::stats(proxy.admin);
     let value = |name: &str| stats.get(name).copied().unwrap_or(0);
     assert_eq!(value("server.connections_moved.http1"), 10 * i64::from(count), "{}", proxy.log());
-    // The first connection of all was the one that asked whether it answers, and each operator's look is not among them.
     assert_eq!(value(&format!("{HTTP}.downstream_cx_drain_close")), 0);
 }
 
@@ -136,29 +139,39 @@ fn byte(stream: usize, at: usize) -> u8 {
     ((at * 31 + at / 251 + stream * 7) % 253) as u8
 }
 
-/// Sends a stream of this length, slowly enough to last, and ends.
-fn send(mut socket: TcpStream, stream: usize, length: usize, stop: &AtomicBool) -> usize {
+/// What one end of a tunnel has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    sent: usize,
+    received: usize,
+    /// Both directions went to their ends.
+    whole: bool,
+}
+
+/// Sends a stream of this length, slowly enough to last, and ends. False when it could not.
+fn send(mut socket: TcpStream, stream: usize, length: usize, stop: &AtomicBool) -> (usize, bool) {
     let mut sent = 0;
     while sent < length && !stop.load(Ordering::Relaxed) {
         let end = length.min(sent + 1 + (sent * 13 + stream * 101) % 9000);
         let piece: Vec<u8> = (sent..end).map(|at| byte(stream, at)).collect();
-        socket.write_all(&piece).expect("the way stays open");
+        if socket.write_all(&piece).is_err() {
+            return (sent, false);
+        }
         sent = end;
         std::thread::park_timeout(Duration::from_micros(300));
     }
-    socket.shutdown(Shutdown::Write).expect("the way stays open");
-    sent
+    (sent, socket.shutdown(Shutdown::Write).is_ok())
 }
 
-/// Reads a stream to its end and checks every byte; with pauses where it is to be slow.
-fn check(mut socket: TcpStream, stream: usize, slow: bool) -> usize {
+/// Reads a stream to its end and checks every byte; with pauses where it is to be slow. False when it broke.
+fn check(mut socket: TcpStream, stream: usize, slow: bool) -> (usize, bool) {
     socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut block = vec![0; 16 * 1024];
     let mut at = 0;
     loop {
-        let read = socket.read(&mut block).unwrap_or_else(|error| panic!("stream {stream} breaks at {at}: {error}"));
+        let Ok(read) = socket.read(&mut block) else { return (at, false) };
         if read == 0 {
-            return at;
+            return (at, true);
         }
         for &one in &block[..read] {
             assert_eq!(one, byte(stream, at), "stream {stream} at {at}");
@@ -170,89 +183,111 @@ fn check(mut socket: TcpStream, stream: usize, slow: bool) -> usize {
     }
 }
 
+fn both_ways(socket: TcpStream, stream: usize, length: usize, slow: bool, stop: Arc<AtomicBool>) -> Seen {
+    let sending = socket.try_clone().unwrap();
+    let sender = std::thread::spawn(move || send(sending, stream, length, &stop));
+    let (received, ended) = check(socket, stream, slow);
+    let (sent, finished) = sender.join().unwrap();
+    Seen { sent, received, whole: ended && finished }
+}
+
 /// A host that sends every client a stream of its own and checks theirs; the client's first byte says which.
 struct Far {
     address: SocketAddr,
     accepted: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
+    seen: Receiver<(usize, Seen)>,
 }
 
-type Totals = (usize, usize);
-
-fn both_ways(socket: TcpStream, stream: usize, length: usize, slow: bool, stop: Arc<AtomicBool>) -> Totals {
-    let sending = socket.try_clone().unwrap();
-    let sender = std::thread::spawn(move || send(sending, stream, length, &stop));
-    let received = check(socket, stream, slow);
-    (sender.join().unwrap(), received)
-}
+/// Streams have no end but the one that is called.
+const ENDLESS: usize = usize::MAX / 2;
 
 impl Far {
-    fn start(results: std::sync::mpsc::Sender<(usize, Totals)>, length: usize) -> Self {
+    fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let accepted = Arc::new(AtomicUsize::new(0));
         let stop = Arc::new(AtomicBool::new(false));
         let (counted, stopped) = (accepted.clone(), stop.clone());
+        let (tell, seen) = channel();
         std::thread::spawn(move || {
             for socket in listener.incoming() {
                 let mut socket = socket.unwrap();
                 counted.fetch_add(1, Ordering::Relaxed);
-                let (results, stopped) = (results.clone(), stopped.clone());
+                let (tell, stopped) = (tell.clone(), stopped.clone());
                 std::thread::spawn(move || {
                     let mut first = [0];
                     socket.read_exact(&mut first).unwrap();
                     let stream = usize::from(first[0]);
                     // Some end their side early and go on listening.
-                    let length = if stream % 5 == 0 { 20_000 } else { length };
-                    let totals = both_ways(socket, stream, length, stream % 4 == 1, stopped);
-                    let _ = results.send((stream, totals));
+                    let length = if stream % 5 == 0 { 20_000 } else { ENDLESS };
+                    let _ = tell.send((stream, both_ways(socket, stream, length, stream % 4 == 1, stopped)));
                 });
             }
         });
-        Self { address, accepted, stop }
+        Self { address, accepted, stop, seen }
+    }
+
+    /// Clients that send the host a stream each through a proxy, and check what comes.
+    fn clients(&self, through: SocketAddr, count: usize) -> Vec<JoinHandle<Seen>> {
+        let client = |stream: usize| {
+            let mut socket = TcpStream::connect(through).unwrap();
+            socket.write_all(&[stream as u8]).unwrap();
+            let stop = self.stop.clone();
+            let length = if stream % 6 == 2 { 30_000 } else { ENDLESS };
+            std::thread::spawn(move || both_ways(socket, stream, length, stream % 4 == 3, stop))
+        };
+        (0..count).map(client).collect()
+    }
+
+    /// Has every stream end, and says what both ends have seen of each: the near one first.
+    fn finish(&self, clients: Vec<JoinHandle<Seen>>) -> Vec<(Seen, Seen)> {
+        self.stop.store(true, Ordering::Relaxed);
+        let near: Vec<Seen> = clients.into_iter().map(|client| client.join().expect("every byte is right")).collect();
+        let mut far = vec![None; near.len()];
+        for _ in 0..near.len() {
+            let (stream, seen) = self.seen.recv_timeout(PATIENCE).expect("every stream ends at both ends");
+            assert_eq!(far[stream].replace(seen), None, "one connection each");
+        }
+        self.stop.store(false, Ordering::Relaxed);
+        near.into_iter().zip(far.into_iter().flatten()).collect()
     }
 }
 
-#[test]
-fn tunnels_carry_every_byte_through_ten_takeovers() {
-    let _quiet = alone_on_the_machine();
-    let (results, far_results) = std::sync::mpsc::channel();
-    let length = usize::MAX / 2;
-    let far = Far::start(results, length);
+/// Whether all that one end has sent has come to the other.
+fn is_equal((near, far): &(Seen, Seen)) -> bool {
+    near.whole && far.whole && (near.sent, near.received) == (far.received, far.sent)
+}
+
+fn with_tunnel(far: &Far) -> (Upstream, Supervised, SocketAddr) {
     let (socket, listen) = listening();
     drop(socket);
     let upstream = Upstream::start();
     let config = Config { tunnel: Some((listen, far.address)), ..Config::to(upstream.address) };
     let proxy = setup(config).start();
+    (upstream, proxy, listen)
+}
+
+#[test]
+fn tunnels_carry_every_byte_through_ten_takeovers() {
+    let _quiet = alone_on_the_machine();
+    let far = Far::start();
+    let (_upstream, proxy, listen) = with_tunnel(&far);
     let tunnels = 20;
-    let clients: Vec<JoinHandle<Totals>> = (0..tunnels)
-        .map(|stream| {
-            let mut socket = TcpStream::connect(listen).unwrap();
-            socket.write_all(&[stream as u8]).unwrap();
-            let stop = far.stop.clone();
-            std::thread::spawn(move || {
-                let length = if stream % 6 == 2 { 30_000 } else { length };
-                both_ways(socket, stream, length, stream % 4 == 3, stop)
-            })
-        })
-        .collect();
+    let clients = far.clients(listen, tunnels);
     let takeovers = long_or(30, 10);
     for _ in 0..takeovers {
         proxy.reload();
         proxy.settled(PATIENCE);
     }
-    far.stop.store(true, Ordering::Relaxed);
-    let near: Vec<Totals> = clients.into_iter().map(|client| client.join().expect("every byte arrives")).collect();
-    let mut seen = 0;
-    while seen < tunnels {
-        let (stream, (sent, received)) = far_results.recv_timeout(PATIENCE).expect("every stream ends at both ends");
-        assert_eq!((sent, received), (near[stream].1, near[stream].0), "stream {stream}");
-        seen += 1;
+    let seen = far.finish(clients);
+    for (stream, pair) in seen.iter().enumerate() {
+        assert!(is_equal(pair), "stream {stream}: {pair:?}");
     }
     assert_eq!(far.accepted.load(Ordering::Relaxed), tunnels, "one connection each, end to end");
     let stats = scrape::stats(proxy.admin);
     let value = |name: &str| stats.get(name).copied().unwrap_or(0);
-    let total: usize = near.iter().map(|(sent, received)| sent + received).sum();
+    let total: usize = seen.iter().map(|(near, _)| near.sent + near.received).sum();
     println!(
         "{tunnels} tunnels, {takeovers} takeovers: {total} bytes, {} moves",
         value("server.connections_moved.tcp")
@@ -260,4 +295,39 @@ fn tunnels_carry_every_byte_through_ten_takeovers() {
     assert_eq!(value("server.connections_moved.tcp"), takeovers as i64 * tunnels as i64, "{}", proxy.log());
     assert_eq!(value("tcp.tunnel.downstream_cx_total"), tunnels as i64);
     assert_eq!(value("cluster.far.upstream_cx_total"), tunnels as i64);
+}
+
+#[test]
+fn a_death_around_the_move_takes_only_what_the_dead_one_held() {
+    let _quiet = alone_on_the_machine();
+    let far = Far::start();
+    let (_upstream, proxy, listen) = with_tunnel(&far);
+    let tunnels = 20;
+    let delays = (0..long_or(20, 4)).map(|step| Duration::from_millis(step * step));
+    for (round, delay) in delays.enumerate() {
+        for victim_is_old in [true, false] {
+            let clients = far.clients(listen, tunnels);
+            let before = (round * 2 + usize::from(!victim_is_old)) * tunnels;
+            eventually(PATIENCE, "all are joined", || far.accepted.load(Ordering::Relaxed) == before + tunnels);
+            let old = proxy.serving();
+            proxy.reload();
+            std::thread::park_timeout(delay);
+            let status = proxy.status();
+            let victim = status.epochs.iter().find(|row| (row.epoch == old.epoch) == victim_is_old);
+            // An epoch that has left already has nothing to lose.
+            if let Some(victim) = victim {
+                process::signal(Pid::from_raw(victim.pid), Signal::SIGKILL);
+            }
+            eventually(PATIENCE, "it serves", || get(proxy.front, "/marker").is_ok());
+            std::thread::park_timeout(Duration::from_millis(100));
+            let seen = far.finish(clients);
+            let whole = seen.iter().filter(|pair| is_equal(pair)).count();
+            let which = if victim_is_old { "old" } else { "new" };
+            println!("{which} epoch killed {delay:?} after the release: {whole} of {tunnels} tunnels go on");
+            if victim_is_old && victim.is_none() {
+                assert_eq!(whole, tunnels);
+            }
+            proxy.settled(Duration::from_secs(DRAIN));
+        }
+    }
 }
