@@ -102,7 +102,10 @@ async fn last_request(mut connection: Connection, at: tokio::time::Instant) -> T
     let begun = Instant::now();
     match connection.exchange(&Request::Get { path: "/small", close: false }).await {
         Ok(_) => tally.answered(begun.elapsed()),
-        Err(failure) => tally.failed(failure, true, begun.elapsed()),
+        Err(failure) => {
+            println!("lost a race after {:.1?}: {failure:?}", begun.elapsed());
+            tally.failed(failure, true, begun.elapsed());
+        }
     }
     tally
 }
