@@ -327,6 +327,7 @@ fn streams_are_whole_over_many_moves() {
     let mut client = proxies[0].connect();
     let socket = client.wire.socket.try_clone().unwrap();
     let sender = std::thread::spawn(move || send(socket));
+    proxies[0].await_gauge("cluster.origin.upstream_cx_active", 1);
     // Nothing is read for a while: both directions are full when the first moves come.
     for pair in proxies[..4].windows(2) {
         let way = Way::open(&pair[0], &pair[1]);
