@@ -1,0 +1,75 @@
+//! Clusters.
+
+use std::time::Duration;
+
+use super::{Address, Locality};
+
+/// `envoy.config.cluster.v3.Cluster`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    /// Unique.
+    pub name: String,
+    /// The scope of its statistics: `alt_stat_name` or the name.
+    pub stat_name: String,
+    /// `connect_timeout`, default 5 s.
+    pub connect_timeout: Duration,
+    /// `per_connection_buffer_limit_bytes`, default 1 MiB.
+    pub per_connection_buffer_limit: u32,
+    /// Endpoints in order of the file.
+    pub endpoints: Vec<Endpoint>,
+    /// `circuit_breakers.thresholds` for the default priority.
+    pub limits: CircuitBreakers,
+    /// Idle upstream connections are closed after this (default 1 h); `None` is off.
+    pub idle_timeout: Option<Duration>,
+    /// `max_requests_per_connection`; 0 is unlimited.
+    pub max_requests_per_connection: u32,
+    /// `upstream_connection_options.tcp_keepalive`.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// Response head: `max_response_headers_kb` in bytes, default 80 KiB for HTTP/1 as Envoy shows it.
+    pub max_response_headers_bytes: u32,
+    /// Response head: header count, default 100.
+    pub max_response_headers_count: u32,
+}
+
+/// `envoy.config.core.v3.TcpKeepalive`; `None` leaves the system's value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpKeepalive {
+    /// Probes.
+    pub probes: Option<u32>,
+    /// Seconds before the first probe.
+    pub time: Option<u32>,
+    /// Seconds between probes.
+    pub interval: Option<u32>,
+}
+
+/// One upstream host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    /// Where it is.
+    pub address: Address,
+    /// `load_balancing_weight`, at least 1.
+    pub weight: u32,
+    /// `locality` of its group.
+    pub locality: Locality,
+    /// `health_status` says it takes traffic (UNKNOWN, HEALTHY or DEGRADED).
+    pub healthy: bool,
+    /// `hostname`, or empty.
+    pub hostname: String,
+}
+
+/// `CircuitBreakers.Thresholds`, with Envoy's defaults (1024 each).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CircuitBreakers {
+    /// Connections to the cluster.
+    pub max_connections: u32,
+    /// Requests that wait for a connection.
+    pub max_pending_requests: u32,
+    /// Requests in flight.
+    pub max_requests: u32,
+}
+
+impl Default for CircuitBreakers {
+    fn default() -> Self {
+        Self { max_connections: 1024, max_pending_requests: 1024, max_requests: 1024 }
+    }
+}

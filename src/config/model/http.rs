@@ -1,0 +1,130 @@
+//! The HTTP connection manager and HTTP filters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Cidr, RouteConfiguration};
+
+/// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpConnectionManager {
+    /// Scope of its statistics (`http.<stat_prefix>.`).
+    pub stat_prefix: String,
+    /// The route table.
+    pub routes: Arc<RouteConfiguration>,
+    /// HTTP filters in order; the last is the router.
+    pub http_filters: Vec<HttpFilter>,
+    /// `server_name`, default `envoy`.
+    pub server_name: String,
+    /// `server_header_transformation`.
+    pub server_header: ServerHeader,
+    /// `via`, or empty.
+    pub via: String,
+    /// `use_remote_address`, default false.
+    pub use_remote_address: bool,
+    /// `xff_num_trusted_hops`.
+    pub xff_num_trusted_hops: u32,
+    /// `skip_xff_append`.
+    pub skip_xff_append: bool,
+    /// `internal_address_config`: nothing is internal by default.
+    pub internal_addresses: Vec<Cidr>,
+    /// `internal_address_config.unix_sockets`.
+    pub internal_unix_sockets: bool,
+    /// `generate_request_id`, default true.
+    pub generate_request_id: bool,
+    /// `preserve_external_request_id`.
+    pub preserve_external_request_id: bool,
+    /// `always_set_request_id_in_response`.
+    pub always_set_request_id_in_response: bool,
+    /// `add_user_agent`: the node's cluster and id to send upstream (`x-envoy-downstream-service-*`, `user-agent`).
+    pub add_user_agent: Option<(String, String)>,
+    /// `common_http_protocol_options.idle_timeout`, default 1 h; `None` is off.
+    pub idle_timeout: Option<Duration>,
+    /// `common_http_protocol_options.max_connection_duration`.
+    pub max_connection_duration: Option<Duration>,
+    /// `common_http_protocol_options.max_requests_per_connection`; 0 is unlimited.
+    pub max_requests_per_connection: u32,
+    /// `stream_idle_timeout`, default 5 min; `None` is off.
+    pub stream_idle_timeout: Option<Duration>,
+    /// `request_timeout`; `None` is off.
+    pub request_timeout: Option<Duration>,
+    /// `request_headers_timeout`; `None` is off.
+    pub request_headers_timeout: Option<Duration>,
+    /// `drain_timeout`, default 5 s.
+    pub drain_timeout: Duration,
+    /// `delayed_close_timeout`, default 1 s; `None` closes at once.
+    pub delayed_close_timeout: Option<Duration>,
+    /// `max_request_headers_kb` in bytes, default 60 KiB.
+    pub max_request_headers_bytes: u32,
+    /// `common_http_protocol_options.max_headers_count`, default 100.
+    pub max_headers_count: u32,
+    /// `common_http_protocol_options.headers_with_underscores_action`.
+    pub underscores: Underscores,
+    /// `http_protocol_options` for HTTP/1.
+    pub http1: Http1Options,
+}
+
+/// `envoy.config.core.v3.Http1ProtocolOptions`, downstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http1Options {
+    /// `allow_absolute_url`, default true.
+    pub allow_absolute_url: bool,
+    /// `accept_http_10`.
+    pub accept_http_10: bool,
+    /// `default_host_for_http_10`.
+    pub default_host_for_http_10: String,
+    /// `enable_trailers`.
+    pub enable_trailers: bool,
+    /// `allow_chunked_length`.
+    pub allow_chunked_length: bool,
+}
+
+impl Default for Http1Options {
+    fn default() -> Self {
+        Self {
+            allow_absolute_url: true,
+            accept_http_10: false,
+            default_host_for_http_10: String::new(),
+            enable_trailers: false,
+            allow_chunked_length: false,
+        }
+    }
+}
+
+/// `server_header_transformation`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerHeader {
+    /// Replace whatever the upstream said.
+    #[default]
+    Overwrite,
+    /// Only where the upstream said nothing.
+    AppendIfAbsent,
+    /// As the upstream said.
+    PassThrough,
+}
+
+/// `headers_with_underscores_action`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Underscores {
+    /// Pass them on.
+    #[default]
+    Allow,
+    /// 400.
+    RejectRequest,
+    /// Drop the header.
+    DropHeader,
+}
+
+/// An HTTP filter with its settings.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HttpFilter {
+    /// `envoy.filters.http.router`.
+    Router(Router),
+}
+
+/// `envoy.extensions.filters.http.router.v3.Router`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Router {
+    /// `suppress_envoy_headers`.
+    pub suppress_envoy_headers: bool,
+}

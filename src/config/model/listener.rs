@@ -1,0 +1,116 @@
+//! Listeners, filter chains, and network filters.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Address, HttpConnectionManager};
+
+/// `envoy.config.listener.v3.Listener`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Unique; the address where the configuration gave none.
+    pub name: String,
+    /// Where it listens: the main address, then the additional ones.
+    pub addresses: Vec<Address>,
+    /// The scope of its statistics: `stat_prefix`, or the address with `:` made `_`.
+    pub stat_prefix: String,
+    /// Socket options, given to whoever binds.
+    pub socket: SocketOptions,
+    /// `per_connection_buffer_limit_bytes`, default 1 MiB.
+    pub per_connection_buffer_limit: u32,
+    /// Filter chains in order of the file.
+    pub filter_chains: Vec<Arc<FilterChain>>,
+    /// `default_filter_chain`.
+    pub default_filter_chain: Option<Arc<FilterChain>>,
+    /// `drain_type` is `MODIFY_ONLY`: `/healthcheck/fail` does not drain it.
+    pub drain_modify_only: bool,
+}
+
+/// The options of a listening socket that whoever binds it must apply.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SocketOptions {
+    /// `tcp_backlog_size`; `None` is the system's maximum.
+    pub backlog: Option<u32>,
+    /// `freebind`.
+    pub freebind: bool,
+    /// `transparent`.
+    pub transparent: bool,
+    /// `ipv4_compat` of the address is on: an IPv6 socket takes IPv4 too.
+    pub ipv4_compat: bool,
+    /// `tcp_fast_open_queue_length`.
+    pub fast_open: Option<u32>,
+}
+
+/// `envoy.config.listener.v3.FilterChain`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FilterChain {
+    /// May be empty.
+    pub name: String,
+    /// What it matches.
+    pub matches: FilterChainMatch,
+    /// Network filters in order, the last one terminal; without any, connections are closed at once.
+    pub filters: Vec<NetworkFilter>,
+}
+
+/// `envoy.config.listener.v3.FilterChainMatch`, without what needs TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FilterChainMatch {
+    /// `destination_port`.
+    pub destination_port: Option<u16>,
+    /// `prefix_ranges`: destination networks; empty matches all.
+    pub destination: Vec<Cidr>,
+    /// `direct_source_prefix_ranges`.
+    pub direct_source: Vec<Cidr>,
+    /// `source_type`.
+    pub source_type: SourceType,
+    /// `source_prefix_ranges`.
+    pub source: Vec<Cidr>,
+    /// `source_ports`.
+    pub source_ports: Vec<u16>,
+}
+
+/// `FilterChainMatch.ConnectionSourceType`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SourceType {
+    /// Any source.
+    #[default]
+    Any,
+    /// Loopback, or the same address as the destination.
+    SameIpOrLoopback,
+    /// Anything else.
+    External,
+}
+
+/// `envoy.config.core.v3.CidrRange`, host bits cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cidr {
+    /// Network address.
+    pub network: IpAddr,
+    /// 0–32 or 0–128.
+    pub prefix: u8,
+}
+
+/// A network filter with its settings.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NetworkFilter {
+    /// `envoy.filters.network.http_connection_manager`.
+    HttpConnectionManager(Arc<HttpConnectionManager>),
+    /// `envoy.filters.network.tcp_proxy`.
+    TcpProxy(Arc<TcpProxy>),
+}
+
+/// `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpProxy {
+    /// Scope of its statistics (`tcp.<stat_prefix>.`).
+    pub stat_prefix: String,
+    /// Where connections go; one that does not exist closes them.
+    pub cluster: String,
+    /// `idle_timeout`: without a byte in either direction for so long a connection is closed; default 1 h, `None` is off.
+    pub idle_timeout: Option<Duration>,
+    /// `max_downstream_connection_duration`, from the accept on.
+    pub max_connection_duration: Option<Duration>,
+    /// `max_connect_attempts`, at least 1.
+    pub max_connect_attempts: u32,
+}
