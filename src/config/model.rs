@@ -10,12 +10,14 @@ use std::sync::Arc;
 
 mod cluster;
 mod http;
+mod http2;
 mod listener;
 mod route;
 mod stats;
 
 pub use cluster::*;
 pub use http::*;
+pub use http2::*;
 pub use listener::*;
 pub use route::*;
 pub use stats::*;

@@ -2,11 +2,14 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Instant;
+
+use http::Version;
 
 use crate::config::model;
 
 use super::cluster::Common;
-use super::pool::http1::Pool;
+use super::pool::{http1, http2};
 
 /// What a worker has seen of a host, under the names of `/clusters`. Not statistics: they end with the worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,13 +62,20 @@ pub(super) fn drop_one(cell: &Cell<u64>) {
 /// A host.
 pub struct Host {
     endpoint: model::Endpoint,
-    pool: Rc<Pool>,
+    pool: Rc<http1::Pool>,
+    /// Where the cluster may speak it.
+    http2: Option<Rc<http2::Pool>>,
+    counts: Rc<Counts>,
 }
 
 impl Host {
     pub(super) fn new(endpoint: model::Endpoint, common: &Rc<Common>) -> Rc<Self> {
-        let pool = Pool::new(endpoint.address.clone(), common);
-        Rc::new(Self { endpoint, pool })
+        let counts = Rc::new(Counts::default());
+        let pool = http1::Pool::new(endpoint.address.clone(), common, &counts);
+        let http2 = common.model.protocol.http2().zip(common.http2.as_ref());
+        let http2 =
+            http2.map(|(options, codec)| http2::Pool::new(endpoint.address.clone(), common, options, codec, &counts));
+        Rc::new(Self { endpoint, pool, http2, counts })
     }
 
     /// Its configuration.
@@ -75,7 +85,7 @@ impl Host {
 
     /// What this worker has seen of it.
     pub fn counts(&self) -> &Counts {
-        self.pool.counts()
+        &self.counts
     }
 
     /// A request to it has ended with this status, the upstream's or ours.
@@ -90,7 +100,20 @@ impl Host {
     }
 
     /// Its HTTP/1 connections.
-    pub fn pool(&self) -> &Rc<Pool> {
+    pub fn pool(&self) -> &Rc<http1::Pool> {
         &self.pool
+    }
+
+    /// Its HTTP/2 connections, for a request that came by `version`; `None` where the cluster is spoken to with HTTP/1.
+    pub fn http2(&self, version: Version) -> Option<&Rc<http2::Pool>> {
+        self.http2.as_ref().filter(|pool| pool.is_for(version))
+    }
+
+    /// Closes idle connections that are too old or gone.
+    pub(super) fn sweep(&self, now: Instant) {
+        self.pool.sweep(now);
+        if let Some(pool) = &self.http2 {
+            pool.sweep(now);
+        }
     }
 }
