@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Stream;
@@ -28,12 +29,21 @@ pub trait Watch {
 pub struct Watched<W> {
     stream: Stream,
     watch: W,
+    /// Read before; comes first.
+    before: BytesMut,
 }
 
 impl<W: Watch> Watched<W> {
     /// The two together.
     pub fn new(stream: Stream, watch: W) -> Self {
-        Self { stream, watch }
+        Self { stream, watch, before: BytesMut::new() }
+    }
+
+    /// With bytes of the stream that have been read already: they come first.
+    #[must_use]
+    pub fn after(mut self, read: BytesMut) -> Self {
+        self.before = read;
+        self
     }
 
     fn wrote(&mut self, written: io::Result<usize>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -58,6 +68,12 @@ impl<W: Watch> Watched<W> {
 impl<W: Watch + Unpin> AsyncRead for Watched<W> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.before.is_empty() {
+            let part = this.before.len().min(buffer.remaining());
+            let part = this.before.split_to(part);
+            buffer.put_slice(&part);
+            return Poll::Ready(this.watch.received(&part));
+        }
         let before = buffer.filled().len();
         match ready!(Pin::new(&mut this.stream).poll_read(context, buffer)) {
             Ok(()) => Poll::Ready(this.watch.received(&buffer.filled()[before..])),
