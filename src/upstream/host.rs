@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use http::Version;
 
-use crate::config::model;
+use crate::config::model::{self, Address};
 
 use super::cluster::Common;
 use super::pool::{http1, http2};
@@ -70,8 +70,24 @@ pub struct Host {
 
 impl Host {
     pub(super) fn new(endpoint: model::Endpoint, common: &Rc<Common>) -> Rc<Self> {
+        Self::with(endpoint, common, true)
+    }
+
+    /// One that the cluster does not have any more, for a request that is still with it.
+    pub(super) fn departed(address: Address, common: &Rc<Common>) -> Rc<Self> {
+        let endpoint = model::Endpoint {
+            address,
+            weight: 1,
+            locality: model::Locality::default(),
+            healthy: false,
+            hostname: String::new(),
+        };
+        Self::with(endpoint, common, false)
+    }
+
+    fn with(endpoint: model::Endpoint, common: &Rc<Common>, keeps: bool) -> Rc<Self> {
         let counts = Rc::new(Counts::default());
-        let pool = http1::Pool::new(endpoint.address.clone(), common, &counts);
+        let pool = http1::Pool::new(endpoint.address.clone(), common, &counts, keeps);
         let http2 = common.model.protocol.http2().zip(common.http2.as_ref());
         let http2 =
             http2.map(|(options, codec)| http2::Pool::new(endpoint.address.clone(), common, options, codec, &counts));
