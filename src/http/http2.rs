@@ -23,18 +23,21 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::Request;
 
-use super::downstream::{End, Presence, Protocol};
+use super::downstream::Parts;
 use super::manager::Manager;
+use super::presence::{End, Presence, Protocol};
 use super::stream;
 use crate::drain::{Held, Phase};
 use crate::http2::{Counters, Eye, Keepalive, Socket, server};
-use crate::l4::{Connection, Facts};
+use crate::l4::Facts;
 use crate::local::{Deadline, Timer};
 use crate::net;
 
+mod client;
 mod sink;
 mod source;
 
+pub(super) use client::Client;
 pub(super) use sink::Sink;
 pub(super) use source::Source;
 
@@ -68,7 +71,7 @@ impl Conn {
     pub(super) fn begin(&self) {
         self.requests.set(self.requests.get() + 1);
         self.active.set(self.active.get() + 1);
-        self.presence.busy.set(true);
+        self.presence.set_busy(true);
         self.manager.http2_stats.streams_active.inc();
     }
 
@@ -76,18 +79,18 @@ impl Conn {
     pub(super) fn finish(&self, now: Instant) {
         let active = self.active.get().saturating_sub(1);
         self.active.set(active);
-        self.presence.busy.set(active > 0);
+        self.presence.set_busy(active > 0);
         self.idle_since.set(now);
         self.manager.http2_stats.streams_active.dec();
     }
 }
 
-/// The life of a connection, of which `read` has been read already.
-pub(super) async fn run(manager: &Rc<Manager>, connection: Connection, read: BytesMut) {
-    let Connection { stream, facts, held, guard } = connection;
+/// The life of a connection.
+pub(super) async fn run(manager: Rc<Manager>, parts: Parts) {
+    let Parts { stream, read, facts, held, presence } = parts;
     // What the crate knows of a connection cannot be written down.
     held.stay();
-    let presence = Presence::new(manager, guard, facts.accepted, Protocol::Http2);
+    presence.speaks(Protocol::Http2);
     let conn = Rc::new(Conn {
         presence,
         manager: manager.clone(),
@@ -158,7 +161,16 @@ impl Driver {
         let pings = conn.manager.local.timers().timer();
         let keepalive = Keepalive::new(frames.ping_pong(), conn.manager.config.http2.keepalive, pings);
         let phase = Phase::Serving;
-        Self { conn, frames, streams: FuturesUnordered::new(), keepalive, timer, phase, leaving: false, cut: Deadline::NEVER }
+        Self {
+            conn,
+            frames,
+            streams: FuturesUnordered::new(),
+            keepalive,
+            timer,
+            phase,
+            leaving: false,
+            cut: Deadline::NEVER,
+        }
     }
 
     async fn run(mut self) {
@@ -259,7 +271,11 @@ impl Driver {
         let too_old = passed(context, conn.facts.accepted, config.max_connection_duration);
         let idle = conn.active.get() == 0 && passed(context, conn.idle_since.get(), config.idle_timeout);
         if (too_old || idle) && !self.leaving {
-            if too_old { stats.downstream_cx_max_duration_reached.inc() } else { stats.downstream_cx_idle_timeout.inc() }
+            if too_old {
+                stats.downstream_cx_max_duration_reached.inc()
+            } else {
+                stats.downstream_cx_idle_timeout.inc()
+            }
             self.leave();
             context.waker().wake_by_ref();
         }

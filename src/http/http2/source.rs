@@ -28,6 +28,12 @@ impl Source {
         Self { stream: Some(stream), left: length.filter(|length| *length > 0) }
     }
 
+    /// Of a response whose head says how long a body would be that does not come.
+    pub(in crate::http) fn without_length(mut self) -> Self {
+        self.left = self.left.filter(|left| *left == 0);
+        self
+    }
+
     /// All has come.
     pub(in crate::http) fn is_done(&self) -> bool {
         self.stream.is_none()

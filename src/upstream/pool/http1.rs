@@ -55,7 +55,12 @@ enum Turn {
 
 impl Pool {
     /// Of a host; `keeps` says whether connections are kept for a next request.
-    pub(in crate::upstream) fn new(address: Address, common: &Rc<Common>, counts: &Rc<Counts>, keeps: bool) -> Rc<Self> {
+    pub(in crate::upstream) fn new(
+        address: Address,
+        common: &Rc<Common>,
+        counts: &Rc<Counts>,
+        keeps: bool,
+    ) -> Rc<Self> {
         Rc::new(Self {
             common: common.clone(),
             address,
