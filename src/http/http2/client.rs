@@ -1,6 +1,6 @@
 //! The client's side of one stream.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -24,6 +24,8 @@ pub(in crate::http) struct Client {
     pub(in crate::http) timer: Timer,
     pub(in crate::http) source: RefCell<Source>,
     respond: RefCell<SendResponse<Bytes>>,
+    /// The head has been sent: whoever sends the body hears of a reset.
+    responded: Cell<bool>,
 }
 
 impl Client {
@@ -34,6 +36,7 @@ impl Client {
             conn,
             source: RefCell::new(source),
             respond: RefCell::new(respond),
+            responded: Cell::new(false),
         }
     }
 
@@ -51,6 +54,7 @@ impl Client {
 
     /// Sends the head; `ends` says that there is no body. `None`: the stream is gone.
     pub(in crate::http) fn respond(&self, head: ResponseHead, ends: bool) -> Option<SendStream<Bytes>> {
+        self.responded.set(true);
         self.respond.borrow_mut().send_response(head::response(head), ends).ok()
     }
 
@@ -59,8 +63,11 @@ impl Client {
         self.respond.borrow_mut().send_reset(reason);
     }
 
-    /// Ready when the client has given the stream up.
+    /// Ready when the client has given the stream up before there was a response.
     pub(in crate::http) fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.responded.get() {
+            return Poll::Pending;
+        }
         self.respond.borrow_mut().poll_reset(context).map(|_| ())
     }
 

@@ -87,8 +87,8 @@ impl<'a> Exchange<'a> {
         self.poll_upload(context)?;
         loop {
             let Some(response) = &mut self.response else { return Poll::Ready(Err(Failure::UpstreamClosed)) };
-            if let Poll::Ready(Some(interim)) = response.poll_informational(context) {
-                let Ok(interim) = interim else { continue };
+            // An error here is one of the response, too.
+            if let Poll::Ready(Some(Ok(interim))) = response.poll_informational(context) {
                 self.interim += 1;
                 if self.interim > MAX_INTERIM {
                     return Poll::Ready(Err(self.broken()));
