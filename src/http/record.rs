@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use http::{HeaderValue, Method};
 
+use crate::access_log::Live;
 use crate::fault::Flag;
 use crate::route::Decision;
 use crate::upstream::{Cluster, Host};
@@ -42,6 +43,8 @@ pub struct Record {
     pub received_at: Cell<Option<Instant>>,
     /// When the host's response head came.
     pub answered_at: Cell<Option<Instant>>,
+    /// What is kept for its line in the access logs; none where there are no logs.
+    log: RefCell<Option<Box<Live>>>,
     flags: Cell<u32>,
     details: RefCell<Cow<'static, str>>,
 }
@@ -62,9 +65,38 @@ impl Record {
             host: RefCell::new(None),
             received_at: Cell::new(None),
             answered_at: Cell::new(None),
+            log: RefCell::new(None),
             flags: Cell::new(0),
             details: RefCell::new(Cow::Borrowed("")),
         }
+    }
+
+    /// Begins to keep what its line will say.
+    pub(super) fn log_from(&self, live: Live) {
+        *self.log.borrow_mut() = Some(Box::new(live));
+    }
+
+    /// Notes something for its line; nothing is done where there is none.
+    pub(super) fn log(&self, note: impl FnOnce(&mut Live)) {
+        if let Some(live) = &mut *self.log.borrow_mut() {
+            note(live);
+        }
+    }
+
+    /// Takes what was kept for its line: whoever has it writes the line.
+    pub(super) fn take_log(&self) -> Option<Box<Live>> {
+        self.log.borrow_mut().take()
+    }
+
+    /// Response flags, a bit each.
+    pub(super) fn flags(&self) -> u32 {
+        self.flags.get()
+    }
+
+    /// Notes the host that is tried next.
+    pub(super) fn try_host(&self, host: &Rc<Host>) {
+        *self.host.borrow_mut() = Some(host.clone());
+        self.log(|live| live.tried(host.endpoint().address.to_string()));
     }
 
     /// Sets a response flag.

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use http::{Method, Version};
 
+use crate::access_log::Live;
 use crate::codec::head::{RequestHead, ResponseHead};
 use crate::codec::http1::{self, Framing, Parsed, encode_response};
 use crate::drain::Phase;
@@ -32,6 +33,7 @@ use super::local_reply;
 use super::manager::Manager;
 use super::record::Record;
 
+mod log;
 mod request_body;
 mod send;
 
@@ -125,6 +127,9 @@ impl<'a> Stream<'a> {
         conn.set_busy(true);
         conn.requests.set(conn.requests.get() + 1);
         let record = Record::new(head.method.clone(), started);
+        if manager.logs.is_some() {
+            record.log_from(Live::new(started));
+        }
         let complete = framing.is_done();
         if complete {
             record.received_at.set(Some(started));
@@ -228,9 +233,11 @@ impl<'a> Stream<'a> {
     fn begin(&self, mut head: RequestHead) -> Running<'_> {
         let chain = &self.manager().chain;
         if let Err(failure) = self.manager().prepare_request(&mut head, self) {
+            self.keep_request(&head);
             return chain.failed(failure, self);
         }
         *self.record.route.borrow_mut() = self.manager().routes.route(&head);
+        self.log_start(&head);
         let body = if self.is_complete() { Body::Empty } else { Body::Request(RequestBody { stream: self }) };
         chain.run(Request { head, body }, self)
     }
@@ -318,6 +325,7 @@ impl<'a> Stream<'a> {
             self.conn.set_busy(false);
         }
         self.conn.idle_since.set(now);
+        self.log_end(now);
         after
     }
 }

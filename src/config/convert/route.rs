@@ -235,7 +235,7 @@ fn direct_response(cx: &mut Context, message: api::DirectResponseAction, table: 
 }
 
 /// What a `DataSource` holds; of a file at most one byte more than `limit` is read.
-fn data(cx: &mut Context, source: core::DataSource, limit: u32) -> Option<Bytes> {
+pub(super) fn data(cx: &mut Context, source: core::DataSource, limit: u32) -> Option<Bytes> {
     use core::data_source::Specifier;
     let core::DataSource { watched_directory, specifier } = source;
     ignore!(cx; watched_directory);

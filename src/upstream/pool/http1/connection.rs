@@ -11,7 +11,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::net::Stream;
+use crate::net::{PeerAddress, Stream};
 use crate::upstream::host::{bump, drop_one};
 use crate::upstream::limits::{Kind, Ticket};
 
@@ -154,6 +154,14 @@ impl Lease {
     /// Whether another request went over it before.
     pub fn reused(&self) -> bool {
         self.reused
+    }
+
+    /// Our own address.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn local_address(&self) -> io::Result<PeerAddress> {
+        self.connection.stream.local_address()
     }
 
     /// Reads into `buffer`, taking a block where it has none. `Ready(Ok(0))` is the end.
