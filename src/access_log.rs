@@ -14,6 +14,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Instant;
 
 use crate::codec::head::{Headers, RequestHead, ResponseHead};
 use crate::config::model::{self, LogHeader, LogType};
@@ -146,6 +147,40 @@ impl Logs {
             }
         }
         live.context.trailers = Some(kept);
+    }
+}
+
+/// The line of one request or connection, on its way.
+pub struct Line {
+    logs: Rc<Logs>,
+    /// What it will say.
+    pub live: Live,
+}
+
+impl Line {
+    /// Of something that began then.
+    pub fn new(logs: Rc<Logs>, started: Instant) -> Self {
+        Self { logs, live: Live::new(started) }
+    }
+
+    /// Of something that another epoch has begun.
+    pub fn from_record(logs: Rc<Logs>, record: Context) -> Self {
+        Self { live: Live::from_record(record, &logs.wanted), logs }
+    }
+
+    /// As it is written down for another epoch.
+    pub fn to_record(&self) -> Context {
+        self.live.to_record(&self.logs.wanted)
+    }
+
+    /// What is kept for it.
+    pub fn wanted(&self) -> &Wanted {
+        &self.logs.wanted
+    }
+
+    /// Writes it as it is now.
+    pub fn write(&self, kind: LogType) {
+        self.logs.write(kind, &self.live);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use http::{HeaderValue, Method};
 
-use crate::access_log::Live;
+use crate::access_log::{Context, Line, Live};
 use crate::fault::Flag;
 use crate::route::Decision;
 use crate::upstream::{Cluster, Host};
@@ -44,7 +44,7 @@ pub struct Record {
     /// When the host's response head came.
     pub answered_at: Cell<Option<Instant>>,
     /// What is kept for its line in the access logs; none where there are no logs.
-    log: RefCell<Option<Box<Live>>>,
+    log: RefCell<Option<Box<Line>>>,
     flags: Cell<u32>,
     details: RefCell<Cow<'static, str>>,
 }
@@ -72,25 +72,25 @@ impl Record {
     }
 
     /// Begins to keep what its line will say.
-    pub(super) fn log_from(&self, live: Live) {
-        *self.log.borrow_mut() = Some(Box::new(live));
+    pub(super) fn log_as(&self, line: Line) {
+        *self.log.borrow_mut() = Some(Box::new(line));
     }
 
     /// Notes something for its line; nothing is done where there is none.
     pub(super) fn log(&self, note: impl FnOnce(&mut Live)) {
-        if let Some(live) = &mut *self.log.borrow_mut() {
-            note(live);
+        if let Some(line) = &mut *self.log.borrow_mut() {
+            note(&mut line.live);
         }
     }
 
     /// Takes what was kept for its line: whoever has it writes the line.
-    pub(super) fn take_log(&self) -> Option<Box<Live>> {
+    pub(super) fn take_log(&self) -> Option<Box<Line>> {
         self.log.borrow_mut().take()
     }
 
-    /// Response flags, a bit each.
-    pub(super) fn flags(&self) -> u32 {
-        self.flags.get()
+    /// What was kept for its line, as it is written down for another epoch.
+    pub(super) fn log_record(&self) -> Option<Context> {
+        self.log.borrow().as_ref().map(|line| line.to_record())
     }
 
     /// Notes the host that is tried next.
@@ -107,6 +107,16 @@ impl Record {
     /// Whether a response flag is set.
     pub fn has_flag(&self, flag: Flag) -> bool {
         self.flags.get() & 1 << flag as u32 != 0
+    }
+
+    /// All response flags, a bit each.
+    pub(super) fn flags(&self) -> u32 {
+        self.flags.get()
+    }
+
+    /// Sets all response flags.
+    pub(super) fn set_flags(&self, flags: u32) {
+        self.flags.set(flags);
     }
 
     /// Sets `%RESPONSE_CODE_DETAILS%`.

@@ -100,7 +100,7 @@ struct Epoch {
     stop_listening_at: Option<Instant>,
     /// Where connections go.
     legacy: Legacy,
-    access_logs: Logs,
+    access_logs: Box<Logs>,
     reopen_logs: Box<dyn Fn()>,
 }
 
@@ -173,7 +173,7 @@ impl Epoch {
         let flush_interval = bootstrap.stats.flush_interval;
         let report =
             Report::new(bootstrap, store, sockets.admin, &options, group.len(), life).map_err(Failure::System)?;
-        let access_logs = Logs::new(files, report.filesystem());
+        let access_logs = Box::new(Logs::new(files, report.filesystem()));
         Ok(Self {
             phase: Phase::Ready,
             access_logs,
@@ -379,7 +379,7 @@ impl Epoch {
             send(link, &Message::Drained(Drained { closed })).await;
         }
         self.group.stop().await;
-        self.access_logs.finish().await;
+        Box::pin(self.access_logs.finish()).await;
         info!(closed, "exiting");
         Ok(())
     }

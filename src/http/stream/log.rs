@@ -62,13 +62,20 @@ impl Stream<'_> {
 
     /// The request has ended: its line.
     pub(super) fn log_end(&self, now: Instant) {
-        let Some(logs) = &self.manager().logs else { return };
-        let Some(mut live) = self.record.take_log() else { return };
+        let Some(mut line) = self.record.take_log() else { return };
         if self.record.status.get() != 0 {
-            live.reach_once(Moment::SendEnd, now);
+            line.live.reach_once(Moment::SendEnd, now);
         }
-        self.fill(&mut live);
-        logs.write(LogType::DownstreamEnd, &live);
+        self.fill(&mut line.live);
+        line.write(LogType::DownstreamEnd);
+    }
+
+    /// The request may go on in another epoch, which cannot know what only this one has.
+    pub(super) fn log_suspended(&self, sent: u64) {
+        self.record.log(|live| {
+            self.fill(live);
+            live.context.sent = sent;
+        });
     }
 
     /// Fills in what is known of the request outside of its line.

@@ -3,30 +3,24 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::access_log::{Context, Live, Logs};
+use crate::access_log::{self, Context, Live, Logs};
 use crate::config::model::{LogType, Moment};
 use crate::fault::Flag;
 use crate::l4::Facts;
 use crate::upstream::Cluster;
 
 /// The line of one connection; nothing where there are no logs.
-pub(super) struct Line(Option<Box<Kept>>);
-
-struct Kept {
-    logs: Rc<Logs>,
-    live: Live,
-}
+pub(super) struct Line(Option<Box<access_log::Line>>);
 
 impl Line {
     /// Of a connection that has been accepted.
     pub(super) fn new(logs: Option<&Rc<Logs>>, facts: &Facts) -> Self {
         Self(logs.map(|logs| {
-            let mut live = Live::new(facts.accepted);
-            live.context.connection_id = facts.id;
-            live.context.stream_id = uuid::Uuid::new_v4().to_string();
-            let mut kept = Box::new(Kept { logs: logs.clone(), live });
-            kept.place(facts);
-            kept
+            let mut line = Box::new(access_log::Line::new(logs.clone(), facts.accepted));
+            line.live.context.connection_id = facts.id;
+            line.live.context.stream_id = uuid::Uuid::new_v4().to_string();
+            place(&mut line.live.context, facts);
+            line
         }))
     }
 
@@ -34,21 +28,20 @@ impl Line {
     pub(super) fn from_record(logs: Option<&Rc<Logs>>, facts: &Facts, record: Option<Context>) -> Self {
         let Some(record) = record else { return Self::new(logs, facts) };
         Self(logs.map(|logs| {
-            let live = Live::from_record(record, logs.wanted());
-            let mut kept = Box::new(Kept { logs: logs.clone(), live });
-            kept.place(facts);
-            kept
+            let mut line = Box::new(access_log::Line::from_record(logs.clone(), record));
+            place(&mut line.live.context, facts);
+            line
         }))
     }
 
     /// As it is written down for another epoch.
     pub(super) fn to_record(&self) -> Option<Context> {
-        self.0.as_ref().map(|kept| kept.live.to_record(kept.logs.wanted()))
+        self.0.as_ref().map(|line| line.to_record())
     }
 
     /// Whether our own address towards the host is shown.
     pub(super) fn shows_upstream_local(&self) -> bool {
-        self.0.as_ref().is_some_and(|kept| kept.logs.wanted().upstream_local)
+        self.0.as_ref().is_some_and(|line| line.wanted().upstream_local)
     }
 
     /// The cluster that it goes to.
@@ -93,8 +86,8 @@ impl Line {
 
     /// Writes a line about a connection that goes on.
     pub(super) fn write(&self, kind: LogType) {
-        if let Some(kept) = &self.0 {
-            kept.logs.write(kind, &kept.live);
+        if let Some(line) = &self.0 {
+            line.write(kind);
         }
     }
 
@@ -104,17 +97,14 @@ impl Line {
     }
 
     fn note(&mut self, note: impl FnOnce(&mut Live)) {
-        if let Some(kept) = &mut self.0 {
-            note(&mut kept.live);
+        if let Some(line) = &mut self.0 {
+            note(&mut line.live);
         }
     }
 }
 
-impl Kept {
-    fn place(&mut self, facts: &Facts) {
-        let context = &mut self.live.context;
-        context.listener = facts.listener.to_string();
-        context.peer = facts.peer.to_string();
-        context.local = facts.local.to_string();
-    }
+fn place(context: &mut Context, facts: &Facts) {
+    context.listener = facts.listener.to_string();
+    context.peer = facts.peer.to_string();
+    context.local = facts.local.to_string();
 }
