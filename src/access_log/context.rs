@@ -80,9 +80,6 @@ pub struct Context {
     /// The route's name.
     #[prost(string, tag = "22")]
     pub route: String,
-    /// The virtual host's name.
-    #[prost(string, tag = "23")]
-    pub virtual_host: String,
     /// The cluster's name for people.
     #[prost(string, tag = "24")]
     pub cluster: String,

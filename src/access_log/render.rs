@@ -94,7 +94,15 @@ fn entry(
                 return;
             }
         }
-        value => json(value, omit_empty, kind, live, line),
+        value => {
+            let begin = line.len();
+            json(value, omit_empty, kind, live, line);
+            // An object in which nothing is left is nothing itself.
+            if omit_empty && matches!(value, Json::Object(_)) && line.get(begin..) == Some(b"{}") {
+                line.truncate(before);
+                return;
+            }
+        }
     }
     *first = false;
 }
@@ -110,25 +118,25 @@ fn single(show: &Show, most: Option<usize>, kind: LogType, live: &Live, line: &m
     true
 }
 
-/// Appends a JSON string. What is not UTF-8 becomes `!`, so that the line stays one that can be read.
+/// Appends a JSON string. A byte that is not UTF-8 is taken for a letter of Latin-1, as Envoy does, so that the line can be read.
 fn string(text: &[u8], line: &mut Vec<u8>) {
     line.push(b'"');
     for chunk in text.utf8_chunks() {
         for letter in chunk.valid().chars() {
             match letter {
-                '"' => line.extend_from_slice(b"\\\""),
-                '\\' => line.extend_from_slice(b"\\\\"),
                 '\n' => line.extend_from_slice(b"\\n"),
                 '\r' => line.extend_from_slice(b"\\r"),
                 '\t' => line.extend_from_slice(b"\\t"),
-                letter if letter < ' ' || letter == '\u{7f}' => {
+                letter if letter < ' ' || matches!(letter, '"' | '\\' | '\u{7f}') => {
                     // A vector takes everything.
                     let _ = write!(line, "\\u{:04x}", u32::from(letter));
                 }
                 letter => line.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
-        line.extend(chunk.invalid().iter().map(|_| b'!'));
+        for byte in chunk.invalid() {
+            let _ = write!(line, "\\u{byte:04x}");
+        }
     }
     line.push(b'"');
 }

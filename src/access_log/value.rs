@@ -81,9 +81,7 @@ impl Show {
                 .iter()
                 .find_map(|(from, at)| match from {
                     ServerNameFrom::Sni => Some(context.server_name.as_bytes()).filter(|name| !name.is_empty()),
-                    ServerNameFrom::Host | ServerNameFrom::OriginalHost => {
-                        choice(context.request.as_ref(), *at, None).map(without_port)
-                    }
+                    ServerNameFrom::Host | ServerNameFrom::OriginalHost => choice(context.request.as_ref(), *at, None),
                 })
                 .into(),
             Self::StreamId(id) => match choice(context.request.as_ref(), *id, None) {
@@ -177,7 +175,6 @@ fn flags(flags: u64, long: bool) -> String {
 fn name(name: Name, context: &Context) -> Value<'_> {
     match name {
         Name::Route => context.route.as_str().into(),
-        Name::VirtualHost => context.virtual_host.as_str().into(),
         Name::Cluster => context.cluster.as_str().into(),
         Name::ClusterRaw => context.cluster_raw.as_str().into(),
         Name::Listener => context.listener.as_str().into(),

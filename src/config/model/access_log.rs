@@ -264,8 +264,6 @@ pub enum Moment {
 pub enum Name {
     /// `ROUTE_NAME`.
     Route,
-    /// `VIRTUAL_HOST_NAME`.
-    VirtualHost,
     /// `UPSTREAM_CLUSTER`.
     Cluster,
     /// `UPSTREAM_CLUSTER_RAW`.

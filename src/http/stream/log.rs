@@ -40,7 +40,9 @@ impl Stream<'_> {
         self.record.log(|live| {
             logs.keep_response(live, head);
             live.reach(Moment::SendBegin, Instant::now());
-            if let (Body::Full(text), true) = (body, logs.wanted().local_reply) {
+            // What answers bytes that are no request is none of the manager's replies for Envoy.
+            let is_reply = logs.wanted().local_reply && live.context.request.is_some();
+            if let (Body::Full(text), true) = (body, is_reply) {
                 live.context.local_reply = text.to_vec();
             }
         });
@@ -105,7 +107,6 @@ impl Stream<'_> {
         }
         if let Some(decision) = &*record.route.borrow() {
             context.route.clone_from(&decision.route.name);
-            context.virtual_host = decision.route.virtual_host.to_string();
         }
         if let Some(cluster) = &*record.cluster.borrow() {
             let model = cluster.model();

@@ -158,7 +158,6 @@ fn plain(name: &str) -> Option<Operator> {
         "RESPONSE_FLAGS" => Operator::Flags { long: false },
         "RESPONSE_FLAGS_LONG" => Operator::Flags { long: true },
         "ROUTE_NAME" => Operator::Name(Name::Route),
-        "VIRTUAL_HOST_NAME" => Operator::Name(Name::VirtualHost),
         "UPSTREAM_CLUSTER" => Operator::Name(Name::Cluster),
         "UPSTREAM_CLUSTER_RAW" => Operator::Name(Name::ClusterRaw),
         "LISTENER_NAME" => Operator::Name(Name::Listener),
