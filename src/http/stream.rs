@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use http::{Method, Version};
 
+use crate::access_log::Line;
 use crate::codec::head::{RequestHead, ResponseHead};
 use crate::codec::http1::{self, Framing, Parsed, encode_response};
 use crate::drain::Phase;
@@ -34,6 +35,7 @@ use super::local_reply;
 use super::manager::Manager;
 use super::record::Record;
 
+mod log;
 mod motion;
 mod request_body;
 mod send;
@@ -137,6 +139,9 @@ impl<'a> Stream<'a> {
         conn.set_busy(true);
         conn.requests.set(conn.requests.get() + 1);
         let record = Record::new(head.method.clone(), started);
+        if let Some(logs) = &manager.logs {
+            record.log_as(Line::new(logs.clone(), started));
+        }
         let complete = framing.is_done();
         if complete {
             record.received_at.set(Some(started));
@@ -261,9 +266,11 @@ impl<'a> Stream<'a> {
     fn begin(&self, mut head: RequestHead) -> Answer<'_> {
         let chain = &self.manager().chain;
         if let Err(failure) = self.manager().prepare_request(&mut head, self) {
+            self.keep_request(&head);
             return chain.failed(failure, self);
         }
         *self.record.route.borrow_mut() = self.manager().routes.route(&head);
+        self.log_start(&head);
         let body = if self.is_complete() { Body::Empty } else { self.body() };
         chain.run(Request { head, body }, self)
     }
@@ -357,6 +364,7 @@ impl<'a> Stream<'a> {
             self.conn.set_busy(false);
         }
         self.conn.idle_since.set(now);
+        self.log_end(now);
         after
     }
 }
