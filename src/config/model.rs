@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+mod access_log;
 mod cluster;
 mod http;
 mod http2;
@@ -15,6 +16,7 @@ mod listener;
 mod route;
 mod stats;
 
+pub use access_log::*;
 pub use cluster::*;
 pub use http::*;
 pub use http2::*;

@@ -156,6 +156,7 @@ enum Step {
 
 fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Router) -> Result<State<'a>, Failure> {
     let record = stream.record();
+    stream.keep_request(&request.head);
     let decision = record.route.borrow();
     let stats = &stream.manager().stats;
     stats.rq_total.inc();
@@ -171,7 +172,7 @@ fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Route
             stream.set_timeouts(*timeout, *idle_timeout);
             *record.cluster.borrow_mut() = Some(cluster.clone());
             let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
-            *record.host.borrow_mut() = Some(host.clone());
+            record.try_host(host);
             let announced = timeout.filter(|_| !router.suppress_envoy_headers);
             let mut exchange = encode(request, stream, cluster, host, announced)?;
             match reuse(stream, host)? {
@@ -199,6 +200,7 @@ fn encode<'a>(
     let Request { mut head, body } = request;
     if let Some(timeout) = announced {
         announce_timeout(&mut head.headers, timeout);
+        stream.keep_request(&head);
     }
     if host.http2(stream.version()).is_some() {
         let method = head.method.clone();

@@ -23,6 +23,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Method, Request as Request2, Version, header};
 
+use crate::access_log::Line;
 use crate::codec::head::{RequestHead, ResponseHead};
 use crate::codec::http1::{self, Framing, Parsed, encode_response};
 use crate::codec::http2::head::{self, Malformed};
@@ -40,6 +41,7 @@ use super::local_reply;
 use super::manager::Manager;
 use super::record::Record;
 
+mod log;
 mod motion;
 mod request_body;
 mod send;
@@ -242,6 +244,9 @@ impl<'a> Stream<'a> {
             }
         }
         let record = Record::new(head.method.clone(), started);
+        if let Some(logs) = &manager.logs {
+            record.log_as(Line::new(logs.clone(), started));
+        }
         let complete = match client {
             Client::Http1(_) => framing.is_done(),
             Client::Http2(client) => client.source.borrow().is_done(),
@@ -381,9 +386,11 @@ impl<'a> Stream<'a> {
     fn begin(&self, mut head: RequestHead) -> Answer<'_> {
         let chain = &self.manager().chain;
         if let Err(failure) = self.manager().prepare_request(&mut head, self) {
+            self.keep_request(&head);
             return chain.failed(failure, self);
         }
         *self.record.route.borrow_mut() = self.manager().routes.route(&head);
+        self.log_start(&head);
         let body = if self.is_complete() { Body::Empty } else { self.body() };
         chain.run(Request { head, body }, self)
     }
@@ -488,6 +495,7 @@ impl<'a> Stream<'a> {
             }
             Client::Http2(client) => client.conn.finish(now),
         }
+        self.log_end(now);
         after
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Cidr, Http2Options, RouteConfiguration};
+use super::{AccessLog, Cidr, Http2Options, RouteConfiguration};
 
 /// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,6 +66,10 @@ pub struct HttpConnectionManager {
     pub http1: Http1Options,
     /// `http2_protocol_options`.
     pub http2: Http2Options,
+    /// `access_log`.
+    pub access_logs: Vec<AccessLog>,
+    /// `access_log_options.flush_access_log_on_new_request`: a new request has a line too.
+    pub log_new_requests: bool,
 }
 
 /// `codec_type`.

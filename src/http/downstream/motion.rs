@@ -36,6 +36,9 @@ struct Record {
     /// It was idle or open for too long, and closes after so long.
     #[prost(uint64, optional, tag = "4")]
     ends_in_ms: Option<u64>,
+    /// The connection's number.
+    #[prost(uint64, optional, tag = "5")]
+    id: Option<u64>,
 }
 
 /// A connection with a request in flight. A field is never renumbered and never reused.
@@ -98,6 +101,7 @@ impl Downstream {
             requests: requests.get(),
             idle_ms: moment::ago(idle_since.get()),
             ends_in_ms: timer.left(ending.get()).map(moment::milliseconds),
+            id: Some(facts.id),
         };
         let (kind, record) = match &flight {
             None => (Kind::Http1, record.encode_to_vec()),
@@ -163,7 +167,8 @@ impl Downstream {
         Ok(this)
     }
 
-    fn arriving(manager: &Rc<Manager>, connection: Connection, record: Record) -> Self {
+    fn arriving(manager: &Rc<Manager>, mut connection: Connection, record: Record) -> Self {
+        connection.facts.id = record.id.unwrap_or(connection.facts.id);
         let this = Self::new(manager, Parts::arriving(manager, connection, &record.unread));
         let now = Instant::now();
         this.requests.set(record.requests);

@@ -41,6 +41,7 @@ impl Stream<'_> {
                 }
             }
         }
+        self.keep_response(&head, &body);
         let ends = bodiless || length == Some(0);
         let sending = client.respond(head, ends).ok_or(Failure::DownstreamClosed)?;
         begun.head = true;

@@ -13,6 +13,7 @@ use http::{Method, Request, StatusCode};
 
 use crate::codec::head::ResponseHead;
 use crate::codec::http2::head;
+use crate::config::model::Moment;
 use crate::http::body::{Body, Frame};
 use crate::http::failure::Failure;
 use crate::http::http2::{Sink, Source};
@@ -73,6 +74,10 @@ impl<'a> Exchange<'a> {
 
     /// Takes the place to talk in.
     pub(in crate::http::forward) fn begin(&mut self, lease: Lease) {
+        self.stream.record().log(|live| {
+            live.reach(Moment::UpstreamSendBegin, Instant::now());
+            live.context.upstream_protocol = 20;
+        });
         self.lease = Some(lease);
     }
 
@@ -150,6 +155,12 @@ impl<'a> Exchange<'a> {
         let Some(source) = &mut self.download else { return Poll::Ready(Err(Failure::UpstreamClosed)) };
         match ready!(source.poll_frame(context)) {
             Ok(frame) => {
+                match &frame {
+                    Frame::Data(_) => {
+                        self.stream.record().log(|live| live.reach_once(Moment::ResponseBodyBegin, Instant::now()));
+                    }
+                    Frame::End(trailers) => self.stream.keep_trailers(trailers),
+                }
                 if source.is_done() {
                     self.complete();
                 }
@@ -223,6 +234,7 @@ impl<'a> Exchange<'a> {
             }
             Poll::Ready(Ok(())) => {
                 self.body = Body::Empty;
+                self.stream.record().log(|live| live.reach(Moment::UpstreamSendEnd, Instant::now()));
                 Ok(())
             }
             Poll::Pending => Ok(()),
@@ -232,6 +244,7 @@ impl<'a> Exchange<'a> {
     /// The response is complete.
     fn complete(&mut self) {
         let Some(lease) = self.lease.take() else { return };
+        self.stream.record().log(|live| live.reach(Moment::ResponseEnd, Instant::now()));
         if let Some(received_at) = self.stream.record().received_at.get() {
             let time = Instant::now().saturating_duration_since(received_at);
             self.cluster.count_time(time.as_millis() as u64, self.stream.record().internal.get());
