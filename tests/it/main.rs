@@ -11,6 +11,7 @@ mod counters;
 mod drain;
 mod filters;
 mod flight;
+mod http2;
 mod limits;
 mod malformed;
 mod motion;
