@@ -11,6 +11,7 @@
 //! | `mortal` | the supervisor may die, or replace itself, at any time: the next one takes in what serves |
 //! | `rapid` | restarts faster than they can be done, configurations that never come up |
 //! | `secure` | strangers, noise, neighbours, hundreds of listeners, leaks |
+//! | `access_log` | one line for each request and tunnel, with the totals of all epochs |
 //! | `acceptance` | the load by which this stage is accepted |
 //! | `operator` | what the operator types and reads |
 //! | `instruments` | the suite's own clients and counters |
@@ -27,6 +28,7 @@
 )]
 
 mod acceptance;
+mod access_log;
 mod counts;
 mod hung;
 mod instruments;
