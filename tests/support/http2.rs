@@ -17,11 +17,9 @@ use tokio::task::{LocalSet, spawn_local};
 /// Runs a client's work on a runtime of its own, within the suite's patience.
 pub fn run<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let work = LocalSet::new().run_until(async {
+    LocalSet::new().block_on(&runtime, async {
         tokio::time::timeout(super::PATIENCE, work).await.expect("the work ends in time")
-    });
-    // The set is dropped on the runtime, as its sockets want it.
-    runtime.block_on(work)
+    })
 }
 
 /// A connection with prior knowledge. The handle is true once the connection has ended without an error.
