@@ -168,8 +168,9 @@ fn one_protocol_is_bridged_to_the_other() {
     let mut client = proxy.connect();
     let response = post_http1(&mut client, "across");
     assert_eq!((response.status(), response.text()), (200, "across"));
-    let hinted = client.get("/hints");
-    assert_eq!(hinted.text(), "after");
+    let hints = client.get("/hints");
+    assert_eq!((hints.status(), hints.header("link")), (103, Some("</a.css>")));
+    assert_eq!(client.response().text(), "after");
     let only = client.get("/trailers-only");
     assert_eq!((only.status(), only.header("grpc-status")), (200, Some("5")));
     let origin = Origin::http(|request| ok(std::str::from_utf8(&request.body).unwrap()));
