@@ -18,4 +18,5 @@ pub mod net;
 pub mod route;
 pub mod server;
 pub mod stats;
+pub mod tls;
 pub mod upstream;

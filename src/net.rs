@@ -7,6 +7,7 @@ mod bind;
 mod listener;
 mod poll;
 mod stream;
+pub mod tls;
 
 pub use bind::{BindAddress, BindOptions, bind};
 pub use listener::{AcceptError, Backoff, Listener, classify_accept};

@@ -18,6 +18,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("codec", 1),
     ("config", 1),
     ("route", 2),
+    ("tls", 2),
     ("upstream", 3),
     ("l4", 4),
     ("http", 5),

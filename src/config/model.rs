@@ -13,12 +13,14 @@ mod http;
 mod listener;
 mod route;
 mod stats;
+mod tls;
 
 pub use cluster::*;
 pub use http::*;
 pub use listener::*;
 pub use route::*;
 pub use stats::*;
+pub use tls::*;
 
 /// A whole bootstrap (`envoy.config.bootstrap.v3.Bootstrap`).
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -48,7 +48,11 @@ struct Io {
 
 impl Downstream {
     pub(super) fn new(manager: &Rc<Manager>, connection: Connection) -> Self {
-        Self::with_presence(manager, connection, Presence::new)
+        let mut this = Self::with_presence(manager, connection, Presence::new);
+        if this.facts.tls.is_some() {
+            this.presence.secured();
+        }
+        this
     }
 
     fn with_presence(
@@ -247,6 +251,8 @@ struct Presence {
     opened: Instant,
     end: Cell<End>,
     busy: Cell<bool>,
+    /// It speaks TLS.
+    secured: bool,
 }
 
 impl Presence {
@@ -262,7 +268,13 @@ impl Presence {
     fn arriving(manager: &Rc<Manager>, guard: Box<dyn Guard>, opened: Instant) -> Self {
         manager.stats.downstream_cx_active.inc();
         manager.stats.downstream_cx_http1_active.inc();
-        Self { manager: manager.clone(), guard, opened, end: Cell::new(End::Moved), busy: Cell::new(false) }
+        Self { manager: manager.clone(), guard, opened, end: Cell::new(End::Moved), busy: Cell::new(false), secured: false }
+    }
+
+    fn secured(&mut self) {
+        self.secured = true;
+        self.manager.stats.downstream_cx_ssl_total.inc();
+        self.manager.stats.downstream_cx_ssl_active.inc();
     }
 
     fn ended_by(&self, end: End) {
@@ -275,6 +287,9 @@ impl Drop for Presence {
         let stats = &self.manager.stats;
         stats.downstream_cx_active.dec();
         stats.downstream_cx_http1_active.dec();
+        if self.secured {
+            stats.downstream_cx_ssl_active.dec();
+        }
         let (destroy, with_request) = match self.end.get() {
             End::Moved => return,
             End::Local => (&stats.downstream_cx_destroy_local, &stats.downstream_cx_destroy_local_active_rq),

@@ -14,6 +14,7 @@ use crate::listener::{Set, Sockets, Thawed, WorkerContext};
 use crate::local::Local;
 use crate::net::{BindAddress, BindOptions};
 use crate::stats::{Scope, Store};
+use crate::tls::Contexts;
 use crate::upstream::{Clusters, Counts, Shared};
 
 /// HTTP filters by type URL: the only list of them. The router ends every chain and needs no entry.
@@ -27,6 +28,7 @@ pub(super) struct Parts {
     store: Store,
     /// Circuit breakers and the like, over all workers.
     shared: Shared,
+    tls: Contexts,
     own_address: Option<IpAddr>,
 }
 
@@ -34,7 +36,14 @@ impl Parts {
     /// Of a configuration, the listening sockets of its listeners in order, and the statistics.
     pub(super) fn new(bootstrap: Arc<Bootstrap>, sockets: Vec<Vec<OwnedFd>>, store: Store) -> Self {
         let shared = Shared::new(&bootstrap.clusters);
-        Self { bootstrap, sockets, store, shared, own_address: own_address() }
+        Self { bootstrap, sockets, store, shared, tls: Contexts::default(), own_address: own_address() }
+    }
+}
+
+impl Parts {
+    /// The TLS contexts, with the keys of session tickets.
+    pub(super) fn tls(&self) -> &Contexts {
+        &self.tls
     }
 }
 
@@ -62,6 +71,7 @@ impl Assembly {
             clusters: clusters.clone(),
             drain: drain.clone(),
             http_filters: HTTP_FILTERS,
+            tls: parts.tls.clone(),
             own_address: parts.own_address,
         };
         let mut listeners = Vec::with_capacity(parts.bootstrap.listeners.len());

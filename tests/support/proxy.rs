@@ -78,6 +78,7 @@ impl Proxy {
                     clusters: clusters.clone(),
                     drain: drain.clone(),
                     http_filters,
+                    tls: heirloom::tls::Contexts::default(),
                     own_address: None,
                 };
                 let sockets = Sockets { listener: Arc::new(listener), sockets: vec![socket.into()] };
