@@ -193,16 +193,11 @@ impl TlsStream {
         }
     }
 
-    /// Queues the alert that tells the peer what it did wrong.
+    /// Queues the alert that tells the peer what it did wrong. What it has sent must not be looked at again: it would be wrong again.
     fn say_why(&mut self) {
-        loop {
+        while self.session.wants_write() {
             match self.session.process_tls_records(&mut self.received).state {
-                Ok(ConnectionState::EncodeTlsData(mut message)) => {
-                    if encode(&mut message, &mut self.unsent).is_err() {
-                        return;
-                    }
-                }
-                Ok(ConnectionState::TransmitTlsData(message)) => message.done(),
+                Ok(ConnectionState::EncodeTlsData(mut message)) if encode(&mut message, &mut self.unsent).is_ok() => {}
                 _ => return,
             }
         }

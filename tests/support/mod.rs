@@ -9,6 +9,7 @@ pub mod client;
 pub mod models;
 pub mod origin;
 pub mod proxy;
+pub mod tls;
 pub mod wire;
 
 use std::time::{Duration, Instant};
