@@ -51,6 +51,8 @@ pub struct Facts {
     pub listener: Rc<str>,
     /// What its TLS handshake has made known; nothing where it speaks none.
     pub tls: Option<Rc<Secured>>,
+    /// Its number in this lineage of epochs (`%CONNECTION_ID%`).
+    pub id: u64,
 }
 
 /// A connection that comes from another epoch, to be gone on with.

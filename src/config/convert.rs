@@ -23,11 +23,11 @@ macro_rules! ignore {
     };
 }
 
+mod access_log;
 mod address;
 mod bootstrap;
 mod cluster;
 mod context;
-mod data_source;
 mod endpoint;
 mod extension;
 mod filter_chain;

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+mod access_log;
 mod cluster;
 mod http;
 mod listener;
@@ -15,6 +16,7 @@ mod route;
 mod stats;
 mod tls;
 
+pub use access_log::*;
 pub use cluster::*;
 pub use http::*;
 pub use listener::*;

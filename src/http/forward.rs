@@ -34,7 +34,7 @@ use super::stream::Stream;
 
 mod exchange;
 
-pub use exchange::Exchange;
+pub use exchange::{Exchange, Suspended};
 
 /// A request in the hands of the router: a future that is a plain value, so that it is no larger than what it must remember.
 pub struct Forwarding<'a> {
@@ -64,6 +64,25 @@ impl<'a> Forwarding<'a> {
     /// A request that has failed already.
     pub(super) fn failed(failure: Failure, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
         Self { stream, router, state: State::Done(Err(failure)) }
+    }
+
+    /// Goes on with a request that waits for the response's head.
+    pub(super) fn resume(exchange: Box<Exchange<'a>>, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
+        Self { stream, router, state: State::Waiting(exchange) }
+    }
+
+    /// Whether the request can be written down now: it has its connection and waits for the response's head, and nothing but its
+    /// exchange knows how to go on. A request that has a policy of its own for what comes next has to say no here.
+    pub(super) fn may_suspend(&self) -> bool {
+        matches!(&self.state, State::Waiting(exchange) if exchange.may_suspend())
+    }
+
+    /// Gives the exchange up. `None`, and the request is lost, unless [`Self::may_suspend`].
+    pub(super) fn suspend(self) -> Option<Box<Exchange<'a>>> {
+        match self.state {
+            State::Waiting(exchange) => Some(exchange),
+            State::Done(_) | State::Connecting { .. } => None,
+        }
     }
 
     fn connect(&self, exchange: Box<Exchange<'a>>, again: bool) -> Result<State<'a>, Failure> {
@@ -135,6 +154,7 @@ enum Step {
 
 fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Router) -> Result<State<'a>, Failure> {
     let record = stream.record();
+    stream.keep_request(&request.head);
     let decision = record.route.borrow();
     let stats = &stream.manager().stats;
     stats.rq_total.inc();
@@ -150,7 +170,7 @@ fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Route
             stream.set_timeouts(*timeout, *idle_timeout);
             *record.cluster.borrow_mut() = Some(cluster.clone());
             let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
-            *record.host.borrow_mut() = Some(host.clone());
+            record.try_host(host);
             let announced = timeout.filter(|_| !router.suppress_envoy_headers);
             let mut exchange = encode(request, stream, cluster, announced);
             match host.pool().reuse()? {
@@ -177,6 +197,7 @@ fn encode<'a>(
     let Request { mut head, body } = request;
     if let Some(timeout) = announced {
         announce_timeout(&mut head.headers, timeout);
+        stream.keep_request(&head);
     }
     let framing = match body.length() {
         Some(0) => http1::Body::Empty,
@@ -194,8 +215,8 @@ fn connect<'a>(stream: &'a Stream<'a>, host: &Host, exchange: Box<Exchange<'a>>,
 }
 
 /// A copy of what a kept connection was sent, for a fresh one.
-struct Replay {
-    bytes: Bytes,
+pub(super) struct Replay {
+    pub(super) bytes: Bytes,
     /// It is the whole request; else it is the head, and good only while nothing of the body has been taken.
-    whole: bool,
+    pub(super) whole: bool,
 }

@@ -1,6 +1,8 @@
 //! An accepted connection: counted, matched to its filter chain, and set on its way.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::drain::Drain;
@@ -24,6 +26,8 @@ pub(super) struct Admission {
     pub(super) stats: Rc<ListenerStats>,
     pub(super) worker_stats: ListenerWorkerStats,
     pub(super) drain: Drain,
+    /// The number of the next connection, over all workers.
+    pub(super) next: Arc<AtomicU64>,
 }
 
 /// A filter chain, and what a connection passes before it.
@@ -46,7 +50,7 @@ impl Admission {
         if stream.set_nodelay().is_err() {
             return;
         }
-        let facts = Facts { peer, local, accepted, listener: self.name.clone(), tls: None };
+        let facts = Facts { peer, local, accepted, listener: self.name.clone(), tls: None, id: self.number() };
         let connection = |facts| Connection { stream, facts, held: self.drain.join(), guard: Box::new(presence) };
         if self.inspector.is_none() {
             match self.matcher.find(&facts, &Saw::default()) {
@@ -59,6 +63,10 @@ impl Admission {
             }
         }
         tokio::task::spawn_local(secure::settle(self.clone(), connection(facts)));
+    }
+
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Takes a connection over from another epoch; it goes on when the work is polled.
@@ -76,7 +84,7 @@ impl Admission {
             };
         let (peer, local) = (address(peer, Stream::peer_address)?, address(local, Stream::local_address)?);
         let accepted = Instant::now().checked_sub(age).ok_or(Reason::Record)?;
-        let facts = Facts { peer, local, accepted, listener: self.name.clone(), tls: None };
+        let facts = Facts { peer, local, accepted, listener: self.name.clone(), tls: None, id: self.number() };
         // Only what speaks no TLS moves, so a chain that wants it is not for this one.
         let line = self.matcher.find(&facts, &Saw::default()).filter(|line| line.tls.is_none());
         let chain = &line.ok_or(Reason::NoFilterChain)?.chain;

@@ -197,7 +197,11 @@ impl TlsStream {
     fn say_why(&mut self) {
         while self.session.wants_write() {
             match self.session.process_tls_records(&mut self.received).state {
-                Ok(ConnectionState::EncodeTlsData(mut message)) if encode(&mut message, &mut self.unsent).is_ok() => {}
+                Ok(ConnectionState::EncodeTlsData(mut message)) => {
+                    if encode(&mut message, &mut self.unsent).is_err() {
+                        return;
+                    }
+                }
                 _ => return,
             }
         }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use envoy_types::pb::google::protobuf::Any;
 
 use super::context::Context;
-use super::{http_connection_manager, http_options, listener_filter, stats, tcp_proxy, tls, upstream_http};
-use crate::config::model::{DownstreamTls, HttpFilter, NetworkFilter, StatsSink};
+use super::{
+    access_log, http_connection_manager, http_options, listener_filter, stats, tcp_proxy, tls, upstream_http,
+};
+use crate::config::model::{DownstreamTls, HttpFilter, LogFormat, LogSink, NetworkFilter, StatsSink};
 use crate::config::proto::Decode;
 use crate::config::schema::Message;
 use crate::config::typed_struct;
@@ -89,6 +91,31 @@ pub(super) const CLIENT_SOCKETS: Category<Option<Arc<DownstreamTls>>> = Category
                 let tls = decode(cx, bytes).and_then(|message| tls::downstream(cx, message))?;
                 Some(Some(Arc::new(tls)))
             },
+        },
+    ],
+};
+
+/// An access logger: where its lines go and what they say.
+pub(super) struct Logger {
+    pub(super) sink: LogSink,
+    pub(super) format: LogFormat,
+}
+
+/// Access loggers.
+pub(super) const ACCESS_LOGGERS: Category<Logger> = Category {
+    what: "access logger",
+    extensions: &[
+        Extension {
+            type_name: "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            parse: |cx, bytes| decode(cx, bytes).and_then(|message| access_log::file(cx, message)),
+        },
+        Extension {
+            type_name: "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+            parse: |cx, bytes| decode(cx, bytes).and_then(|message| access_log::stdout(cx, message)),
+        },
+        Extension {
+            type_name: "envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
+            parse: |cx, bytes| decode(cx, bytes).and_then(|message| access_log::stderr(cx, message)),
         },
     ],
 };

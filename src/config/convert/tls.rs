@@ -12,7 +12,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, NamedGroup};
 
 use super::context::Context;
-use super::{data_source, tls_clients, values};
+use super::{route, tls_clients, values};
 use crate::config::model::{Certificate, DownstreamTls, TicketPolicy};
 
 /// Longest file of certificates or keys, in bytes.
@@ -238,7 +238,7 @@ pub(super) fn source<T>(
             cx.error("is required");
             return None;
         };
-        let bytes = data_source::read(cx, source, LONGEST)?;
+        let bytes = route::data(cx, source, LONGEST)?;
         if bytes.len() > LONGEST as usize {
             cx.error(format!("is longer than {} MiB", LONGEST >> 20));
             return None;
@@ -268,7 +268,7 @@ fn tickets(
 }
 
 fn ticket_key(cx: &mut Context, source: core::DataSource) -> Option<[u8; TICKET_KEY]> {
-    let bytes = data_source::read(cx, source, LONGEST)?;
+    let bytes = route::data(cx, source, LONGEST)?;
     let key = <[u8; TICKET_KEY]>::try_from(&*bytes);
     key.map_err(|_| cx.error(format!("a key has {TICKET_KEY} bytes, this one {}", bytes.len()))).ok()
 }

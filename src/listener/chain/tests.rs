@@ -7,7 +7,7 @@ use crate::net::tls::Hello;
 
 fn facts(local: &str, peer: &str) -> Facts {
     let address = |text: &str| PeerAddress::from(text.parse::<SocketAddr>().unwrap());
-    Facts { local: address(local), peer: address(peer), accepted: Instant::now(), listener: "test".into(), tls: None }
+    Facts { local: address(local), peer: address(peer), accepted: Instant::now(), listener: "test".into(), tls: None, id: 0 }
 }
 
 fn cidr(text: &str) -> Cidr {
@@ -33,6 +33,7 @@ fn one_chain_without_criteria_takes_everything() {
         accepted: Instant::now(),
         listener: "test".into(),
         tls: None,
+        id: 0,
     };
     assert_eq!(matcher.find(&unix, &Saw::default()), Some(&"only"));
 }
