@@ -20,6 +20,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("access_log", 2),
     ("route", 2),
     ("tls", 2),
+    ("http2", 2),
     ("upstream", 3),
     ("l4", 4),
     ("http", 5),

@@ -39,25 +39,7 @@ pub(super) fn convert(cx: &mut Context, message: api::FilterChain) -> Option<Fil
         cx.at("filters", |cx| cx.warn("there are none: connections of this chain are closed at once"));
     }
     let matches = cx.at("filter_chain_match", |cx| matches(cx, filter_chain_match.unwrap_or_default()));
-    if let Some(tls) = &tls {
-        must_be_spoken(cx, tls, &filters);
-    }
     Some(FilterChain { name, matches, filters, tls, handshake_timeout })
-}
-
-/// A protocol must not be promised to clients that is then not spoken.
-fn must_be_spoken(cx: &mut Context, tls: &DownstreamTls, filters: &[NetworkFilter]) {
-    if matches!(filters.last(), Some(NetworkFilter::HttpConnectionManager(_)))
-        && tls.alpn.iter().any(|protocol| protocol == "h2")
-    {
-        cx.at("transport_socket", |cx| {
-            cx.at("typed_config", |cx| {
-                cx.at("common_tls_context", |cx| {
-                    cx.error_at("alpn_protocols", "names h2, but HTTP/2 is not supported yet");
-                });
-            });
-        });
-    }
 }
 
 /// Refuses chains among which some connection could not choose.
