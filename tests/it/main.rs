@@ -18,4 +18,6 @@ mod malformed;
 mod motion;
 mod tcp_proxy;
 mod timeouts;
+mod tls;
+mod tls_clients;
 mod upstream_faults;

@@ -10,6 +10,7 @@ pub mod http2;
 pub mod models;
 pub mod origin;
 pub mod proxy;
+pub mod tls;
 pub mod wire;
 
 use std::time::{Duration, Instant};
