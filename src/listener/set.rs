@@ -73,7 +73,7 @@ impl Thawed {
 struct Entry {
     name: String,
     addresses: Vec<model::Address>,
-    sockets: Vec<OwnedFd>,
+    sockets: RefCell<Vec<OwnedFd>>,
     admission: Rc<Admission>,
     accepting: RefCell<Vec<AbortHandle>>,
 }
@@ -91,6 +91,7 @@ impl Set {
                 let admission = build(&context, &listener)
                     .map_err(|cause| SetError::Build { listener: listener.name.clone(), cause })?;
                 let (name, addresses) = (listener.name.clone(), listener.addresses.clone());
+                let sockets = RefCell::new(sockets);
                 Ok(Entry { name, addresses, sockets, admission, accepting: RefCell::default() })
             })
             .collect::<Result<_, _>>()?;
@@ -127,6 +128,14 @@ impl Set {
             for task in entry.accepting.borrow_mut().drain(..) {
                 task.abort();
             }
+        }
+    }
+
+    /// Closes its sockets: it does not accept again. Whoever else holds them keeps them listening.
+    pub fn let_go(&self) {
+        self.stop_accepting();
+        for entry in &self.listeners {
+            entry.sockets.borrow_mut().clear();
         }
     }
 
@@ -174,6 +183,7 @@ impl Entry {
         // Each acceptor has a duplicate: letting go of the reactor closes that, and the socket itself stays with us.
         let sockets = self
             .sockets
+            .borrow()
             .iter()
             .map(|socket| net::Listener::from_fd(socket.try_clone()?))
             .collect::<io::Result<Vec<_>>>()?;
