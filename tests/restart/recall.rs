@@ -25,13 +25,13 @@ fn setup(config: Config) -> Setup {
 }
 
 /// A tunnel to a host that echoes keeps its epoch draining: the next epoch does not have its listener.
-struct Held {
+pub(crate) struct Held {
     stream: TcpStream,
 }
 
 impl Held {
     /// Through a listener at `at`.
-    fn at(at: SocketAddr) -> Self {
+    pub(crate) fn at(at: SocketAddr) -> Self {
         let stream = TcpStream::connect(at).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut held = Self { stream };
@@ -46,13 +46,13 @@ impl Held {
     }
 
     /// The tunnel is as it was, and ends.
-    fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         self.ask();
     }
 }
 
 /// A host that echoes.
-fn echo() -> SocketAddr {
+pub(crate) fn echo() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -63,7 +63,8 @@ fn echo() -> SocketAddr {
     address
 }
 
-fn free() -> SocketAddr {
+/// An address that nobody listens at.
+pub(crate) fn free() -> SocketAddr {
     let (socket, address) = listening();
     drop(socket);
     address
