@@ -256,7 +256,10 @@ impl Epoch {
                 Event::Second => {
                     if link.is_none() {
                         link = self.find_home().await;
-                        if link.is_some() && matches!(self.phase, Phase::Draining(_)) && self.recall_until.take().is_some() {
+                        if link.is_some()
+                            && matches!(self.phase, Phase::Draining(_))
+                            && self.recall_until.take().is_some()
+                        {
                             // This supervisor knows of no grace, and nobody is called back.
                             self.let_go().await?;
                         }
