@@ -57,6 +57,8 @@ pub enum Flag {
     DurationTimeout,
     /// `OM`: the overload manager ended it.
     OverloadManager,
+    /// `URX`: no retry was left.
+    UpstreamRetryLimitExceeded,
 }
 
 impl Flag {
@@ -77,6 +79,7 @@ impl Flag {
             Self::StreamIdleTimeout => "SI",
             Self::DurationTimeout => "DT",
             Self::OverloadManager => "OM",
+            Self::UpstreamRetryLimitExceeded => "URX",
         }
     }
 }

@@ -9,14 +9,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 mod cluster;
+mod header_match;
 mod http;
 mod listener;
+mod retry;
 mod route;
 mod stats;
 
 pub use cluster::*;
+pub use header_match::*;
 pub use http::*;
 pub use listener::*;
+pub use retry::*;
 pub use route::*;
 pub use stats::*;
 

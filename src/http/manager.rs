@@ -57,6 +57,7 @@ pub struct Manager {
     clusters: Vec<Option<Rc<Cluster>>>,
     header_rules: Rules,
     own_address: Option<IpAddr>,
+    pub(super) buffer_limit: u32,
     date: RefCell<DateCache>,
 }
 
@@ -74,6 +75,8 @@ pub struct Build<'a> {
     pub extensions: &'a [Extension],
     /// An address of this machine that is not loopback, for `x-forwarded-for`.
     pub own_address: Option<IpAddr>,
+    /// `per_connection_buffer_limit_bytes` of its listener.
+    pub buffer_limit: u32,
 }
 
 /// A configuration that no manager can be built from.
@@ -112,6 +115,7 @@ impl Manager {
             clusters,
             local: with.local.clone(),
             own_address: with.own_address,
+            buffer_limit: with.buffer_limit,
             date: RefCell::default(),
             config,
         }))
@@ -130,6 +134,7 @@ impl Manager {
         let record = stream.record();
         record.internal.set(client.internal);
         record.client.set(client.address);
+        record.controls.set(client.controls);
         if self.config.always_set_request_id_in_response {
             *record.request_id.borrow_mut() = head.headers.get(&X_REQUEST_ID).cloned();
         }

@@ -1,5 +1,6 @@
 //! `envoy.config.route.v3.RouteConfiguration` and its routes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,8 +8,8 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as api;
 
 use super::context::Context;
-use super::{values, virtual_host};
-use crate::config::model::{PathMatch, Route, RouteAction, RouteConfiguration};
+use super::{retry, values, virtual_host};
+use crate::config::model::{PathMatch, Route, RouteAction, RouteConfiguration, Tries};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_DIRECT_RESPONSE_BODY: u32 = 4096;
@@ -62,7 +63,8 @@ pub(super) fn configuration(cx: &mut Context, message: api::RouteConfiguration) 
     RouteConfiguration { name, virtual_hosts, internal_only_headers, ignore_port_in_host_matching }
 }
 
-pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table) -> Option<Route> {
+/// `tries` is what the virtual host says.
+pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table, tries: &Tries) -> Option<Route> {
     let api::Route {
         name,
         r#match,
@@ -82,10 +84,14 @@ pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table) -> O
     } = message;
     refuse!(cx; typed_per_filter_config, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
         response_headers_to_remove, route_specifiers);
-    ignore!(cx; metadata, decorator, tracing, per_request_buffer_limit_bytes, stat_prefix, request_body_buffer_limit);
+    ignore!(cx; metadata, decorator, tracing, stat_prefix);
+    let mut tries = tries.clone();
+    if let Some(limits) = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit) {
+        (tries.body_limit, tries.request_limit) = limits;
+    }
     let path = cx.at("match", |cx| path_match(cx, r#match.unwrap_or_default()));
     let action = match action {
-        Some(api::route::Action::Route(message)) => cx.at("route", |cx| forward(cx, message, table)),
+        Some(api::route::Action::Route(message)) => cx.at("route", |cx| forward(cx, message, table, tries)),
         Some(api::route::Action::DirectResponse(message)) => {
             cx.at("direct_response", |cx| direct_response(cx, message, table))
         }
@@ -130,7 +136,7 @@ fn path_match(cx: &mut Context, message: api::RouteMatch) -> Option<PathMatch> {
     None
 }
 
-fn forward(cx: &mut Context, message: api::RouteAction, table: &Table) -> Option<RouteAction> {
+fn forward(cx: &mut Context, message: api::RouteAction, table: &Table, mut tries: Tries) -> Option<RouteAction> {
     let api::RouteAction {
         cluster_not_found_response_code,
         metadata_match,
@@ -163,7 +169,7 @@ fn forward(cx: &mut Context, message: api::RouteAction, table: &Table) -> Option
         host_rewrite_specifier,
     } = message;
     refuse!(cx; metadata_match, prefix_rewrite, regex_rewrite, path_rewrite_policy, path_rewrite,
-        append_x_forwarded_host, retry_policy, retry_policy_typed_config, request_mirror_policies, max_grpc_timeout,
+        append_x_forwarded_host, retry_policy_typed_config, request_mirror_policies, max_grpc_timeout,
         grpc_timeout_offset, upgrade_configs, internal_redirect_policy, internal_redirect_action, hedge_policy,
         max_stream_duration);
     // Limits per priority tune; hashes and rate limits do nothing without a policy or filter that is refused.
@@ -175,6 +181,9 @@ fn forward(cx: &mut Context, message: api::RouteAction, table: &Table) -> Option
     if !table.validates_clusters {
         refuse!(cx; cluster_not_found_response_code);
     }
+    if let Some(policy) = retry_policy {
+        tries.policy = cx.at("retry_policy", |cx| retry::policy(cx, policy));
+    }
     let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT));
     let idle_timeout = values::duration(cx, "idle_timeout", &idle_timeout);
     let cluster = cluster(cx, cluster_specifier?, table)?;
@@ -182,6 +191,7 @@ fn forward(cx: &mut Context, message: api::RouteAction, table: &Table) -> Option
         cluster,
         timeout,
         idle_timeout: idle_timeout.map(|idle| Some(idle).filter(|idle| !idle.is_zero())),
+        tries: Arc::new(tries),
     })
 }
 

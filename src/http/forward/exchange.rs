@@ -10,16 +10,19 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 
-use crate::codec::head::{Headers, ResponseHead};
-use crate::codec::http1::{Decoded, Framing, Limits, Parsed, Scan, parse_response};
+use crate::codec::head::{Headers, RequestHead, ResponseHead};
+use crate::codec::http1::{self, Decoded, Framing, Limits, Parsed, Scan, encode_request, parse_response};
 use crate::http::body::{Body, Frame};
 use crate::http::failure::Failure;
+use crate::http::outbox::Outbox;
 use crate::http::pump::{Broken, Pump};
 use crate::http::stream::Stream;
 use crate::upstream::Cluster;
 use crate::upstream::pool::http1::Lease;
 
 use super::Replay;
+use super::handover;
+use super::try_limits::TryLimits;
 
 /// Interim responses that are taken before a final one.
 const MAX_INTERIM: u8 = 16;
@@ -45,6 +48,12 @@ pub struct Exchange<'a> {
     scan: Scan,
     framing: Framing,
     keep_alive: bool,
+    /// What one try may take, where that is limited.
+    limits: Option<Box<TryLimits>>,
+    /// The answer is the request itself: see [`handover`].
+    handed_back: bool,
+    /// The answer is not passed on: it counts as none.
+    dismissed: bool,
 }
 
 impl<'a> Exchange<'a> {
@@ -71,12 +80,20 @@ impl<'a> Exchange<'a> {
             scan: Scan::new(),
             framing: Framing::none(),
             keep_alive: false,
+            limits: None,
+            handed_back: false,
+            dismissed: false,
         }
     }
 
     /// Before a wait for a connection: holds as little as possible.
     pub(super) fn settle(&mut self) {
         self.stream.manager().local.settle(&mut self.upload.outbox.front);
+    }
+
+    /// Limits what the try may take.
+    pub(super) fn limit(&mut self, limits: Option<TryLimits>) {
+        self.limits = limits.map(Box::new);
     }
 
     /// Takes the connection to talk on.
@@ -89,22 +106,48 @@ impl<'a> Exchange<'a> {
         self.poll_upload(context)?;
         loop {
             let limits = self.head_limits();
+            self.handed_back = handover::begins(&self.read);
             match parse_response(&mut self.read, &mut self.scan, &limits, &self.method) {
                 Ok(Some(parsed)) => {
                     if let Some(head) = self.take_head(parsed)? {
                         return Poll::Ready(Ok(head));
                     }
                 }
-                Ok(None) => match ready!(self.poll_fill(context)) {
-                    Ok(true) => {}
-                    Ok(false) | Err(()) => {
+                Ok(None) => match self.poll_fill(context) {
+                    Poll::Ready(Ok(true)) => {}
+                    Poll::Ready(Ok(false) | Err(())) => {
                         self.lease = None;
                         return Poll::Ready(Err(Failure::UpstreamClosed));
                     }
+                    Poll::Pending => return self.poll_late(context, true).map(Err),
                 },
                 Err(_) => return Poll::Ready(Err(self.broken())),
             }
         }
+    }
+
+    /// The response whose head has come is passed on.
+    pub(super) fn accept(&mut self) {
+        if self.framing.is_done() {
+            self.complete();
+        }
+    }
+
+    /// The response whose head has come is not passed on. Its connection is kept only where nothing of it is left.
+    pub(super) fn dismiss(&mut self) {
+        self.dismissed = true;
+        self.upload_broken = true;
+        self.accept();
+    }
+
+    /// Whether the answer hands the request back.
+    pub(super) fn is_handed_back(&self) -> bool {
+        self.handed_back
+    }
+
+    /// Nothing of the request has been sent.
+    pub(super) fn is_unseen(&self) -> bool {
+        self.upload.sent == 0
     }
 
     /// The next frame of the response's body.
@@ -125,16 +168,17 @@ impl<'a> Exchange<'a> {
                     self.complete();
                     return Poll::Ready(Ok(Frame::End(trailers)));
                 }
-                Ok(Decoded::NeedMore) => match ready!(self.poll_fill(context)) {
-                    Ok(true) => {}
-                    Ok(false) if self.framing.close().is_ok() => {
+                Ok(Decoded::NeedMore) => match self.poll_fill(context) {
+                    Poll::Ready(Ok(true)) => {}
+                    Poll::Ready(Ok(false)) if self.framing.close().is_ok() => {
                         self.complete();
                         return Poll::Ready(Ok(Frame::End(Headers::new())));
                     }
-                    Ok(false) | Err(()) => {
+                    Poll::Ready(Ok(false) | Err(())) => {
                         self.lease = None;
                         return Poll::Ready(Err(Failure::UpstreamClosed));
                     }
+                    Poll::Pending => return self.poll_late(context, false).map(Err),
                 },
                 Err(_) => return Poll::Ready(Err(self.broken())),
             }
@@ -180,6 +224,9 @@ impl<'a> Exchange<'a> {
         self.scan = Scan::new();
         self.upload_broken = false;
         self.again = true;
+        if let Some(limits) = &mut self.limits {
+            limits.restart();
+        }
         self.lease = Some(lease);
     }
 
@@ -189,9 +236,6 @@ impl<'a> Exchange<'a> {
             self.framing = parsed.framing;
             self.keep_alive = parsed.keep_alive;
             self.replay = None;
-            if self.framing.is_done() {
-                self.complete();
-            }
             return Ok(Some(parsed.head));
         }
         self.interim += 1;
@@ -253,6 +297,9 @@ impl<'a> Exchange<'a> {
             Ok(0) => Poll::Ready(Ok(false)),
             Ok(_) => {
                 self.answered = true;
+                if let Some(limits) = &mut self.limits {
+                    limits.moved();
+                }
                 Poll::Ready(Ok(true))
             }
             Err(_) => Poll::Ready(Err(())),
@@ -262,7 +309,7 @@ impl<'a> Exchange<'a> {
     /// The response is complete: the connection goes back if both sides are through and the host keeps it.
     fn complete(&mut self) {
         let Some(lease) = self.lease.take() else { return };
-        if let Some(received_at) = self.stream.record().received_at.get() {
+        if let Some(received_at) = self.stream.record().received_at.get().filter(|_| !self.dismissed) {
             let time = Instant::now().saturating_duration_since(received_at);
             self.cluster.count_time(time.as_millis() as u64, self.stream.record().internal.get());
         }
@@ -279,6 +326,23 @@ impl<'a> Exchange<'a> {
         self.stream.manager().local.settle(&mut self.read);
     }
 
+    /// Ready when the try has taken too long.
+    fn poll_late(&mut self, context: &mut Context<'_>, head: bool) -> Poll<Failure> {
+        let Some(limits) = &mut self.limits else { return Poll::Pending };
+        let failure = ready!(limits.poll(context, self.stream, self.upload.sent, head));
+        let stats = self.cluster.stats();
+        if failure == Failure::PerTryTimeout {
+            stats.upstream_rq_per_try_timeout.inc();
+        } else {
+            stats.upstream_rq_per_try_idle_timeout.inc();
+        }
+        if let Some(host) = &*self.stream.record().host.borrow() {
+            host.count_timeout();
+        }
+        self.lease = None;
+        Poll::Ready(failure)
+    }
+
     fn broken(&mut self) -> Failure {
         if let Some(lease) = self.lease.take() {
             lease.broken();
@@ -290,6 +354,29 @@ impl<'a> Exchange<'a> {
         let model = self.cluster.model();
         Limits { bytes: model.max_response_headers_bytes as usize, count: model.max_response_headers_count as usize }
     }
+}
+
+/// How a request's body goes to a host.
+pub(super) fn framing(body: &Body<'_>) -> http1::Body {
+    match body.length() {
+        Some(0) => http1::Body::Empty,
+        Some(length) => http1::Body::Length(length),
+        None => http1::Body::Chunked,
+    }
+}
+
+/// An exchange with its head encoded.
+pub(super) fn encode<'a>(
+    stream: &'a Stream<'a>,
+    cluster: &Rc<Cluster>,
+    head: &RequestHead,
+    framing: http1::Body,
+    body: Body<'a>,
+) -> Box<Exchange<'a>> {
+    let mut outbox = Outbox::new(stream.manager().local.block());
+    encode_request(head, framing, &mut outbox.front);
+    let upload = Pump::new(outbox, framing, stream.manager().config.http1.enable_trailers);
+    Box::new(Exchange::new(stream, cluster.clone(), head.method.clone(), upload, body))
 }
 
 impl Replay {

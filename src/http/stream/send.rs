@@ -11,6 +11,7 @@ use crate::codec::http1::{self, encode_response};
 use crate::http::body::Body;
 use crate::http::failure::Failure;
 use crate::http::filter::Response;
+use crate::http::headers::announce_attempts;
 use crate::http::outbox::Outbox;
 use crate::http::pump::{Broken, Pump};
 
@@ -29,6 +30,9 @@ impl Stream<'_> {
         begun.close |= begun.until_close;
         self.manager().prepare_response(&mut head, self);
         self.set_connection(&mut head, begun.close);
+        if self.record.announces_attempts.get() {
+            announce_attempts(&mut head.headers, self.record.attempts.get());
+        }
         self.count_head(head.status);
         let mut outbox = Outbox::new(self.manager().local.block());
         outbox.front.extend_from_slice(&self.interim.borrow_mut().split());
