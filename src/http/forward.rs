@@ -41,7 +41,7 @@ mod try_limits;
 
 use attempts::{Attempts, Next, Timeouts};
 use controls::Controls;
-pub use exchange::Exchange;
+pub use exchange::{Exchange, Suspended};
 use retry::{Event, Retries};
 
 /// A request in the hands of the router: a future that is a plain value, so that it is no larger than what it must remember.
@@ -77,6 +77,28 @@ impl<'a> Forwarding<'a> {
     /// A request that has failed already.
     pub(super) fn failed(failure: Failure, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
         Self { stream, router, state: State::Done(Err(failure)), attempts: None }
+    }
+
+    /// Goes on with a request that waits for the response's head.
+    pub(super) fn resume(exchange: Box<Exchange<'a>>, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
+        Self { stream, router, state: State::Waiting(exchange), attempts: None }
+    }
+
+    /// Whether the request can be written down now: it has its connection and waits for the response's head, and nothing but its
+    /// exchange knows how to go on. A request that may be tried again, or whose response says how often it was, stays until its
+    /// response's head has come.
+    pub(super) fn may_suspend(&self) -> bool {
+        self.attempts.is_none()
+            && !self.stream.record().announces_attempts.get()
+            && matches!(&self.state, State::Waiting(exchange) if exchange.may_suspend())
+    }
+
+    /// Gives the exchange up. `None`, and the request is lost, unless [`Self::may_suspend`].
+    pub(super) fn suspend(self) -> Option<Box<Exchange<'a>>> {
+        match self.state {
+            State::Waiting(exchange) => Some(exchange),
+            State::Done(_) | State::Connecting { .. } | State::Pausing(..) => None,
+        }
     }
 
     fn connect(&self, exchange: Box<Exchange<'a>>, again: bool) -> Result<State<'a>, Failure> {
@@ -131,7 +153,9 @@ impl<'a> Forwarding<'a> {
 
     /// The response is on its way: its head goes up the filters, its body is pulled.
     fn respond(&mut self, mut head: ResponseHead, mut exchange: Box<Exchange<'a>>) -> State<'a> {
-        self.attempts = None;
+        if let Some(attempts) = self.attempts.take() {
+            attempts.over(&mut exchange);
+        }
         exchange.accept();
         let now = Instant::now();
         let record = self.stream.record();
@@ -281,8 +305,8 @@ fn connect<'a>(stream: &'a Stream<'a>, host: &Host, exchange: Box<Exchange<'a>>,
 }
 
 /// A copy of what a kept connection was sent, for a fresh one.
-struct Replay {
-    bytes: Bytes,
+pub(super) struct Replay {
+    pub(super) bytes: Bytes,
     /// It is the whole request; else it is the head, and good only while nothing of the body has been taken.
-    whole: bool,
+    pub(super) whole: bool,
 }

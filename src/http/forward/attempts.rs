@@ -260,13 +260,14 @@ impl<'a> Attempts<'a> {
             _ => self.body(),
         }
     }
-}
 
-impl Drop for Attempts<'_> {
-    /// There is no other try: what is kept of the body goes, though the upload may go on.
-    fn drop(&mut self) {
-        if let Some(keeper) = &self.keeper {
-            keeper.borrow_mut().forget();
+    /// There is no other try: the last one goes on alone, and what was kept for another goes.
+    pub(super) fn over(self: Box<Self>, exchange: &mut Exchange<'a>) {
+        let Some(keeper) = self.keeper else { return };
+        let mut keeper = keeper.borrow_mut();
+        match keeper.release() {
+            Some(body) => exchange.go_on_with(body),
+            None => keeper.forget(),
         }
     }
 }

@@ -24,6 +24,10 @@ use super::Replay;
 use super::handover;
 use super::try_limits::TryLimits;
 
+mod suspended;
+
+pub use suspended::Suspended;
+
 /// Interim responses that are taken before a final one.
 const MAX_INTERIM: u8 = 16;
 
@@ -126,8 +130,16 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// The rest of the upload comes from here: nobody else has to see it any more.
+    pub(super) fn go_on_with(&mut self, body: Body<'a>) {
+        if !self.upload.has_ended() {
+            self.body = body;
+        }
+    }
+
     /// The response whose head has come is passed on.
     pub(super) fn accept(&mut self) {
+        self.limits.take_if(|limits| !limits.watches_body());
         if self.framing.is_done() {
             self.complete();
         }

@@ -62,8 +62,9 @@ impl Source for Echo<'_> {
             if !self.keeper.borrow().has_from(self.at) {
                 return Poll::Ready(Err(Failure::HandedBack));
             }
+            self.keeper.borrow_mut().read_from(self.at);
         }
-        self.keeper.borrow_mut().poll_at(&mut self.at, context)
+        self.keeper.borrow_mut().poll_frame(context)
     }
 
     fn length(&self) -> Option<u64> {

@@ -35,9 +35,12 @@ pub(super) struct Keeper<'a> {
     kept: u64,
     /// Bytes taken out of the body.
     taken: u64,
+    /// How far the present reading has come.
+    at: u64,
     limit: u64,
     beyond: Beyond,
     overflowed: bool,
+    forgets: bool,
 }
 
 /// What is kept of a body that is larger than the limit.
@@ -58,9 +61,11 @@ impl<'a> Keeper<'a> {
             last: BytesMut::new(),
             kept: 0,
             taken: 0,
+            at: 0,
             limit,
             beyond,
             overflowed: false,
+            forgets: false,
         }))
     }
 
@@ -84,18 +89,24 @@ impl<'a> Keeper<'a> {
         (self.begins()..=self.taken).contains(&at)
     }
 
-    /// Drops the copy: there will be no other try.
+    /// There will be no other reading: the copy goes as soon as this one is through with it.
     pub(super) fn forget(&mut self) {
-        self.beyond = Beyond::Drop;
-        self.overflowed = true;
-        self.clear();
+        self.forgets = true;
+        if self.at == self.taken {
+            self.clear();
+        }
     }
 
-    /// The frame at `at`, which moves on behind it.
-    pub(super) fn poll_at(&mut self, at: &mut u64, context: &mut Context<'_>) -> Poll<Result<Frame, Failure>> {
-        if *at < self.taken {
-            let data = self.copy_from(*at).ok_or(Failure::Internal)?;
-            *at += data.len() as u64;
+    /// The next reading begins here.
+    pub(super) fn read_from(&mut self, at: u64) {
+        self.at = at;
+    }
+
+    /// The next frame of the present reading.
+    pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, Failure>> {
+        if self.at < self.taken {
+            let data = self.copy_from(self.at).ok_or(Failure::Internal)?;
+            self.at += data.len() as u64;
             return Poll::Ready(Ok(Frame::Data(data)));
         }
         if let Some(trailers) = &self.trailers {
@@ -105,7 +116,7 @@ impl<'a> Keeper<'a> {
         match &frame {
             Frame::Data(data) => {
                 self.taken += data.len() as u64;
-                *at = self.taken;
+                self.at = self.taken;
                 self.keep(data);
             }
             Frame::End(trailers) => {
@@ -116,13 +127,20 @@ impl<'a> Keeper<'a> {
         Poll::Ready(Ok(frame))
     }
 
-    fn length_from(&self, at: u64) -> Option<u64> {
+    /// The body itself, where the present reading has come as far: there will be no other.
+    pub(super) fn release(&mut self) -> Option<Body<'a>> {
+        let may = self.at == self.taken && self.trailers.is_none();
+        may.then(|| std::mem::replace(&mut self.body, Body::Empty))
+    }
+
+    fn length(&self) -> Option<u64> {
         let rest = if self.trailers.is_some() { Some(0) } else { self.body.length() };
-        rest.map(|rest| rest + (self.taken - at))
+        rest.map(|rest| rest + (self.taken - self.at))
     }
 
     fn keep(&mut self, data: &Bytes) {
-        if self.overflowed && self.beyond == Beyond::Drop {
+        if self.forgets || (self.overflowed && self.beyond == Beyond::Drop) {
+            self.clear();
             return;
         }
         if data.len() <= COPIED {
@@ -187,26 +205,26 @@ impl<'a> Keeper<'a> {
     }
 }
 
-/// One reading of a kept body, from its beginning.
+/// One reading of a kept body. There is one at a time.
 pub(super) struct Tap<'a> {
     keeper: Rc<RefCell<Keeper<'a>>>,
-    at: u64,
 }
 
 impl<'a> Tap<'a> {
     /// From the beginning, which must still be here.
     pub(super) fn new(keeper: &Rc<RefCell<Keeper<'a>>>) -> Self {
-        Self { keeper: keeper.clone(), at: 0 }
+        keeper.borrow_mut().read_from(0);
+        Self { keeper: keeper.clone() }
     }
 }
 
 impl Source for Tap<'_> {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, Failure>> {
-        self.keeper.borrow_mut().poll_at(&mut self.at, context)
+        self.keeper.borrow_mut().poll_frame(context)
     }
 
     fn length(&self) -> Option<u64> {
-        self.keeper.borrow().length_from(self.at)
+        self.keeper.borrow().length()
     }
 }
 
@@ -275,6 +293,28 @@ mod tests {
     }
 
     #[test]
+    fn the_body_itself_goes_on_only_where_its_reading_has_come_to() {
+        let (keeper, whole) = keeper(&[10, 10, 10], 1000, Beyond::Drop);
+        read(&mut Tap::new(&keeper), 2).unwrap();
+        let mut tap = Tap::new(&keeper);
+        assert!(keeper.borrow_mut().release().is_none(), "the copy has not been read again");
+        read(&mut tap, 1).unwrap();
+        let Some(Body::Other(mut rest)) = keeper.borrow_mut().release() else { panic!("no body") };
+        assert_eq!(read(&mut *rest, usize::MAX).unwrap(), whole[20..]);
+    }
+
+    #[test]
+    fn a_copy_that_is_forgotten_is_read_to_its_end() {
+        let (keeper, whole) = keeper(&[5000, 5000, 10], 100_000, Beyond::Drop);
+        read(&mut Tap::new(&keeper), 2).unwrap();
+        let mut tap = Tap::new(&keeper);
+        keeper.borrow_mut().forget();
+        assert_eq!(keeper.borrow().kept, 10_000);
+        assert_eq!(read(&mut tap, usize::MAX).unwrap(), whole);
+        assert_eq!(keeper.borrow().kept, 0);
+    }
+
+    #[test]
     fn a_window_holds_the_last_bytes_and_no_more_than_the_limit() {
         let sizes = [700; 40];
         let (keeper, whole) = keeper(&sizes, 5000, Beyond::Window);
@@ -283,7 +323,7 @@ mod tests {
         assert!(keeper.borrow().has_overflowed() && kept == 5000, "{kept}");
         let from = whole.len() as u64 - kept;
         assert!(keeper.borrow().has_from(from) && !keeper.borrow().has_from(from - 1));
-        let mut tap = Tap { keeper, at: from };
-        assert_eq!(read(&mut tap, usize::MAX).unwrap(), whole[from as usize..]);
+        keeper.borrow_mut().read_from(from);
+        assert_eq!(read(&mut Tap { keeper }, usize::MAX).unwrap(), whole[from as usize..]);
     }
 }

@@ -35,6 +35,11 @@ impl TryLimits {
         })
     }
 
+    /// Whether there is a limit behind the response's head.
+    pub(super) fn watches_body(&self) -> bool {
+        self.idle_timeout.is_some()
+    }
+
     /// The try begins anew, on another connection.
     pub(super) fn restart(&mut self) {
         self.begun = false;
