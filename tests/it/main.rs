@@ -13,6 +13,8 @@ mod filters;
 mod limits;
 mod malformed;
 mod motion;
+mod replays;
+mod retries;
 mod tcp_proxy;
 mod timeouts;
 mod upstream_faults;
