@@ -116,11 +116,11 @@ pub(super) fn limits(
     body: &Option<UInt64Value>,
 ) -> Option<(Option<u64>, Option<u32>)> {
     if request.is_some() && body.is_some() {
-        cx.error_at(
-            "request_body_buffer_limit",
-            "only one of request_body_buffer_limit and per_request_buffer_limit_bytes can be set",
-        );
+        cx.at("per_request_buffer_limit_bytes", |cx| cx.warn("has no effect beside request_body_buffer_limit"));
     }
     (request.is_some() || body.is_some())
         .then(|| (body.as_ref().map(|limit| limit.value), request.as_ref().map(|limit| limit.value)))
 }
+
+#[cfg(test)]
+mod tests;
