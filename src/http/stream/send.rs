@@ -28,11 +28,11 @@ impl Stream<'_> {
         let framing = self.frame(&head, &mut body);
         begun.until_close = framing == http1::Body::UntilClose;
         begun.close |= begun.until_close;
-        self.manager().prepare_response(&mut head, self);
-        self.set_connection(&mut head, begun.close);
         if self.record.announces_attempts.get() {
             announce_attempts(&mut head.headers, self.record.attempts.get());
         }
+        self.manager().prepare_response(&mut head, self);
+        self.set_connection(&mut head, begun.close);
         self.count_head(head.status);
         let mut outbox = Outbox::new(self.manager().local.block());
         outbox.front.extend_from_slice(&self.interim.borrow_mut().split());
