@@ -23,6 +23,7 @@ macro_rules! ignore {
     };
 }
 
+mod access_log;
 mod address;
 mod bootstrap;
 mod cluster;
@@ -31,6 +32,7 @@ mod endpoint;
 mod extension;
 mod filter_chain;
 mod header_match;
+mod http2;
 mod http_connection_manager;
 mod http_options;
 mod listener;

@@ -32,6 +32,12 @@ pub enum Failure {
     UpstreamClosed,
     /// The host broke the protocol.
     UpstreamProtocol,
+    /// The host reset the stream.
+    UpstreamReset,
+    /// The host refused the stream, or went away before it looked at it.
+    UpstreamRefused,
+    /// A head that the host's protocol cannot carry.
+    Malformed,
     /// The route's timeout passed.
     RouteTimeout,
     /// A try took longer than one may, and no other was left.
@@ -93,6 +99,9 @@ impl Failure {
             Self::RouteTimeout | Self::PerTryTimeout | Self::PerTryIdleTimeout => {
                 (Side::Upstream, Retry::IfIdempotent, Flag::UpstreamRequestTimeout)
             }
+            Self::UpstreamReset => (Side::Upstream, Retry::IfIdempotent, Flag::UpstreamRemoteReset),
+            Self::UpstreamRefused => (Side::Upstream, Retry::Safe, Flag::UpstreamRemoteReset),
+            Self::Malformed => return Fault { side: Side::Downstream, retry: Retry::Never, flag: None },
             Self::StreamIdle { .. } => (Side::Local, Retry::Never, Flag::StreamIdleTimeout),
             Self::RequestTimeout | Self::HeaderTimeout => {
                 return Fault { side: Side::Downstream, retry: Retry::Never, flag: None };
@@ -123,6 +132,9 @@ impl Failure {
             Self::UpstreamClosed | Self::HandedBack => (503, reset!("connection termination")),
             Self::UpstreamProtocol => (502, reset!("protocol error")),
             Self::RouteTimeout | Self::PerTryTimeout | Self::PerTryIdleTimeout => (504, "upstream request timeout"),
+            Self::UpstreamReset => (503, reset!("remote reset")),
+            Self::UpstreamRefused => (503, reset!("remote refused stream reset")),
+            Self::Malformed => (400, ""),
             Self::StreamIdle { request_complete: true } => (504, "stream timeout"),
             Self::StreamIdle { request_complete: false } => (408, "stream timeout"),
             Self::RequestTimeout => (408, "request timeout"),
@@ -149,12 +161,15 @@ impl Failure {
             Self::HeaderTimeout => return "request_header_timeout".into(),
             Self::Drained => return "downstream_local_disconnect".into(),
             Self::Internal => return "internal_error".into(),
+            Self::Malformed => return "http2.invalid.header.field".into(),
             Self::Overflow => "overflow",
             Self::Connect => "remote_connection_failure",
             Self::ConnectTimeout => "connection_timeout",
             Self::UpstreamClosed => "connection_termination",
             Self::HandedBack => "partial_post_replay",
             Self::UpstreamProtocol => "protocol_error",
+            Self::UpstreamReset => "remote_reset",
+            Self::UpstreamRefused => "remote_refused_stream_reset",
         };
         let when = if begun { "after" } else { "before" };
         format!("upstream_reset_{when}_response_started{{{reason}}}").into()

@@ -22,7 +22,7 @@ use crate::codec::head::ResponseHead;
 use crate::config::model::{self, RouteAction};
 use crate::local::Deadline;
 use crate::upstream::Host;
-use crate::upstream::pool::http1::{Lease, Refused};
+use crate::upstream::pool::Refused;
 
 use super::body::Body;
 use super::failure::Failure;
@@ -41,6 +41,7 @@ mod try_limits;
 
 use attempts::{Attempts, Next, Timeouts};
 use controls::Controls;
+use exchange::Lease;
 pub use exchange::{Exchange, Suspended};
 use retry::{Event, Retries};
 
@@ -57,9 +58,9 @@ enum State<'a> {
     /// Settled without waiting, or over.
     Done(Result<Response<'a>, Failure>),
     /// Waits for a connection; the second time because a kept one was dead.
-    Connecting { exchange: Box<Exchange<'a>>, connect: Connecting<'a>, again: bool },
+    Connecting { exchange: Exchange<'a>, connect: Connecting<'a>, again: bool },
     /// The request is on its way; waits for the response's head.
-    Waiting(Box<Exchange<'a>>),
+    Waiting(Exchange<'a>),
     /// Between two tries, with the body of the next.
     Pausing(Deadline, Body<'a>),
 }
@@ -80,7 +81,7 @@ impl<'a> Forwarding<'a> {
     }
 
     /// Goes on with a request that waits for the response's head.
-    pub(super) fn resume(exchange: Box<Exchange<'a>>, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
+    pub(super) fn resume(exchange: Exchange<'a>, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
         Self { stream, router, state: State::Waiting(exchange), attempts: None }
     }
 
@@ -94,21 +95,21 @@ impl<'a> Forwarding<'a> {
     }
 
     /// Gives the exchange up. `None`, and the request is lost, unless [`Self::may_suspend`].
-    pub(super) fn suspend(self) -> Option<Box<Exchange<'a>>> {
+    pub(super) fn suspend(self) -> Option<Exchange<'a>> {
         match self.state {
             State::Waiting(exchange) => Some(exchange),
             State::Done(_) | State::Connecting { .. } | State::Pausing(..) => None,
         }
     }
 
-    fn connect(&self, exchange: Box<Exchange<'a>>, again: bool) -> Result<State<'a>, Failure> {
+    fn connect(&self, exchange: Exchange<'a>, again: bool) -> Result<State<'a>, Failure> {
         // A request that has got this far has a host.
         let host = self.stream.record().host.borrow().clone().ok_or(Failure::Internal)?;
         Ok(connect(self.stream, &host, exchange, again))
     }
 
     /// The head of a response has come: it is passed on, or the request tried again.
-    fn answered(&mut self, head: ResponseHead, mut exchange: Box<Exchange<'a>>) -> Result<State<'a>, Failure> {
+    fn answered(&mut self, head: ResponseHead, mut exchange: Exchange<'a>) -> Result<State<'a>, Failure> {
         let handed_back = exchange.is_handed_back();
         let Some(attempts) = &mut self.attempts else {
             return if handed_back { Err(Failure::HandedBack) } else { Ok(self.respond(head, exchange)) };
@@ -127,7 +128,7 @@ impl<'a> Forwarding<'a> {
     }
 
     /// A try has failed: the request is tried again, or has failed.
-    fn try_failed(&mut self, failure: Failure, exchange: Option<Box<Exchange<'a>>>) -> Result<State<'a>, Failure> {
+    fn try_failed(&mut self, failure: Failure, exchange: Option<Exchange<'a>>) -> Result<State<'a>, Failure> {
         let Some(attempts) = &mut self.attempts else { return Err(failure) };
         let unseen = exchange.as_ref().is_none_or(|exchange| exchange.is_unseen());
         let Some(event) = Event::of(failure, unseen) else { return Err(failure) };
@@ -144,15 +145,12 @@ impl<'a> Forwarding<'a> {
     fn try_again(&mut self, body: Body<'a>) -> Result<State<'a>, Failure> {
         let attempts = self.attempts.as_mut().ok_or(Failure::Internal)?;
         let host = attempts.pick().ok_or(Failure::NoHealthyUpstream)?;
-        let exchange = attempts.exchange(body, !self.router.suppress_envoy_headers);
-        match send(self.stream, &host, exchange) {
-            Ok(state) => Ok(state),
-            Err(failure) => self.try_failed(failure, None),
-        }
+        let exchange = attempts.exchange(&host, body, !self.router.suppress_envoy_headers)?;
+        send(self.stream, &host, exchange).or_else(|failure| self.try_failed(failure, None))
     }
 
     /// The response is on its way: its head goes up the filters, its body is pulled.
-    fn respond(&mut self, mut head: ResponseHead, mut exchange: Box<Exchange<'a>>) -> State<'a> {
+    fn respond(&mut self, mut head: ResponseHead, mut exchange: Exchange<'a>) -> State<'a> {
         if let Some(attempts) = self.attempts.take() {
             attempts.over(&mut exchange);
         }
@@ -243,6 +241,7 @@ fn begin<'a>(
     attempts: &mut Option<Box<Attempts<'a>>>,
 ) -> Result<State<'a>, Failure> {
     let record = stream.record();
+    stream.keep_request(&request.head);
     let decision = record.route.borrow();
     let stats = &stream.manager().stats;
     stats.rq_total.inc();
@@ -259,12 +258,12 @@ fn begin<'a>(
     record.announces_attempts.set(tries.count_in_response);
     record.attempts.set(1);
     let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
-    *record.host.borrow_mut() = Some(host.clone());
+    record.try_host(host);
     let retries = Retries::new(&tries.policy, &decision.route.retriable, &head, controls);
     let announces = !router.suppress_envoy_headers;
     let exchange = if retries.enabled() || timeouts.limit_tries() {
         let (taken, body) = Attempts::new(stream, cluster, tries, decision, retries, timeouts, Request { head, body });
-        attempts.insert(taken).exchange(body, announces)
+        attempts.insert(taken).exchange(host, body, announces)?
     } else {
         if let Some(expected) = timeouts.expected(Duration::ZERO).filter(|_| announces) {
             announce_timeout(&mut head.headers, expected);
@@ -272,8 +271,9 @@ fn begin<'a>(
         if tries.count_in_request {
             announce_attempts(&mut head.headers, 1);
         }
+        stream.keep_request(&head);
         let framing = exchange::framing(&body);
-        exchange::encode(stream, cluster, &head, framing, body)
+        exchange::encode(stream, cluster, host, head, framing, body)?
     };
     send(stream, host, exchange)
 }
@@ -287,8 +287,8 @@ fn direct<'a>(action: &RouteAction, stream: &'a Stream<'a>) -> Result<State<'a>,
 }
 
 /// Sends an exchange on a kept connection, or waits for one.
-fn send<'a>(stream: &'a Stream<'a>, host: &Host, mut exchange: Box<Exchange<'a>>) -> Result<State<'a>, Failure> {
-    match host.pool().reuse()? {
+fn send<'a>(stream: &'a Stream<'a>, host: &Host, mut exchange: Exchange<'a>) -> Result<State<'a>, Failure> {
+    match reuse(stream, host)? {
         Some(lease) => {
             exchange.begin(lease);
             Ok(State::Waiting(exchange))
@@ -300,8 +300,31 @@ fn send<'a>(stream: &'a Stream<'a>, host: &Host, mut exchange: Box<Exchange<'a>>
     }
 }
 
-fn connect<'a>(stream: &'a Stream<'a>, host: &Host, exchange: Box<Exchange<'a>>, again: bool) -> State<'a> {
-    State::Connecting { exchange, connect: Box::pin(host.pool().clone().connect(stream.timer())), again }
+/// A connection that is there.
+fn reuse(stream: &Stream<'_>, host: &Host) -> Result<Option<Lease>, Refused> {
+    match host.http2(stream.version()) {
+        Some(pool) => Ok(pool.reuse()?.map(Lease::Http2)),
+        None => Ok(host.pool().reuse()?.map(Lease::Http1)),
+    }
+}
+
+fn connect<'a>(stream: &'a Stream<'a>, host: &Host, exchange: Exchange<'a>, again: bool) -> State<'a> {
+    let connect: Connecting<'a> = match host.http2(stream.version()) {
+        Some(pool) => {
+            let pool = pool.clone();
+            Box::pin(async move { pool.connect(stream.timer()).await.map(Lease::Http2) })
+        }
+        None => {
+            let pool = host.pool().clone();
+            Box::pin(async move { pool.connect(stream.timer()).await.map(Lease::Http1) })
+        }
+    };
+    State::Connecting { exchange, connect, again }
+}
+
+/// An exchange that was suspended, as a part of `stream`.
+pub(super) fn resumed<'a>(stream: &'a Stream<'a>, suspended: Suspended) -> Exchange<'a> {
+    Exchange::Http1(exchange::http1::Exchange::resume(stream, suspended))
 }
 
 /// A copy of what a kept connection was sent, for a fresh one.

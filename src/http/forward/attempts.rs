@@ -138,7 +138,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// The exchange of the next try. `announces` that the host is told how long it has.
-    pub(super) fn exchange(&mut self, body: Body<'a>, announces: bool) -> Box<Exchange<'a>> {
+    pub(super) fn exchange(&mut self, host: &Host, body: Body<'a>, announces: bool) -> Result<Exchange<'a>, Failure> {
         let record = self.stream.record();
         let attempts = record.attempts.get();
         let headers = &mut self.head.headers;
@@ -154,9 +154,11 @@ impl<'a> Attempts<'a> {
             let value = HeaderValue::from_static(if self.timed_out { "true" } else { "false" });
             headers.set(X_ENVOY_IS_TIMEOUT_RETRY.clone(), value);
         }
-        let mut exchange = exchange::encode(self.stream, &self.cluster, &self.head, self.framing, body);
+        self.stream.keep_request(&self.head);
+        let head = self.head.clone();
+        let mut exchange = exchange::encode(self.stream, &self.cluster, host, head, self.framing, body)?;
         exchange.limit(TryLimits::new(self.timeouts.per_try, self.timeouts.per_try_idle));
-        exchange
+        Ok(exchange)
     }
 
     /// A host for the next try, which begins with it; `None` (counted) when none is healthy.
@@ -166,7 +168,7 @@ impl<'a> Attempts<'a> {
         let record = self.stream.record();
         record.attempts.set(record.attempts.get() + 1);
         let host = self.cluster.pick_again(policy.host_attempts, avoid)?.clone();
-        *record.host.borrow_mut() = Some(host.clone());
+        record.try_host(&host);
         Some(host)
     }
 
@@ -247,7 +249,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// The body of the next try, after one that was handed back; the host's echo is needed where the beginning is not here any more.
-    pub(super) fn handed_back(&mut self, host: Box<Exchange<'a>>) -> Body<'a> {
+    pub(super) fn handed_back(&mut self, host: Exchange<'a>) -> Body<'a> {
         match &self.keeper {
             Some(keeper) if keeper.borrow().has_overflowed() => {
                 let limit = self.tries.buffer_limit(self.stream.manager().buffer_limit);

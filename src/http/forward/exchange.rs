@@ -1,403 +1,183 @@
-//! One request and its response on one upstream connection, both directions at once.
+//! One request and its response with a host, by the protocol that the host speaks.
 //!
-//! Pulling the response drives the upload too: whoever waits for a response frame is woken for either. The state of both directions
-//! stands in [`Exchange`]; a poll borrows a block from the worker for as long as there are bytes in it.
+//! Pulling the response drives the upload too: whoever waits for a response frame is woken for either.
 
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode};
-
-use crate::codec::head::{Headers, RequestHead, ResponseHead};
-use crate::codec::http1::{self, Decoded, Framing, Limits, Parsed, Scan, encode_request, parse_response};
+use crate::codec::head::{RequestHead, ResponseHead};
+use crate::codec::http1::{Body as BodyFraming, encode_request};
+use crate::codec::http2::head as head2;
 use crate::http::body::{Body, Frame};
 use crate::http::failure::Failure;
 use crate::http::outbox::Outbox;
-use crate::http::pump::{Broken, Pump};
+use crate::http::pump::Pump;
 use crate::http::stream::Stream;
-use crate::upstream::Cluster;
-use crate::upstream::pool::http1::Lease;
+use crate::upstream::{Cluster, Host, pool};
 
-use super::Replay;
-use super::handover;
 use super::try_limits::TryLimits;
 
-mod suspended;
+pub(super) mod http1;
+pub(super) mod http2;
 
-pub use suspended::Suspended;
-
-/// Interim responses that are taken before a final one.
-const MAX_INTERIM: u8 = 16;
+pub use http1::Suspended;
 
 /// An exchange with a host.
-pub struct Exchange<'a> {
+pub enum Exchange<'a> {
+    /// Over HTTP/1.
+    Http1(Box<http1::Exchange<'a>>),
+    /// Over HTTP/2.
+    Http2(Box<http2::Exchange<'a>>),
+}
+
+/// A connection, or a place on one, for one exchange.
+pub(super) enum Lease {
+    Http1(pool::http1::Lease),
+    Http2(pool::http2::Lease),
+}
+
+/// How a request's body is framed where the framing shows.
+pub(super) fn framing(body: &Body<'_>) -> BodyFraming {
+    match body.length() {
+        Some(0) => BodyFraming::Empty,
+        Some(length) => BodyFraming::Length(length),
+        None => BodyFraming::Chunked,
+    }
+}
+
+/// An exchange with its head encoded, or made to what the host's protocol takes.
+pub(super) fn encode<'a>(
     stream: &'a Stream<'a>,
-    cluster: Rc<Cluster>,
-    /// Gone when the response is complete, or the exchange has failed.
-    lease: Option<Lease>,
-    method: Method,
-    upload: Pump,
+    cluster: &Rc<Cluster>,
+    host: &Host,
+    head: RequestHead,
+    framing: BodyFraming,
     body: Body<'a>,
-    /// The host takes no more of the request; a response may still come.
-    upload_broken: bool,
-    replay: Option<Replay>,
-    /// This is the second connection.
-    again: bool,
-    read: BytesMut,
-    /// Bytes of a response have come.
-    answered: bool,
-    interim: u8,
-    scan: Scan,
-    framing: Framing,
-    keep_alive: bool,
-    /// What one try may take, where that is limited.
-    limits: Option<Box<TryLimits>>,
-    /// The answer is the request itself: see [`handover`].
-    handed_back: bool,
-    /// The answer is not passed on: it counts as none.
-    dismissed: bool,
+) -> Result<Exchange<'a>, Failure> {
+    if host.http2(stream.version()).is_some() {
+        let method = head.method.clone();
+        let request = head2::request(head, None).map_err(|_| Failure::Malformed)?;
+        let exchange = http2::Exchange::new(stream, cluster.clone(), request, method, body);
+        return Ok(Exchange::Http2(Box::new(exchange)));
+    }
+    let mut outbox = Outbox::new(stream.manager().local.block());
+    encode_request(&head, framing, &mut outbox.front);
+    let upload = Pump::new(outbox, framing, stream.manager().config.http1.enable_trailers);
+    let exchange = http1::Exchange::new(stream, cluster.clone(), head.method, upload, body);
+    Ok(Exchange::Http1(Box::new(exchange)))
+}
+
+macro_rules! either {
+    ($exchange:expr, $inner:ident => $call:expr) => {
+        match $exchange {
+            Exchange::Http1($inner) => $call,
+            Exchange::Http2($inner) => $call,
+        }
+    };
 }
 
 impl<'a> Exchange<'a> {
-    pub(super) fn new(
-        stream: &'a Stream<'a>,
-        cluster: Rc<Cluster>,
-        method: Method,
-        upload: Pump,
-        body: Body<'a>,
-    ) -> Self {
-        Self {
-            stream,
-            cluster,
-            lease: None,
-            method,
-            upload,
-            body,
-            upload_broken: false,
-            replay: None,
-            again: false,
-            read: BytesMut::new(),
-            answered: false,
-            interim: 0,
-            scan: Scan::new(),
-            framing: Framing::none(),
-            keep_alive: false,
-            limits: None,
-            handed_back: false,
-            dismissed: false,
-        }
-    }
-
     /// Before a wait for a connection: holds as little as possible.
     pub(super) fn settle(&mut self) {
-        self.stream.manager().local.settle(&mut self.upload.outbox.front);
+        if let Self::Http1(exchange) = self {
+            exchange.settle();
+        }
     }
 
     /// Limits what the try may take.
     pub(super) fn limit(&mut self, limits: Option<TryLimits>) {
-        self.limits = limits.map(Box::new);
-    }
-
-    /// Takes the connection to talk on.
-    pub(super) fn begin(&mut self, lease: Lease) {
-        self.lease = Some(lease);
-    }
-
-    /// Sends the request and waits for the response's head.
-    pub(super) fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<ResponseHead, Failure>> {
-        self.poll_upload(context)?;
-        loop {
-            let limits = self.head_limits();
-            self.handed_back = handover::begins(&self.read);
-            match parse_response(&mut self.read, &mut self.scan, &limits, &self.method) {
-                Ok(Some(parsed)) => {
-                    if let Some(head) = self.take_head(parsed)? {
-                        return Poll::Ready(Ok(head));
-                    }
-                }
-                Ok(None) => match self.poll_fill(context) {
-                    Poll::Ready(Ok(true)) => {}
-                    Poll::Ready(Ok(false) | Err(())) => {
-                        self.lease = None;
-                        return Poll::Ready(Err(Failure::UpstreamClosed));
-                    }
-                    Poll::Pending => return self.poll_late(context, true).map(Err),
-                },
-                Err(_) => return Poll::Ready(Err(self.broken())),
-            }
-        }
+        either!(self, exchange => exchange.limit(limits));
     }
 
     /// The rest of the upload comes from here: nobody else has to see it any more.
     pub(super) fn go_on_with(&mut self, body: Body<'a>) {
-        if !self.upload.has_ended() {
-            self.body = body;
-        }
+        either!(self, exchange => exchange.go_on_with(body));
     }
 
     /// The response whose head has come is passed on.
     pub(super) fn accept(&mut self) {
-        self.limits.take_if(|limits| !limits.watches_body());
-        if self.framing.is_done() {
-            self.complete();
-        }
+        either!(self, exchange => exchange.accept());
     }
 
-    /// The response whose head has come is not passed on. Its connection is kept only where nothing of it is left.
+    /// The response whose head has come is not passed on.
     pub(super) fn dismiss(&mut self) {
-        self.dismissed = true;
-        self.upload_broken = true;
-        self.accept();
+        either!(self, exchange => exchange.dismiss());
     }
 
-    /// Whether the answer hands the request back.
+    /// Whether the answer hands the request back. HTTP/2 has no reason phrase that could say so.
     pub(super) fn is_handed_back(&self) -> bool {
-        self.handed_back
+        match self {
+            Self::Http1(exchange) => exchange.is_handed_back(),
+            Self::Http2(_) => false,
+        }
     }
 
     /// Nothing of the request has been sent.
     pub(super) fn is_unseen(&self) -> bool {
-        self.upload.sent == 0
+        either!(self, exchange => exchange.is_unseen())
+    }
+
+    /// Takes what to talk on, of its own protocol; of another it is let go of.
+    pub(super) fn begin(&mut self, lease: Lease) {
+        match (self, lease) {
+            (Self::Http1(exchange), Lease::Http1(lease)) => exchange.begin(lease),
+            (Self::Http2(exchange), Lease::Http2(lease)) => exchange.begin(lease),
+            (Self::Http1(_), Lease::Http2(_)) | (Self::Http2(_), Lease::Http1(_)) => {}
+        }
+    }
+
+    /// Sends the request once more, on another connection.
+    pub(super) fn begin_again(&mut self, lease: Lease) {
+        match (self, lease) {
+            (Self::Http1(exchange), Lease::Http1(lease)) => exchange.begin_again(lease),
+            (Self::Http2(exchange), Lease::Http2(lease)) => exchange.begin_again(lease),
+            (Self::Http1(_), Lease::Http2(_)) | (Self::Http2(_), Lease::Http1(_)) => {}
+        }
+    }
+
+    /// Sends the request and waits for the response's head.
+    pub(super) fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<ResponseHead, Failure>> {
+        either!(self, exchange => exchange.poll_head(context))
     }
 
     /// The next frame of the response's body.
     pub(in crate::http) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, Failure>> {
-        self.poll_upload(context)?;
-        let limits = self.head_limits();
-        loop {
-            match self.framing.decode(&mut self.read, &limits) {
-                Ok(Decoded::Data(data)) => {
-                    // Where the length is known the end is known with the last byte, and the connection is free before
-                    // the client has its response.
-                    if self.framing.is_done() {
-                        self.complete();
-                    }
-                    return Poll::Ready(Ok(Frame::Data(data)));
-                }
-                Ok(Decoded::End(trailers)) => {
-                    self.complete();
-                    return Poll::Ready(Ok(Frame::End(trailers)));
-                }
-                Ok(Decoded::NeedMore) => match self.poll_fill(context) {
-                    Poll::Ready(Ok(true)) => {}
-                    Poll::Ready(Ok(false)) if self.framing.close().is_ok() => {
-                        self.complete();
-                        return Poll::Ready(Ok(Frame::End(Headers::new())));
-                    }
-                    Poll::Ready(Ok(false) | Err(())) => {
-                        self.lease = None;
-                        return Poll::Ready(Err(Failure::UpstreamClosed));
-                    }
-                    Poll::Pending => return self.poll_late(context, false).map(Err),
-                },
-                Err(_) => return Poll::Ready(Err(self.broken())),
-            }
-        }
+        either!(self, exchange => exchange.poll_frame(context))
     }
 
     /// What is left of the response's body, where that is known.
     pub(in crate::http) fn length(&self) -> Option<u64> {
-        self.framing.length_left()
+        either!(self, exchange => exchange.length())
     }
 
     /// Goes on with the upload while the client does not take the response.
     pub(in crate::http) fn poll_beside(&mut self, context: &mut Context<'_>) {
-        // What fails here fails again when the next frame is asked for.
-        let _ = self.poll_upload(context);
+        either!(self, exchange => exchange.poll_beside(context));
     }
 
-    /// Whether the request may be sent once more: the connection was a kept one, nothing of an answer came, and either the
-    /// host cannot have seen the request, or seeing it twice is harmless; and all that was sent is still here.
+    /// Whether the request may be sent once more on a fresh connection, whatever the retry policy says.
     pub(super) fn may_try_again(&self) -> bool {
-        let idempotent = matches!(
-            self.method,
-            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-        );
-        let unseen = self.upload_broken && self.upload.sent == 0;
-        !self.answered
-            && !self.again
-            && (idempotent || unseen)
-            && self.replay.as_ref().is_some_and(|replay| replay.whole || self.upload.taken == 0)
+        either!(self, exchange => exchange.may_try_again())
     }
 
     /// Gives up the connection that failed.
     pub(super) fn let_go(&mut self) {
-        self.lease = None;
+        either!(self, exchange => exchange.let_go());
     }
 
-    /// Sends the request once more.
-    pub(super) fn begin_again(&mut self, lease: Lease) {
-        if let Some(replay) = self.replay.take() {
-            self.upload.restart(&replay.bytes, replay.whole);
-        }
-        self.stream.manager().local.give(std::mem::take(&mut self.read));
-        self.scan = Scan::new();
-        self.upload_broken = false;
-        self.again = true;
-        if let Some(limits) = &mut self.limits {
-            limits.restart();
-        }
-        self.lease = Some(lease);
-    }
-
-    fn take_head(&mut self, parsed: Parsed<ResponseHead>) -> Result<Option<ResponseHead>, Failure> {
-        let status = parsed.head.status;
-        if !status.is_informational() {
-            self.framing = parsed.framing;
-            self.keep_alive = parsed.keep_alive;
-            self.replay = None;
-            return Ok(Some(parsed.head));
-        }
-        self.interim += 1;
-        // Nobody asked to switch protocols.
-        if status == StatusCode::SWITCHING_PROTOCOLS || self.interim > MAX_INTERIM {
-            return Err(self.broken());
-        }
-        if status == StatusCode::EARLY_HINTS {
-            self.stream.inform(&parsed.head);
-        }
-        Ok(None)
-    }
-
-    fn poll_upload(&mut self, context: &mut Context<'_>) -> Result<(), Failure> {
-        if self.upload.is_done() || self.upload_broken {
-            return Ok(());
-        }
-        let Some(lease) = &mut self.lease else { return Ok(()) };
-        let local = &self.stream.manager().local;
-        if self.upload.sent == 0 && self.replay.is_none() && lease.reused() {
-            self.upload.gather(context, &mut self.body, local)?;
-            self.replay = Replay::of(&self.upload);
-        }
-        let blocked = self.upload.outbox.is_blocked();
-        let pumped =
-            self.upload.poll(context, &mut self.body, local, |context, slices| lease.poll_write(context, slices));
-        self.count_flow(blocked);
-        match pumped {
-            Poll::Ready(Err(Broken::Source(failure))) => Err(failure),
-            Poll::Ready(Err(Broken::Sink)) => {
-                self.upload_broken = true;
-                Ok(())
-            }
-            Poll::Ready(Ok(())) => {
-                self.body = Body::Empty;
-                Ok(())
-            }
-            Poll::Pending => Ok(()),
+    /// Whether it can be suspended now: it is all ours. What an HTTP/2 stream is stands in the `h2` crate.
+    pub(in crate::http) fn may_suspend(&self) -> bool {
+        match self {
+            Self::Http1(exchange) => exchange.may_suspend(),
+            Self::Http2(_) => false,
         }
     }
 
-    /// The host takes no more, or takes again: the client is read no further meanwhile.
-    fn count_flow(&self, before: bool) {
-        let now = self.upload.outbox.is_blocked();
-        let (http, cluster) = (&self.stream.manager().stats, self.cluster.stats());
-        if now && !before {
-            http.downstream_flow_control_paused_reading_total.inc();
-            cluster.upstream_flow_control_backed_up_total.inc();
-        } else if before && !now {
-            http.downstream_flow_control_resumed_reading_total.inc();
-            cluster.upstream_flow_control_drained_total.inc();
+    /// Ends the work on it, between two polls, where [`Self::may_suspend`]; else it is lost.
+    pub(in crate::http) fn suspend(self) -> Option<Suspended> {
+        match self {
+            Self::Http1(exchange) => Some(exchange.suspend()),
+            Self::Http2(_) => None,
         }
-    }
-
-    /// Reads more of the response; false is the end.
-    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, ()>> {
-        let Some(lease) = &mut self.lease else { return Poll::Ready(Err(())) };
-        match ready!(lease.poll_fill(context, &mut self.read)) {
-            Ok(0) => Poll::Ready(Ok(false)),
-            Ok(_) => {
-                self.answered = true;
-                if let Some(limits) = &mut self.limits {
-                    limits.moved();
-                }
-                Poll::Ready(Ok(true))
-            }
-            Err(_) => Poll::Ready(Err(())),
-        }
-    }
-
-    /// The response is complete: the connection goes back if both sides are through and the host keeps it.
-    fn complete(&mut self) {
-        let Some(lease) = self.lease.take() else { return };
-        if let Some(received_at) = self.stream.record().received_at.get().filter(|_| !self.dismissed) {
-            let time = Instant::now().saturating_duration_since(received_at);
-            self.cluster.count_time(time.as_millis() as u64, self.stream.record().internal.get());
-        }
-        if !self.read.is_empty() {
-            // Bytes behind the response that nobody asked for.
-            lease.broken();
-        } else if !self.upload.is_done() {
-            drop(lease);
-        } else if self.keep_alive {
-            lease.release();
-        } else {
-            lease.retire();
-        }
-        self.stream.manager().local.settle(&mut self.read);
-    }
-
-    /// Ready when the try has taken too long.
-    fn poll_late(&mut self, context: &mut Context<'_>, head: bool) -> Poll<Failure> {
-        let Some(limits) = &mut self.limits else { return Poll::Pending };
-        let failure = ready!(limits.poll(context, self.stream, self.upload.sent, head));
-        let stats = self.cluster.stats();
-        if failure == Failure::PerTryTimeout {
-            stats.upstream_rq_per_try_timeout.inc();
-        } else {
-            stats.upstream_rq_per_try_idle_timeout.inc();
-        }
-        if let Some(host) = &*self.stream.record().host.borrow() {
-            host.count_timeout();
-        }
-        self.lease = None;
-        Poll::Ready(failure)
-    }
-
-    fn broken(&mut self) -> Failure {
-        if let Some(lease) = self.lease.take() {
-            lease.broken();
-        }
-        Failure::UpstreamProtocol
-    }
-
-    fn head_limits(&self) -> Limits {
-        let model = self.cluster.model();
-        Limits { bytes: model.max_response_headers_bytes as usize, count: model.max_response_headers_count as usize }
-    }
-}
-
-/// How a request's body goes to a host.
-pub(super) fn framing(body: &Body<'_>) -> http1::Body {
-    match body.length() {
-        Some(0) => http1::Body::Empty,
-        Some(length) => http1::Body::Length(length),
-        None => http1::Body::Chunked,
-    }
-}
-
-/// An exchange with its head encoded.
-pub(super) fn encode<'a>(
-    stream: &'a Stream<'a>,
-    cluster: &Rc<Cluster>,
-    head: &RequestHead,
-    framing: http1::Body,
-    body: Body<'a>,
-) -> Box<Exchange<'a>> {
-    let mut outbox = Outbox::new(stream.manager().local.block());
-    encode_request(head, framing, &mut outbox.front);
-    let upload = Pump::new(outbox, framing, stream.manager().config.http1.enable_trailers);
-    Box::new(Exchange::new(stream, cluster.clone(), head.method.clone(), upload, body))
-}
-
-impl Replay {
-    /// Of what stands in the outbox before the first write; `None` where it is too much to keep.
-    fn of(upload: &Pump) -> Option<Self> {
-        let whole = upload.has_ended();
-        if !upload.outbox.is_one_piece() || !(whole || upload.taken == 0) {
-            return None;
-        }
-        Some(Self { bytes: Bytes::copy_from_slice(&upload.outbox.front), whole })
     }
 }

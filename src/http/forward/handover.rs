@@ -34,14 +34,14 @@ pub(super) fn begins(response: &[u8]) -> bool {
 
 /// A body that begins with what a host hands back.
 pub(super) struct Echo<'a> {
-    host: Option<Box<Exchange<'a>>>,
+    host: Option<Exchange<'a>>,
     at: u64,
     /// Of the try that was handed back.
     keeper: Rc<RefCell<Keeper<'a>>>,
 }
 
 impl<'a> Echo<'a> {
-    pub(super) fn new(host: Box<Exchange<'a>>, keeper: Rc<RefCell<Keeper<'a>>>) -> Self {
+    pub(super) fn new(host: Exchange<'a>, keeper: Rc<RefCell<Keeper<'a>>>) -> Self {
         Self { host: Some(host), at: 0, keeper }
     }
 }

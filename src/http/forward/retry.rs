@@ -48,6 +48,8 @@ pub(super) enum Event<'h> {
         /// Nothing of the request had been sent.
         unseen: bool,
     },
+    /// The host refused the stream (HTTP/2), or went away before it looked at it.
+    Refused,
     /// There was no connection.
     ConnectFailure,
     /// The host handed the request back (379).
@@ -62,8 +64,10 @@ impl Event<'_> {
         match failure {
             Failure::UpstreamClosed
             | Failure::UpstreamProtocol
+            | Failure::UpstreamReset
             | Failure::PerTryTimeout
             | Failure::PerTryIdleTimeout => Some(Self::Reset { unseen }),
+            Failure::UpstreamRefused => Some(Self::Refused),
             Failure::Connect | Failure::ConnectTimeout => Some(Self::ConnectFailure),
             Failure::Overflow => Some(Self::Overflow),
             _ => None,
@@ -161,6 +165,7 @@ impl Retries {
         let retry = match event {
             Event::Answer(status, headers) => self.wants_answer(status, headers, policy, retriable),
             Event::Reset { unseen } => self.on.any(ON_RESET) || (unseen && self.on.any(RetryOn::RESET_BEFORE_REQUEST)),
+            Event::Refused => self.on.any(ON_RESET.or(RetryOn::REFUSED_STREAM)),
             // Nothing has been sent, so that it is before the request as well.
             Event::ConnectFailure => {
                 self.on.any(ON_RESET.or(RetryOn::RESET_BEFORE_REQUEST).or(RetryOn::CONNECT_FAILURE))

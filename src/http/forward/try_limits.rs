@@ -3,12 +3,13 @@
 //! Both begin once the whole request has been received and there is a connection. The first ends with the response's head; the second
 //! watches the response's body too.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::http::failure::Failure;
 use crate::http::stream::Stream;
 use crate::local::Deadline;
+use crate::upstream::Cluster;
 
 /// The limits of one try.
 pub(super) struct TryLimits {
@@ -50,11 +51,12 @@ impl TryLimits {
         self.moved = true;
     }
 
-    /// Ready when a limit has passed. `sent` grows with what the host takes; `head` says that its answer has not begun.
+    /// Ready, and counted, when a limit has passed. `sent` grows with what the host takes; `head` says that its answer has not begun.
     pub(super) fn poll(
         &mut self,
         context: &mut Context<'_>,
         stream: &Stream<'_>,
+        cluster: &Cluster,
         sent: u64,
         head: bool,
     ) -> Poll<Failure> {
@@ -75,10 +77,17 @@ impl TryLimits {
             self.sent = sent;
             self.idle = after(self.idle_timeout);
         }
-        if head && timer.poll_until(context, self.over).is_ready() {
-            Poll::Ready(Failure::PerTryTimeout)
+        let failure = if head && timer.poll_until(context, self.over).is_ready() {
+            cluster.stats().upstream_rq_per_try_timeout.inc();
+            Failure::PerTryTimeout
         } else {
-            timer.poll_until(context, self.idle).map(|()| Failure::PerTryIdleTimeout)
+            ready!(timer.poll_until(context, self.idle));
+            cluster.stats().upstream_rq_per_try_idle_timeout.inc();
+            Failure::PerTryIdleTimeout
+        };
+        if let Some(host) = &*stream.record().host.borrow() {
+            host.count_timeout();
         }
+        Poll::Ready(failure)
     }
 }

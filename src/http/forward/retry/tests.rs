@@ -104,6 +104,8 @@ fn resets() {
         assert_eq!(found, expected, "{tokens}");
         assert!(!retried(&policy, Event::Overflow), "{tokens}");
     }
+    assert!(retried(&policy("refused-stream"), Event::Refused) && retried(&policy("5xx"), Event::Refused));
+    assert!(!retried(&policy("connect-failure,reset-before-request"), Event::Refused));
     let listed = RetryPolicy { status_codes: vec![379], ..policy("retriable-status-codes") };
     assert!(retried(&listed, Event::Handover) && !retried(&listed, seen));
 }
