@@ -256,9 +256,9 @@ fn begin<'a>(
     stream.set_timeouts(timeouts.total, *idle_timeout);
     *record.cluster.borrow_mut() = Some(cluster.clone());
     record.announces_attempts.set(tries.count_in_response);
-    record.attempts.set(1);
+    record.count_try();
     let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
-    record.try_host(host);
+    *record.host.borrow_mut() = Some(host.clone());
     let retries = Retries::new(&tries.policy, &decision.route.retriable, &head, controls);
     let announces = !router.suppress_envoy_headers;
     let exchange = if retries.enabled() || timeouts.limit_tries() {

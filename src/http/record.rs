@@ -102,10 +102,10 @@ impl Record {
         self.log.borrow().as_ref().map(|line| line.to_record())
     }
 
-    /// Notes the host that is tried next.
-    pub(super) fn try_host(&self, host: &Rc<Host>) {
-        *self.host.borrow_mut() = Some(host.clone());
-        self.log(|live| live.tried(host.endpoint().address.to_string()));
+    /// One more try begins.
+    pub(super) fn count_try(&self) {
+        self.attempts.set(self.attempts.get() + 1);
+        self.log(|live| live.context.attempts += 1);
     }
 
     /// Sets a response flag.

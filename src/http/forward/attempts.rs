@@ -166,9 +166,9 @@ impl<'a> Attempts<'a> {
         let policy = &self.tries.policy;
         let avoid = |host: &Rc<Host>| self.tried.iter().any(|tried| Rc::ptr_eq(tried, host));
         let record = self.stream.record();
-        record.attempts.set(record.attempts.get() + 1);
+        record.count_try();
         let host = self.cluster.pick_again(policy.host_attempts, avoid)?.clone();
-        record.try_host(&host);
+        *record.host.borrow_mut() = Some(host.clone());
         Some(host)
     }
 
