@@ -213,6 +213,7 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
         local: &context.local,
         extensions: context.http_filters,
         own_address: context.own_address,
+        buffer_limit: listener.per_connection_buffer_limit,
         files: &context.files,
     };
     let chain = |chain: &Arc<model::FilterChain>| {

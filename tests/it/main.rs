@@ -16,6 +16,8 @@ mod http2;
 mod limits;
 mod malformed;
 mod motion;
+mod replays;
+mod retries;
 mod tcp_proxy;
 mod timeouts;
 mod tls;
