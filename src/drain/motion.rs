@@ -25,17 +25,20 @@ pub enum Kind {
     Http1,
     /// A TCP proxy's tunnel.
     Tcp,
+    /// A tunnel that HTTP became by an upgrade or a CONNECT.
+    Upgrade,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Http1, Self::Tcp];
+    pub const ALL: [Self; 3] = [Self::Http1, Self::Tcp, Self::Upgrade];
 
     /// As statistics and messages call it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Http1 => "http1",
             Self::Tcp => "tcp",
+            Self::Upgrade => "upgrade",
         }
     }
 

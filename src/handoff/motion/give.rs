@@ -156,6 +156,7 @@ impl Giver<'_> {
         match offer.frozen().map(|frozen| frozen.kind) {
             Some(Kind::Http1) => self.stats.moved_http1.inc(),
             Some(Kind::Tcp) => self.stats.moved_tcp.inc(),
+            Some(Kind::Upgrade) => self.stats.moved_upgrade.inc(),
             None => {}
         }
         self.moved += 1;

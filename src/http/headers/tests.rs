@@ -45,6 +45,7 @@ fn manager() -> HttpConnectionManager {
         max_request_headers_bytes: 60 * 1024,
         max_headers_count: 100,
         underscores: Underscores::Allow,
+        upgrades: Vec::new(),
         http1: Http1Options::default(),
     }
 }
