@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
+use http::{Method, StatusCode};
 use thiserror::Error;
 
 use crate::codec::head::{Headers, RequestHead, ResponseHead};
@@ -38,6 +39,7 @@ use super::filter::{Chain, ChainError, Extension};
 use super::headers::names::X_REQUEST_ID;
 use super::headers::{self, ConnectionFacts, DateCache, Ids, ResponseFacts, Rules};
 use super::stream::{self, After, Stream};
+use super::upgrade::{Switch, Switched};
 
 /// What is read and thrown away of a client that is still sending when its connection ends, in bytes.
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -55,6 +57,8 @@ pub struct Manager {
     pub(super) rules: RequestRules,
     /// By the index of the route.
     clusters: Vec<Option<Rc<Cluster>>>,
+    /// By name, for what comes from another epoch.
+    pub(super) named: Rc<Clusters>,
     header_rules: Rules,
     own_address: Option<IpAddr>,
     date: RefCell<DateCache>,
@@ -67,7 +71,7 @@ pub struct Build<'a> {
     /// The scope of its listener.
     pub listener_scope: &'a Scope,
     /// The worker's clusters.
-    pub clusters: &'a Clusters,
+    pub clusters: &'a Rc<Clusters>,
     /// The worker's timers and blocks.
     pub local: &'a Local,
     /// HTTP filters that can be built.
@@ -110,6 +114,7 @@ impl Manager {
             header_rules: Rules::compile(&config)?,
             routes,
             clusters,
+            named: with.clusters.clone(),
             local: with.local.clone(),
             own_address: with.own_address,
             date: RefCell::default(),
@@ -124,7 +129,12 @@ impl Manager {
 
     /// Applies the header rules to a request, and notes what they found out.
     pub(super) fn prepare_request(&self, head: &mut RequestHead, stream: &Stream<'_>) -> Result<(), Failure> {
-        let facts = ConnectionFacts { peer: stream.facts().peer.ip(), own_address: self.own_address, tls: false };
+        let facts = ConnectionFacts {
+            upgrade: stream.switch() != Switch::No && head.method != Method::CONNECT,
+            peer: stream.facts().peer.ip(),
+            own_address: self.own_address,
+            tls: false,
+        };
         let client =
             headers::prepare_request(head, &self.header_rules, &facts, &mut Ids::random()).map_err(Failure::Refused)?;
         let record = stream.record();
@@ -143,7 +153,8 @@ impl Manager {
             request.append(X_REQUEST_ID.clone(), id);
         }
         let date = self.date.borrow_mut().value(SystemTime::now());
-        headers::prepare_response(head, &self.header_rules, &ResponseFacts { request: &request, date, upgrade: false });
+        let upgrade = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        headers::prepare_response(head, &self.header_rules, &ResponseFacts { request: &request, date, upgrade });
     }
 
     /// The life of a connection.
@@ -173,6 +184,10 @@ impl Manager {
                         }
                         break;
                     }
+                    After::Tunnel(switching) => {
+                        Box::pin(switching.run(conn)).await;
+                        return;
+                    }
                 }
             }
         }
@@ -185,14 +200,23 @@ impl Filter for Manager {
     }
 
     fn thaw(self: Rc<Self>, arrival: Arrival) -> Result<Work, Reason> {
-        if arrival.kind != Kind::Http1 {
-            return Err(Reason::OtherFilter);
+        match arrival.kind {
+            Kind::Http1 => {
+                let mut conn = Downstream::thaw(&self, arrival)?;
+                Ok(Box::pin(async move {
+                    conn.arrived();
+                    Self::run(conn).await;
+                }))
+            }
+            Kind::Upgrade => {
+                let mut tunnel = Switched::thaw(&self, arrival)?;
+                Ok(Box::pin(async move {
+                    tunnel.arrived();
+                    tunnel.run().await;
+                }))
+            }
+            Kind::Tcp => Err(Reason::OtherFilter),
         }
-        let mut conn = Downstream::thaw(&self, arrival)?;
-        Ok(Box::pin(async move {
-            conn.arrived();
-            Self::run(conn).await;
-        }))
     }
 }
 
@@ -227,7 +251,7 @@ async fn serve(conn: &Downstream) -> After {
                 return stream::refuse(conn, failure, started).await;
             }
         };
-        if after != After::Keep || !conn.has_unread() || conn.held.may_move() {
+        if !matches!(after, After::Keep) || !conn.has_unread() || conn.held.may_move() {
             conn.settle();
             return after;
         }

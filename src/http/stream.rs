@@ -19,7 +19,7 @@ use bytes::{Buf, BytesMut};
 use http::{Method, Version};
 
 use crate::codec::head::{RequestHead, ResponseHead};
-use crate::codec::http1::{self, Framing, Parsed, encode_response};
+use crate::codec::http1::{self, Framing, Parsed, Refusal, encode_response};
 use crate::drain::Phase;
 use crate::l4::Facts;
 use crate::local::Deadline;
@@ -31,14 +31,16 @@ use super::filter::{Request, Running};
 use super::local_reply;
 use super::manager::Manager;
 use super::record::Record;
+use super::upgrade::{Active, Switch, Switching};
 
 mod request_body;
 mod send;
+mod switch;
 
 pub use request_body::RequestBody;
+use switch::Joined;
 
 /// What becomes of the connection after a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
     /// The next request.
     Keep,
@@ -52,6 +54,8 @@ pub(super) enum After {
         /// The response's end would have been the end of the connection.
         reset: bool,
     },
+    /// It is a tunnel from here on.
+    Tunnel(Box<Switching>),
 }
 
 /// One request and what is shared by all that work on it.
@@ -66,6 +70,10 @@ pub struct Stream<'a> {
     /// The drain was over before it began: it is let finish.
     late: bool,
     version: Version,
+    /// What it wants of its connection.
+    switch: Cell<Switch>,
+    /// It wants and may have a tunnel.
+    active: Cell<Option<Active>>,
 }
 
 struct Deadlines {
@@ -84,14 +92,17 @@ pub(super) const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Serves one request.
 pub(super) async fn run(conn: &Downstream, parsed: Parsed<RequestHead>, started: Instant) -> After {
-    let Parsed { head, framing, keep_alive, expect_continue, .. } = parsed;
+    let Parsed { head, framing, keep_alive, expect_continue, upgrade } = parsed;
     let stream = Stream::new(conn, &head, framing, started);
     if expect_continue && !stream.is_complete() && head.version == Version::HTTP_11 {
         stream.interim.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
     let mut begun = Begun { close: !keep_alive, ..Begun::default() };
+    if upgrade || head.method == Method::CONNECT {
+        stream.switch.set(Switch::of(&head, upgrade));
+    }
     let outcome = stream.serve(head, &mut begun).await;
-    stream.finish(outcome, &begun)
+    stream.finish(outcome, begun)
 }
 
 /// Answers bytes that did not become a request.
@@ -100,7 +111,7 @@ pub(super) async fn refuse(conn: &Downstream, failure: Failure, started: Instant
     let stream = Stream::new(conn, &unknown, Framing::none(), started);
     let mut begun = Begun { close: true, ..Begun::default() };
     let outcome = stream.fail(failure, &mut begun).await;
-    stream.finish(outcome, &begun);
+    stream.finish(outcome, begun);
     After::Close { linger: true }
 }
 
@@ -112,6 +123,8 @@ struct Begun {
     close: bool,
     /// The client may still send after the last response.
     linger: bool,
+    /// The connection is a tunnel from here on.
+    tunnel: Option<Box<Joined>>,
 }
 
 impl<'a> Stream<'a> {
@@ -144,6 +157,8 @@ impl<'a> Stream<'a> {
             },
             late: conn.held.phase() == Phase::Over,
             version: head.version,
+            switch: Cell::new(Switch::No),
+            active: Cell::new(None),
         }
     }
 
@@ -155,6 +170,11 @@ impl<'a> Stream<'a> {
     /// Whether all of the request has been received.
     pub fn is_complete(&self) -> bool {
         self.framing.borrow().is_done()
+    }
+
+    /// What it wants of its connection.
+    pub(super) fn switch(&self) -> Switch {
+        self.switch.get()
     }
 
     pub(super) fn manager(&self) -> &'a Manager {
@@ -231,6 +251,9 @@ impl<'a> Stream<'a> {
             return chain.failed(failure, self);
         }
         *self.record.route.borrow_mut() = self.manager().routes.route(&head);
+        if self.switch.get() != Switch::No && !self.may_switch(&head) {
+            return chain.failed(Failure::Refused(Refusal::UPGRADE_FAILED), self);
+        }
         let body = if self.is_complete() { Body::Empty } else { Body::Request(RequestBody { stream: self }) };
         chain.run(Request { head, body }, self)
     }
@@ -297,7 +320,10 @@ impl<'a> Stream<'a> {
     }
 
     /// Ends the request: what it was is counted, and what becomes of the connection is decided.
-    fn finish(self, outcome: Result<(), Failure>, begun: &Begun) -> After {
+    fn finish(self, outcome: Result<(), Failure>, begun: Begun) -> After {
+        if let Some(joined) = begun.tunnel {
+            return self.become_tunnel(*joined);
+        }
         let stats = &self.manager().stats;
         let after = match outcome {
             Ok(()) if begun.close => After::Close { linger: begun.linger || self.conn.has_unread() },
@@ -312,7 +338,10 @@ impl<'a> Stream<'a> {
             }
         };
         let now = Instant::now();
-        stats.downstream_rq_active.dec();
+        match self.active.take() {
+            Some(active) => drop(active),
+            None => stats.downstream_rq_active.dec(),
+        }
         stats.downstream_rq_time.record((now - self.record.started).as_millis() as u64);
         if !matches!(after, After::Cut { .. }) {
             self.conn.set_busy(false);

@@ -26,8 +26,8 @@ mod host;
 
 use super::Facts;
 use flow::{Broken, Flow, Side};
-pub use frozen::Thawed;
 use frozen::Record;
+pub use frozen::Thawed;
 pub use host::Host;
 
 /// What a tunnel does not know of itself.

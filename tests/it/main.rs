@@ -15,4 +15,5 @@ mod malformed;
 mod motion;
 mod tcp_proxy;
 mod timeouts;
+mod upgrade;
 mod upstream_faults;

@@ -23,10 +23,7 @@ pub(super) fn of_manager(cx: &mut Context, messages: Vec<api::UpgradeConfig>) ->
 }
 
 /// Those of a route.
-pub(super) fn of_route(
-    cx: &mut Context,
-    messages: Vec<route_api::route_action::UpgradeConfig>,
-) -> Vec<RouteUpgrade> {
+pub(super) fn of_route(cx: &mut Context, messages: Vec<route_api::route_action::UpgradeConfig>) -> Vec<RouteUpgrade> {
     let mut seen = HashSet::new();
     cx.each("upgrade_configs", messages, |cx, message| {
         let route_api::route_action::UpgradeConfig { upgrade_type, enabled, connect_config } = message;

@@ -121,13 +121,17 @@ impl Downstream {
 
     /// It is ours from now on.
     pub(in crate::http) fn arrived(&mut self) {
-        self.presence.end.set(End::Local);
-        self.presence.guard.arrived();
+        self.presence.arrived();
     }
 }
 
 impl Presence {
-    fn moved(&mut self) {
+    pub(in crate::http) fn arrived(&mut self) {
+        self.end.set(End::Local);
+        self.guard.arrived();
+    }
+
+    pub(in crate::http) fn moved(&mut self) {
         self.end.set(End::Moved);
         self.guard.moved();
     }

@@ -21,8 +21,8 @@ use crate::config::model;
 use crate::drain::Phase;
 use crate::drain::motion::{Kind, Reason};
 use crate::local::{Deadline, Local, Timer};
-use crate::stats::{Gauge, Scope};
 use crate::stats::names::{self, TcpStats};
+use crate::stats::{Gauge, Scope};
 use crate::upstream::pool::{Refused, tcp};
 use crate::upstream::{Cluster, Clusters};
 
@@ -136,13 +136,7 @@ struct Joined {
 }
 
 impl Joined {
-    fn join(
-        proxy: Rc<TcpProxy>,
-        cluster: Rc<Cluster>,
-        connection: Connection,
-        host: Host,
-        timer: Timer,
-    ) -> Join<Self> {
+    fn join(proxy: Rc<TcpProxy>, cluster: Rc<Cluster>, connection: Connection, host: Host, timer: Timer) -> Join<Self> {
         let Connection { stream: client, facts, held, guard } = connection;
         let owner = Self { proxy, cluster, guard };
         Join { client, host, owner, facts, held, timer, up: BytesMut::new(), down: BytesMut::new() }

@@ -27,8 +27,8 @@ use crate::upstream::limits::{Kind, Ticket};
 
 mod connection;
 
-pub use connection::{Lease, Place};
 use connection::{Connection, Presence};
+pub use connection::{Lease, Place};
 
 /// The connections of one worker to one host.
 pub struct Pool {
