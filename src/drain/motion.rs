@@ -18,11 +18,15 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub mod moment;
+
 /// Kinds of connection that can move; each has a filter that freezes and thaws it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// HTTP/1 between two requests.
     Http1,
+    /// HTTP/1 in the middle of a request, with the host's connection.
+    Exchange,
     /// A TCP proxy's tunnel.
     Tcp,
     /// A tunnel that HTTP became by an upgrade or a CONNECT.
@@ -31,12 +35,13 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Http1, Self::Tcp, Self::Upgrade];
+    pub const ALL: [Self; 4] = [Self::Http1, Self::Exchange, Self::Tcp, Self::Upgrade];
 
     /// As statistics and messages call it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Http1 => "http1",
+            Self::Exchange => "exchange",
             Self::Tcp => "tcp",
             Self::Upgrade => "upgrade",
         }

@@ -15,7 +15,7 @@ use crate::upstream::Cluster;
 use super::{After, Begun, Stream};
 
 /// The two sides of a tunnel, but for the client's connection.
-pub(super) struct Joined {
+pub(in crate::http) struct Joined {
     host: Host,
     cluster: Rc<Cluster>,
     active: Active,

@@ -2,11 +2,12 @@
 //! reused.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Method;
 use prost::Message;
 
+use crate::drain::motion::moment::{ago, before, milliseconds};
 use crate::http::record::Record;
 
 /// Beside the tunnel itself.
@@ -44,7 +45,7 @@ pub(super) struct Written {
 impl Written {
     pub(super) fn of(record: &Record, idle_timeout: Option<Duration>, head: u64, terminated: bool) -> Self {
         Self {
-            started_ms: milliseconds(record.started.elapsed()),
+            started_ms: ago(record.started),
             method: record.method.to_string(),
             internal: record.internal.get(),
             client: record.client.get().map(|client| client.to_string()).unwrap_or_default(),
@@ -58,10 +59,7 @@ impl Written {
 
     /// The request's record; `None` when this is none.
     pub(super) fn record(&self) -> Option<Record> {
-        let now = Instant::now();
-        // For a moment before this system started, its start is old enough.
-        let started = now.checked_sub(Duration::from_millis(self.started_ms)).unwrap_or(now);
-        let record = Record::new(Method::from_bytes(self.method.as_bytes()).ok()?, started);
+        let record = Record::new(Method::from_bytes(self.method.as_bytes()).ok()?, before(self.started_ms));
         record.internal.set(self.internal);
         if !self.client.is_empty() {
             record.client.set(Some(self.client.parse::<IpAddr>().ok()?));
@@ -72,12 +70,10 @@ impl Written {
     }
 }
 
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     fn written() -> Written {

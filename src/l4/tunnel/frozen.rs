@@ -1,11 +1,8 @@
 //! A tunnel as it is written down for another epoch. A field is never renumbered and never reused.
 
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use prost::Message;
@@ -15,8 +12,9 @@ use super::host::Place;
 use super::{Host, Who};
 use crate::config::model::Address;
 use crate::drain::motion::Reason;
+use crate::drain::motion::moment::{ago, before};
 use crate::net::Stream;
-use crate::upstream::{Cluster, Clusters};
+use crate::upstream::{Cluster, Clusters, written};
 
 /// A tunnel, but for its sockets: the client's stands first, the host's second.
 #[derive(Clone, PartialEq, Message)]
@@ -79,8 +77,7 @@ impl Record {
         active: Instant,
         owner: Vec<u8>,
     ) -> Self {
-        let (host, host_path) = address(place.address());
-        let ago = |moment: Instant| u64::try_from(moment.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (host, host_path) = written::write(place.address());
         Self {
             cluster: place.cluster().to_owned(),
             host,
@@ -95,13 +92,6 @@ impl Record {
         }
     }
 
-    fn host(&self) -> Option<Address> {
-        if self.host_path.is_empty() {
-            return self.host.parse::<SocketAddr>().ok().map(Address::Tcp);
-        }
-        let path = PathBuf::from(std::ffi::OsString::from_vec(self.host_path.clone()));
-        Some(Address::Unix { path, mode: 0 })
-    }
 }
 
 /// A tunnel that has been read, before it is put together.
@@ -119,7 +109,7 @@ impl Thawed {
     /// It is no tunnel.
     pub fn read(record: &[u8]) -> Result<Self, Reason> {
         let mut record = Record::decode(record).map_err(|_| Reason::Record)?;
-        let host = record.host().ok_or(Reason::Record)?;
+        let host = written::read(&record.host, &record.host_path).ok_or(Reason::Record)?;
         let (Some(up), Some(down)) = (record.up.take(), record.down.take()) else { return Err(Reason::Record) };
         Ok(Self { host, up: up.into_flow()?, down: down.into_flow()?, record })
     }
@@ -156,20 +146,6 @@ impl Thawed {
     }
 }
 
-/// An address as the record has it: the one or the other is empty.
-fn address(address: &Address) -> (String, Vec<u8>) {
-    match address {
-        Address::Tcp(address) => (address.to_string(), Vec::new()),
-        Address::Unix { path, .. } => (String::new(), path.as_os_str().as_bytes().to_vec()),
-    }
-}
-
-/// A moment so many milliseconds ago; for one before this system started, its start is old enough.
-fn before(milliseconds: u64) -> Instant {
-    let now = Instant::now();
-    now.checked_sub(Duration::from_millis(milliseconds)).unwrap_or(now)
-}
-
 impl Direction {
     fn of(flow: &Flow) -> Self {
         Self { pending: flow.buffer.to_vec(), bytes: flow.bytes, source_ended: flow.source_ended, over: flow.over }
@@ -193,7 +169,7 @@ mod tests {
     fn record(host: &Address) -> Record {
         let up = Flow { buffer: BytesMut::from("abc"), bytes: 7, source_ended: true, over: false, blocked: true };
         let down = Flow { over: true, ..Flow::default() };
-        let (host, host_path) = address(host);
+        let (host, host_path) = written::write(host);
         Record {
             cluster: "c".into(),
             host,
