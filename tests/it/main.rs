@@ -16,4 +16,5 @@ mod motion;
 mod tcp_proxy;
 mod timeouts;
 mod upgrade;
+mod upgrade_motion;
 mod upstream_faults;

@@ -15,8 +15,8 @@ use crate::support::origin::{Origin, ok};
 use crate::support::proxy::Proxy;
 use crate::support::wire::Wire;
 
-const ASK: &str = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, Upgrade\r\nupgrade: WebSocket\r\nsec-websocket-key: k\r\n\r\n";
-const GRANT: &str =
+pub(crate) const ASK: &str = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, Upgrade\r\nupgrade: WebSocket\r\nsec-websocket-key: k\r\n\r\n";
+pub(crate) const GRANT: &str =
     "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: x\r\n\r\n";
 
 fn with_websocket(mut manager: HttpConnectionManager) -> HttpConnectionManager {

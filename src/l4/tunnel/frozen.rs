@@ -91,7 +91,6 @@ impl Record {
             owner,
         }
     }
-
 }
 
 /// A tunnel that has been read, before it is put together.
