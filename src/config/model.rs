@@ -8,12 +8,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+mod access_log;
 mod cluster;
 mod http;
 mod listener;
 mod route;
 mod stats;
 
+pub use access_log::*;
 pub use cluster::*;
 pub use http::*;
 pub use listener::*;

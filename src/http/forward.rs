@@ -171,6 +171,7 @@ enum Step {
 
 fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Router) -> Result<State<'a>, Failure> {
     let record = stream.record();
+    stream.keep_request(&request.head);
     let decision = record.route.borrow();
     let stats = &stream.manager().stats;
     stats.rq_total.inc();
@@ -186,7 +187,7 @@ fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Route
             stream.set_timeouts(*timeout, *idle_timeout);
             *record.cluster.borrow_mut() = Some(cluster.clone());
             let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
-            *record.host.borrow_mut() = Some(host.clone());
+            record.try_host(host);
             if stream.switch() == Switch::Terminated {
                 return Ok(State::Opening(open(stream, cluster.clone(), host.clone())));
             }
@@ -216,6 +217,7 @@ fn encode<'a>(
     let Request { mut head, body } = request;
     if let Some(timeout) = announced {
         announce_timeout(&mut head.headers, timeout);
+        stream.keep_request(&head);
     }
     let framing = match body.length() {
         Some(0) => http1::Body::Empty,

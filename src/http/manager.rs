@@ -22,6 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{Method, StatusCode};
 use thiserror::Error;
 
+use crate::access_log::{self, Logs};
 use crate::codec::head::{Headers, RequestHead, ResponseHead};
 use crate::codec::http1::{Limits, Parsed, RequestRules, Scan, Underscores};
 use crate::config::model;
@@ -56,6 +57,8 @@ pub struct Manager {
     pub(super) chain: Chain,
     pub(super) local: Local,
     pub(super) rules: RequestRules,
+    /// `None`: nothing is logged.
+    pub(super) logs: Option<Rc<Logs>>,
     /// By the index of the route.
     clusters: Vec<Option<Rc<Cluster>>>,
     /// By name, for what comes from another epoch.
@@ -79,6 +82,8 @@ pub struct Build<'a> {
     pub extensions: &'a [Extension],
     /// An address of this machine that is not loopback, for `x-forwarded-for`.
     pub own_address: Option<IpAddr>,
+    /// The files of access logs.
+    pub files: &'a access_log::Files,
 }
 
 /// A configuration that no manager can be built from.
@@ -90,6 +95,9 @@ pub enum BuildError {
     /// The HTTP filters.
     #[error(transparent)]
     Filters(#[from] ChainError),
+    /// An access log.
+    #[error(transparent)]
+    AccessLog(#[from] access_log::OpenError),
 }
 
 impl Manager {
@@ -112,6 +120,7 @@ impl Manager {
             listener_stats: ListenerHttpStats::new(&names::listener_http(with.listener_scope, &config.stat_prefix)),
             chain: Chain::build(&config.http_filters, with.extensions, &scope)?,
             rules: request_rules(&config),
+            logs: Logs::build(&config.access_logs, with.files)?,
             header_rules: Rules::compile(&config)?,
             routes,
             clusters,

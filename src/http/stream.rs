@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use http::{Method, Version};
 
+use crate::access_log::Line;
 use crate::codec::head::{RequestHead, ResponseHead};
 use crate::codec::http1::{self, Framing, Parsed, Refusal, encode_response};
 use crate::drain::Phase;
@@ -35,6 +36,7 @@ use super::manager::Manager;
 use super::record::Record;
 use super::upgrade::{Active, Switch, Switching};
 
+mod log;
 mod motion;
 mod request_body;
 mod send;
@@ -150,6 +152,9 @@ impl<'a> Stream<'a> {
         conn.set_busy(true);
         conn.requests.set(conn.requests.get() + 1);
         let record = Record::new(head.method.clone(), started);
+        if let Some(logs) = &manager.logs {
+            record.log_as(Line::new(logs.clone(), started));
+        }
         let complete = framing.is_done();
         if complete {
             record.received_at.set(Some(started));
@@ -281,9 +286,11 @@ impl<'a> Stream<'a> {
     fn begin(&self, mut head: RequestHead) -> Answer<'_> {
         let chain = &self.manager().chain;
         if let Err(failure) = self.manager().prepare_request(&mut head, self) {
+            self.keep_request(&head);
             return chain.failed(failure, self);
         }
         *self.record.route.borrow_mut() = self.manager().routes.route(&head);
+        self.log_start(&head);
         if self.switch.get() != Switch::No && !self.may_switch(&head) {
             return chain.failed(Failure::Refused(Refusal::UPGRADE_FAILED), self);
         }
@@ -386,6 +393,7 @@ impl<'a> Stream<'a> {
             self.conn.set_busy(false);
         }
         self.conn.idle_since.set(now);
+        self.log_end(now);
         after
     }
 }

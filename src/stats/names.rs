@@ -145,6 +145,19 @@ stats! {
 }
 
 stats! {
+    /// `filesystem.`: the files of access logs. `lines_dropped` is not Envoy's: what a disk did not take, or not in time.
+    FilesystemStats {
+        counter flushed_by_timer,
+        counter lines_dropped,
+        counter reopen_failed,
+        counter write_buffered,
+        counter write_completed,
+        counter write_failed,
+        gauge write_total_buffered,
+    }
+}
+
+stats! {
     /// `listener_manager.`
     ListenerManagerStats {
         counter listener_added,

@@ -37,6 +37,9 @@ struct Record {
     /// It was idle or open for too long, and closes after so long.
     #[prost(uint64, optional, tag = "4")]
     ends_in_ms: Option<u64>,
+    /// The connection's number.
+    #[prost(uint64, optional, tag = "5")]
+    id: Option<u64>,
 }
 
 /// A connection with a request in flight. A field is never renumbered and never reused.
@@ -99,6 +102,7 @@ impl Downstream {
             requests: requests.get(),
             idle_ms: moment::ago(idle_since.get()),
             ends_in_ms: timer.left(ending.get()).map(moment::milliseconds),
+            id: Some(facts.id),
         };
         let (kind, record) = match &flight {
             None => (Kind::Http1, record.encode_to_vec()),
@@ -164,7 +168,8 @@ impl Downstream {
         Ok(this)
     }
 
-    fn arriving(manager: &Rc<Manager>, connection: Connection, record: Record) -> Self {
+    fn arriving(manager: &Rc<Manager>, mut connection: Connection, record: Record) -> Self {
+        connection.facts.id = record.id.unwrap_or(connection.facts.id);
         let this = Self::with_presence(manager, connection, Presence::arriving);
         let now = Instant::now();
         this.io.borrow_mut().read = BytesMut::from(&*record.unread);

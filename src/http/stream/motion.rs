@@ -99,6 +99,7 @@ impl Stream<'_> {
     /// The request as a value of its own.
     pub(super) fn into_flight(self, midway: Midway, begun: Begun) -> After {
         let Midway { exchange, download, permit } = midway;
+        self.log_suspended(download.as_ref().map_or(0, |pump| pump.taken));
         let flight = Flight {
             record: self.record,
             framing: self.framing.into_inner(),

@@ -35,6 +35,7 @@ impl Stream<'_> {
         self.manager().prepare_response(&mut head, self);
         self.set_connection(&mut head, begun.close);
         self.count_head(head.status);
+        self.keep_response(&head, &body);
         let mut outbox = Outbox::new(self.manager().local.block());
         outbox.front.extend_from_slice(&self.interim.borrow_mut().split());
         encode_response(&head, framing, &mut outbox.front);
@@ -81,7 +82,8 @@ impl Stream<'_> {
                     }
                 }
             })
-            .await?;
+            .await
+            .inspect_err(|_| self.record.sent.set(pump.taken))?;
             match (room, body) {
                 (Some(permit), Body::Response(exchange)) => Ok(Course::suspended(*exchange, Some(pump), permit)),
                 (Some(_), _) => Err(Failure::Internal),

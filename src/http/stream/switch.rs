@@ -7,6 +7,7 @@ use http::header;
 
 use crate::codec::head::{RequestHead, ResponseHead};
 use crate::codec::http1::{self, encode_response};
+use crate::http::body::Body;
 use crate::http::failure::Failure;
 use crate::http::upgrade::{Active, Granted, Switch, Switching};
 use crate::l4::tunnel::Host;
@@ -52,6 +53,7 @@ impl Stream<'_> {
         // Behind this head there is no body, whatever it says of one (RFC 9110, 9.3.6).
         head.headers.remove(&header::CONTENT_LENGTH);
         self.manager().prepare_response(&mut head, self);
+        self.keep_response(&head, &Body::Empty);
         self.count_head(head.status);
         let Granted { host, read } = granted;
         let mut down = self.manager().local.block();
@@ -68,6 +70,7 @@ impl Stream<'_> {
     /// Leaves the connection to the tunnel, which ends the request.
     pub(super) fn become_tunnel(self, joined: Joined) -> After {
         let Joined { host, cluster, active, down, head } = joined;
+        self.log_suspended(0);
         let idle_timeout = self.deadlines.idle_timeout.get();
         After::Tunnel(Box::new(Switching { record: self.record, idle_timeout, host, down, head, active, cluster }))
     }
