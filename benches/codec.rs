@@ -58,7 +58,9 @@ fn manager() -> HttpConnectionManager {
         max_headers_count: 100,
         underscores: Underscores::Allow,
         upgrades: Vec::new(),
+        codec: heirloom::config::model::CodecType::Auto,
         http1: Default::default(),
+        http2: heirloom::config::model::Http2Options::default(),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod drain;
 pub mod fault;
 pub mod handoff;
 pub mod http;
+pub mod http2;
 pub mod l4;
 pub mod listener;
 pub mod local;

@@ -31,6 +31,7 @@ mod context;
 mod endpoint;
 mod extension;
 mod filter_chain;
+mod http2;
 mod http_connection_manager;
 mod http_options;
 mod listener;

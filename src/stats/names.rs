@@ -96,6 +96,15 @@ macro_rules! stats {
     (@name $field:ident) => { stringify!($field) };
 }
 
+mod http2;
+
+pub use http2::Http2Stats;
+
+/// The scope of the HTTP/2 codec: of the root for all clients' connections, of a cluster for its own.
+pub fn http2(scope: &Scope) -> Scope {
+    scope.scope("http2")
+}
+
 stats! {
     /// `server.`: what the process says of itself, from the main thread.
     ServerStats {

@@ -46,7 +46,9 @@ fn manager() -> HttpConnectionManager {
         max_headers_count: 100,
         underscores: Underscores::Allow,
         upgrades: Vec::new(),
+        codec: crate::config::model::CodecType::Auto,
         http1: Http1Options::default(),
+        http2: crate::config::model::Http2Options::default(),
     }
 }
 

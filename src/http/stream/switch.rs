@@ -30,7 +30,9 @@ impl Stream<'_> {
         let manager = self.manager();
         let decision = self.record.route.borrow();
         let action = decision.as_ref().map(|decision| decision.action());
-        match Switch::decide(head, action, &manager.config.upgrades) {
+        // A CONNECT over HTTP/2 asks for its stream to be the tunnel, and that is none yet.
+        let may_ask = self.switch.get() != Switch::No;
+        match may_ask.then(|| Switch::decide(head, action, &manager.config.upgrades)).flatten() {
             Some(switch) => {
                 self.switch.set(switch);
                 manager.stats.downstream_cx_upgrades_total.inc();

@@ -11,8 +11,9 @@ use crate::access_log::{Context, Line};
 use crate::config::model::{LogType, Moment};
 use crate::drain::motion::{Kind, Reason};
 use crate::fault::Flag;
-use crate::http::downstream::{Downstream, End as ConnectionEnd, Parts, Presence};
+use crate::http::downstream::Parts;
 use crate::http::manager::Manager;
+use crate::http::presence::{self, Presence, Protocol};
 use crate::http::record::Record;
 use crate::l4::tunnel::{End, Host, Join, Owner, Thawed, Totals, Tunnel, Who};
 use crate::l4::{Arrival, Connection};
@@ -72,8 +73,9 @@ pub(in crate::http) struct Switching {
 
 impl Switching {
     /// The rest of the connection's life.
-    pub(in crate::http) async fn run(self, conn: Downstream) {
-        let Parts { manager, stream: client, read: up, facts, timer, held, presence } = conn.into_parts();
+    pub(in crate::http) async fn run(self, manager: Rc<Manager>, parts: Parts) {
+        let Parts { stream: client, read: up, facts, held, presence } = parts;
+        let timer = manager.local.timers().timer();
         let Self { record, idle_timeout, host, down, head, active, cluster } = self;
         let terminated = matches!(host, Host::Tcp(_));
         let head = head as u64;
@@ -103,8 +105,10 @@ impl Switched {
             record.log(|live| live.context.connection_id = id);
         }
         manager.stats.downstream_rq_active.inc();
+        let presence = Presence::arriving(manager, guard, facts.accepted);
+        presence.spoke(Protocol::Http1);
         let owner = Self {
-            presence: Presence::arriving(manager, guard, facts.accepted),
+            presence,
             manager: manager.clone(),
             cluster,
             record,
@@ -232,7 +236,7 @@ impl Owner for Switched {
         self.record.received.set(self.record.received.get() + totals.received);
         self.record.sent.set(totals.sent.saturating_sub(self.head));
         if let End::Whole(Who::Client) | End::Broken(Who::Client) = end {
-            self.presence.ended_by(ConnectionEnd::Remote);
+            self.presence.ended_by(presence::End::Remote);
         } else {
             // Its request ended before it.
             self.presence.set_busy(false);
