@@ -187,8 +187,9 @@ fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Route
             let cluster = stream.manager().cluster(decision).ok_or(Failure::NoCluster)?;
             stream.set_timeouts(*timeout, *idle_timeout);
             *record.cluster.borrow_mut() = Some(cluster.clone());
+            record.log(|live| live.context.attempts += 1);
             let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
-            record.try_host(host);
+            *record.host.borrow_mut() = Some(host.clone());
             if stream.switch() == Switch::Terminated {
                 return Ok(State::Opening(open(stream, cluster.clone(), host.clone())));
             }
@@ -292,6 +293,7 @@ fn open<'a>(stream: &'a Stream<'a>, cluster: Rc<Cluster>, host: Rc<Host>) -> Ope
 /// A host has taken the connection of a CONNECT that ends here: that is all the client is told.
 fn terminated<'a>(connection: tcp::Connection, stream: &Stream<'_>) -> Response<'a> {
     let now = Instant::now();
+    stream.log_connected(0, || connection.local_address().ok());
     stream.record().answered_at.set(Some(now));
     stream.record().set_details("via_upstream");
     stream.moved(now);

@@ -7,7 +7,6 @@ use http::header;
 
 use crate::codec::head::{RequestHead, ResponseHead};
 use crate::codec::http1::{self, encode_response};
-use crate::http::body::Body;
 use crate::http::failure::Failure;
 use crate::http::upgrade::{Active, Granted, Switch, Switching};
 use crate::l4::tunnel::Host;
@@ -55,7 +54,7 @@ impl Stream<'_> {
         // Behind this head there is no body, whatever it says of one (RFC 9110, 9.3.6).
         head.headers.remove(&header::CONTENT_LENGTH);
         self.manager().prepare_response(&mut head, self);
-        self.keep_response(&head, &Body::Empty);
+        self.keep_response(&head);
         self.count_head(head.status);
         let Granted { host, read } = granted;
         let mut down = self.manager().local.block();

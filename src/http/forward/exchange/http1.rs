@@ -93,15 +93,7 @@ impl<'a> Exchange<'a> {
 
     /// Takes the connection to talk on.
     pub(in crate::http::forward) fn begin(&mut self, lease: Lease) {
-        self.stream.record().log(|live| {
-            live.reach(Moment::UpstreamSendBegin, Instant::now());
-            live.context.upstream_protocol = 11;
-            if self.stream.shows_upstream_local() {
-                // A socket that has no address any more has none to show.
-                live.context.upstream_local =
-                    lease.local_address().map(|address| address.to_string()).unwrap_or_default();
-            }
-        });
+        self.stream.log_connected(11, || lease.local_address().ok());
         self.lease = Some(lease);
     }
 

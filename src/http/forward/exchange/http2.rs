@@ -74,10 +74,7 @@ impl<'a> Exchange<'a> {
 
     /// Takes the place to talk in.
     pub(in crate::http::forward) fn begin(&mut self, lease: Lease) {
-        self.stream.record().log(|live| {
-            live.reach(Moment::UpstreamSendBegin, Instant::now());
-            live.context.upstream_protocol = 20;
-        });
+        self.stream.log_connected(20, || None);
         self.lease = Some(lease);
     }
 
