@@ -137,8 +137,11 @@ pub fn listener_of(filter: NetworkFilter) -> Listener {
             name: String::new(),
             matches: FilterChainMatch::default(),
             filters: vec![filter],
+            tls: None,
+            handshake_timeout: None,
         })],
         default_filter_chain: None,
+        inspection: None,
         drain_modify_only: false,
     }
 }
