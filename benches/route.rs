@@ -9,8 +9,13 @@ use heirloom::route::Table;
 use http::Method;
 
 fn route(path: PathMatch) -> Route {
-    let action =
-        RouteAction::Cluster { cluster: "c".into(), timeout: None, idle_timeout: None, tries: Default::default() };
+    let action = RouteAction::Cluster {
+        cluster: "c".into(),
+        timeout: None,
+        idle_timeout: None,
+        tries: Default::default(),
+        upgrades: Vec::new(),
+    };
     Route { name: String::new(), path, action }
 }
 

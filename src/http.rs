@@ -23,5 +23,6 @@ mod presence;
 mod pump;
 pub mod record;
 pub mod stream;
+pub mod upgrade;
 
 pub use manager::Manager;

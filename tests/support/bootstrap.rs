@@ -16,11 +16,16 @@ pub(crate) struct Config {
     pub(crate) marker: String,
     /// More listeners like the first one.
     pub(crate) more: Vec<SocketAddr>,
-    /// A TCP proxy: where it listens, and where it goes.
+    /// A TCP proxy: where it listens, and where it goes. The front proxy then has WebSockets (`/ws`) and CONNECT to the same place.
     pub(crate) tunnel: Option<(SocketAddr, SocketAddr)>,
     /// The file of the first listener's and the tunnel's access log.
     pub(crate) access_log: Option<PathBuf>,
 }
+
+/// A virtual host whose CONNECT is for the host itself.
+const FORWARDS: &str = "            - name: forwards\n              domains: [\"forward:80\"]\n              routes:\n              \
+                        - match: { connect_matcher: {} }\n                route:\n                  cluster: far\n                  \
+                        upgrade_configs: [{ upgrade_type: CONNECT }]\n";
 
 /// The statistics prefix of the connection manager.
 pub(crate) const HTTP: &str = "http.front";
@@ -97,14 +102,22 @@ impl Config {
             "  - name: front{number}\n    address: {}\n    filter_chains:\n    - filters:\n      \
              - name: envoy.filters.network.http_connection_manager\n        typed_config:\n          \
              \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n          \
-             stat_prefix: front\n          http_filters:\n          - name: envoy.filters.http.router\n            \
+             stat_prefix: front\n          upgrade_configs: [{{ upgrade_type: websocket }}]\n          http_filters:\n          - name: envoy.filters.http.router\n            \
              typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}\n          \
-             route_config:\n            virtual_hosts:\n            - name: all\n              domains: [\"*\"]\n              \
+             route_config:\n            virtual_hosts:\n{}            - name: all\n              domains: [\"*\"]\n              \
              routes:\n              - match: {{ path: /marker }}\n                \
              direct_response: {{ status: 200, body: {{ inline_string: \"{}\" }} }}\n",
             address(listen),
+            if self.tunnel.is_some() { FORWARDS } else { "" },
             self.marker
         );
+        if self.tunnel.is_some() {
+            text.push_str(
+                "              - match: { prefix: /ws }\n                route: { cluster: far, timeout: 0s }\n              \
+                 - match: { connect_matcher: {} }\n                route:\n                  cluster: far\n                  \
+                 upgrade_configs: [{ upgrade_type: CONNECT, connect_config: {} }]\n",
+            );
+        }
         if self.origin.is_some() {
             text.push_str(
                 "              - match: { prefix: / }\n                route: { cluster: origin, timeout: 0s }\n",

@@ -91,6 +91,7 @@ fn a_connection_manager_has_the_defaults_of_envoy() {
         timeout: Some(seconds(15)),
         idle_timeout: None,
         tries: Arc::default(),
+        upgrades: Vec::new(),
     };
     assert_eq!(host.routes[0].action, action);
 }
@@ -112,6 +113,7 @@ fn zero_turns_time_limits_off() {
         timeout: None,
         idle_timeout: Some(None),
         tries: Arc::default(),
+        upgrades: Vec::new(),
     };
     assert_eq!(route.action, action);
 }

@@ -57,6 +57,8 @@ pub enum PathMatch {
         /// `case_sensitive`, default true.
         case_sensitive: bool,
     },
+    /// `connect_matcher`: every CONNECT, and nothing else.
+    Connect,
 }
 
 /// What a route does with a request.
@@ -72,6 +74,8 @@ pub enum RouteAction {
         idle_timeout: Option<Option<Duration>>,
         /// Whether and how it is tried again.
         tries: Arc<Tries>,
+        /// `upgrade_configs`, which come before the manager's.
+        upgrades: Vec<RouteUpgrade>,
     },
     /// `direct_response`.
     DirectResponse {
@@ -80,4 +84,15 @@ pub enum RouteAction {
         /// Inline or read from a file when the configuration was loaded.
         body: bytes::Bytes,
     },
+}
+
+/// `envoy.config.route.v3.RouteAction.UpgradeConfig`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteUpgrade {
+    /// `upgrade_type`, in lower case and unique; `connect` is the method.
+    pub kind: String,
+    /// `enabled`, default true.
+    pub enabled: bool,
+    /// `connect_config`: a CONNECT ends here, and what it carries goes to the host as it is.
+    pub terminate: bool,
 }
