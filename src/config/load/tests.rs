@@ -179,7 +179,10 @@ fn what_is_not_honoured_is_refused_or_warned_about() {
     // Saying what is done anyway is no wish that could be ignored.
     assert!(warnings(&listener("normalize_path: false", TO_KNOWN)).is_empty());
     let tuned = listener("stream_flush_timeout: 1s", TO_KNOWN);
-    assert_eq!(warnings(&tuned), [format!("14:11: {manager}.stream_flush_timeout: is not supported yet and is ignored")]);
+    assert_eq!(
+        warnings(&tuned),
+        [format!("14:11: {manager}.stream_flush_timeout: is not supported yet and is ignored")]
+    );
     let other = listener("", TO_KNOWN).replace("filters.http.router.v3.Router", "filters.http.fault.v3.HTTPFault");
     assert_eq!(
         errors(&other),
