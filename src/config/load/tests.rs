@@ -178,8 +178,11 @@ fn what_is_not_honoured_is_refused_or_warned_about() {
     assert_eq!(errors(&refused), [format!("14:11: {manager}.normalize_path: {text}")]);
     // Saying what is done anyway is no wish that could be ignored.
     assert!(warnings(&listener("normalize_path: false", TO_KNOWN)).is_empty());
-    let tuned = listener("access_log_options: { flush_access_log_on_new_request: true }", TO_KNOWN);
-    assert_eq!(warnings(&tuned), [format!("14:11: {manager}.access_log_options: is not supported yet and is ignored")]);
+    let tuned = listener("stream_flush_timeout: 1s", TO_KNOWN);
+    assert_eq!(
+        warnings(&tuned),
+        [format!("14:11: {manager}.stream_flush_timeout: is not supported yet and is ignored")]
+    );
     let other = listener("", TO_KNOWN).replace("filters.http.router.v3.Router", "filters.http.fault.v3.HTTPFault");
     assert_eq!(
         errors(&other),
