@@ -10,6 +10,8 @@ use heirloom::config::model::*;
 pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
     HttpConnectionManager {
         stat_prefix: "test".into(),
+        access_logs: Vec::new(),
+        log_new_requests: false,
         routes: Arc::new(RouteConfiguration {
             name: "local".into(),
             virtual_hosts: vec![VirtualHost { name: "all".into(), domains: vec!["*".into()], routes }],
@@ -105,6 +107,9 @@ pub fn tcp_proxy(cluster: &str) -> TcpProxy {
         idle_timeout: Some(Duration::from_secs(3600)),
         max_connection_duration: None,
         max_connect_attempts: 1,
+        access_logs: Vec::new(),
+        log_start: false,
+        log_connected: false,
     }
 }
 

@@ -80,6 +80,8 @@ impl Proxy {
                     http_filters,
                     tls: heirloom::tls::Contexts::default(),
                     own_address: None,
+                    files: heirloom::access_log::Files::default(),
+                    next_connection: Arc::default(),
                 };
                 let sockets = Sockets { listener: Arc::new(listener), sockets: vec![socket.into()] };
                 let set = Set::new(context, vec![sockets]).unwrap();
