@@ -234,10 +234,10 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
     let matches = listener.filter_chains.iter().map(|chain| chain.matches.clone());
     Ok(Rc::new(Admission {
         matcher: Matcher::new(matches.zip(lines).collect(), default),
-        inspector: listener.inspection.clone().map(|settings| Inspector {
-            settings,
-            stats: TlsInspectorStats::new(&context.scope),
-        }),
+        inspector: listener
+            .inspection
+            .clone()
+            .map(|settings| Inspector { settings, stats: TlsInspectorStats::new(&context.scope) }),
         local: context.local.clone(),
         stats: Rc::new(ListenerStats::new(&scope)),
         worker_stats: ListenerWorkerStats::new(&names::listener_worker(&scope, context.worker)),

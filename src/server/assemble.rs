@@ -48,7 +48,16 @@ impl Parts {
         let shared = Shared::new(&bootstrap.clusters);
         // Two epochs write into one log for a while: their numbers must not meet.
         let next_connection = Arc::new(AtomicU64::new(store.epoch() << 32));
-        Self { bootstrap, sockets, store, shared, tls: Contexts::default(), own_address: own_address(), files, next_connection }
+        Self {
+            bootstrap,
+            sockets,
+            store,
+            shared,
+            tls: Contexts::default(),
+            own_address: own_address(),
+            files,
+            next_connection,
+        }
     }
 
     /// The TLS contexts, with the keys of session tickets.

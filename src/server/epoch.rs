@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use heirloom_supervisor::shm::{Geometry, Segment};
-use heirloom_supervisor::wire::message::{DrainStrategy, Drained, Failed, Health, Ready, Standing, TicketKeys, Welcome};
+use heirloom_supervisor::wire::message::{
+    DrainStrategy, Drained, Failed, Health, Ready, Standing, TicketKeys, Welcome,
+};
 use heirloom_supervisor::wire::{self, Channel, Message};
 use nix::errno::Errno;
 use tokio::task::LocalSet;

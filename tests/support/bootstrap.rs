@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A front proxy: `/marker` answers by itself, everything else goes to the origin.
@@ -17,6 +18,8 @@ pub(crate) struct Config {
     pub(crate) more: Vec<SocketAddr>,
     /// A TCP proxy: where it listens, and where it goes.
     pub(crate) tunnel: Option<(SocketAddr, SocketAddr)>,
+    /// A listener with TLS that answers and forwards as the first one does: where, and the PEM files of its certificate and key.
+    pub(crate) secure: Option<(SocketAddr, PathBuf, PathBuf)>,
 }
 
 /// The statistics prefix of the connection manager.
@@ -47,6 +50,18 @@ impl Config {
         text.push_str("static_resources:\n  listeners:\n");
         for (number, listen) in std::iter::once(&front).chain(&self.more).enumerate() {
             self.listener(&mut text, number, *listen);
+        }
+        if let Some((listen, chain, key)) = &self.secure {
+            self.listener(&mut text, 1 + self.more.len(), *listen);
+            let _ = write!(
+                text,
+                "      transport_socket:\n        name: envoy.transport_sockets.tls\n        typed_config:\n          \
+                 \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext\n          \
+                 common_tls_context:\n            tls_certificates:\n            - certificate_chain: {{ filename: {} }}\n              \
+                 private_key: {{ filename: {} }}\n",
+                chain.display(),
+                key.display()
+            );
         }
         if let Some((listen, _)) = self.tunnel {
             let _ = write!(

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use envoy_types::pb::google::protobuf::Any;
 
 use super::context::Context;
-use super::{
-    access_log, http_connection_manager, http_options, listener_filter, stats, tcp_proxy, tls, upstream_http,
-};
+use super::{access_log, http_connection_manager, http_options, listener_filter, stats, tcp_proxy, tls, upstream_http};
 use crate::config::model::{DownstreamTls, HttpFilter, LogFormat, LogSink, NetworkFilter, StatsSink};
 use crate::config::proto::Decode;
 use crate::config::schema::Message;
@@ -81,10 +79,7 @@ pub(super) const STATS_SINKS: Category<StatsSink> = Category {
 pub(super) const CLIENT_SOCKETS: Category<Option<Arc<DownstreamTls>>> = Category {
     what: "transport socket",
     extensions: &[
-        Extension {
-            type_name: "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
-            parse: |_, _| Some(None),
-        },
+        Extension { type_name: "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer", parse: |_, _| Some(None) },
         Extension {
             type_name: "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
             parse: |cx, bytes| {
