@@ -7,7 +7,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rcgen::{CertificateParams, KeyPair};
@@ -220,5 +219,4 @@ fn keys_are_turned_and_older_sessions_still_resumed() {
     returning.again("a turn");
     // Nothing of a key is in the log or in the supervisor's directory.
     assert!(!proxy.log().contains("keys: ["));
-    std::thread::park_timeout(Duration::ZERO);
 }
