@@ -149,10 +149,12 @@ fn an_idle_connection_over_tls_is_ended_well_by_the_epoch_that_has_it() {
     let mut first = [0; 1024];
     assert!(stream.read(&mut first).unwrap() > 0);
     proxy.reload();
+    eventually(PATIENCE, "it drains", || proxy.log().contains("draining for at most"));
     // It does not move: its epoch answers once more, and says that this is the end.
     stream.write_all(b"GET /marker HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     let mut rest = String::new();
-    stream.read_to_string(&mut rest).unwrap();
+    let read = stream.read_to_string(&mut rest);
+    assert!(read.is_ok(), "{read:?} after {rest}");
     assert!(rest.contains("connection: close\r\n"), "{rest}");
 }
 
