@@ -153,6 +153,11 @@ impl Assembly {
         clusters.flat_map(|cluster| cluster.hosts().iter().map(|host| host.counts().clone())).collect()
     }
 
+    /// Closes the listening sockets.
+    pub(super) fn let_go(&self) {
+        self.listeners.let_go();
+    }
+
     /// Accepts nothing more.
     pub(super) fn stop_accepting(&self) {
         self.listeners.stop_accepting();

@@ -59,6 +59,11 @@ pub fn circuit_breakers(cluster: &Scope, priority: &str) -> Scope {
     cluster.scope("circuit_breakers").scope(priority)
 }
 
+/// The scope of responses that were not passed on because their requests were tried again, from the scope of a cluster.
+pub fn retried(cluster: &Scope) -> Scope {
+    cluster.scope("retry")
+}
+
 /// The type of a handle by the kind of its statistic.
 macro_rules! handle {
     (counter) => {

@@ -20,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) tunnel: Option<(SocketAddr, SocketAddr)>,
     /// A listener with TLS that answers and forwards as the first one does: where, and the PEM files of its certificate and key.
     pub(crate) secure: Option<(SocketAddr, PathBuf, PathBuf)>,
+    /// The file of the first listener's and the tunnel's access log.
+    pub(crate) access_log: Option<PathBuf>,
 }
 
 /// The statistics prefix of the connection manager.
@@ -72,6 +74,7 @@ impl Config {
                  stat_prefix: tunnel\n          cluster: far\n",
                 address(listen)
             );
+            self.log(&mut text, "tcp %BYTES_RECEIVED% %BYTES_SENT% %RESPONSE_FLAGS% %DURATION%");
         }
         let far = self.tunnel.map(|(_, far)| ("far", far));
         let clusters: Vec<_> = self.origin.map(|origin| ("origin", origin)).into_iter().chain(far).collect();
@@ -87,6 +90,19 @@ impl Config {
             );
         }
         text
+    }
+
+    /// An access log, where a filter's settings stand.
+    fn log(&self, text: &mut String, format: &str) {
+        if let Some(path) = &self.access_log {
+            let _ = write!(
+                text,
+                "          access_log:\n          - name: file\n            typed_config:\n              \
+                 \"@type\": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog\n              \
+                 path: {}\n              log_format: {{ text_format_source: {{ inline_string: \"{format}\\n\" }} }}\n",
+                path.display()
+            );
+        }
     }
 
     fn listener(&self, text: &mut String, number: usize, listen: SocketAddr) {
@@ -108,6 +124,7 @@ impl Config {
                 "              - match: { prefix: / }\n                route: { cluster: origin, timeout: 0s }\n",
             );
         }
+        self.log(text, "http %REQ(:PATH)% %RESPONSE_CODE% %BYTES_SENT% %RESPONSE_FLAGS% %DURATION% %CONNECTION_ID%");
     }
 }
 

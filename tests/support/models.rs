@@ -57,7 +57,7 @@ pub fn route_with_timeout(prefix: &str, cluster: &str, timeout: Option<Duration>
     Route {
         name: String::new(),
         path: PathMatch::Prefix { prefix: prefix.into(), case_sensitive: true },
-        action: RouteAction::Cluster { cluster: cluster.into(), timeout, idle_timeout: None },
+        action: RouteAction::Cluster { cluster: cluster.into(), timeout, idle_timeout: None, tries: Arc::default() },
     }
 }
 

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use envoy_types::pb::google::protobuf::Any;
 
 use super::context::Context;
-use super::{access_log, http_connection_manager, http_options, listener_filter, stats, tcp_proxy, tls, upstream_http};
+use super::retry::HostPredicate;
+use super::{
+    access_log, http_connection_manager, http_options, listener_filter, stats, tcp_proxy, tls, upstream_http,
+};
 use crate::config::model::{DownstreamTls, HttpFilter, LogFormat, LogSink, NetworkFilter, StatsSink};
 use crate::config::proto::Decode;
 use crate::config::schema::Message;
@@ -121,6 +124,15 @@ pub(super) const TRANSPORT_SOCKETS: Category<()> = Category {
     extensions: &[Extension {
         type_name: "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
         parse: |_, _| Some(()),
+    }],
+};
+
+/// What keeps a retry from a host.
+pub(super) const RETRY_HOST_PREDICATES: Category<HostPredicate> = Category {
+    what: "retry host predicate",
+    extensions: &[Extension {
+        type_name: "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+        parse: |_, _| Some(HostPredicate::PreviousHosts),
     }],
 };
 

@@ -9,7 +9,6 @@ use http::Version;
 use crate::access_log::Live;
 use crate::codec::head::{Headers, RequestHead, ResponseHead};
 use crate::config::model::{LogType, Moment};
-use crate::http::body::Body;
 use crate::net::PeerAddress;
 
 use super::Stream;
@@ -34,17 +33,12 @@ impl Stream<'_> {
         }
     }
 
-    /// Keeps what the line says of the response's head, and of a body that we made ourselves.
-    pub(super) fn keep_response(&self, head: &ResponseHead, body: &Body<'_>) {
+    /// Keeps what the line says of the response's head.
+    pub(super) fn keep_response(&self, head: &ResponseHead) {
         let Some(logs) = &self.manager().logs else { return };
         self.record.log(|live| {
             logs.keep_response(live, head);
             live.reach(Moment::SendBegin, Instant::now());
-            // What answers bytes that are no request is none of the manager's replies for Envoy.
-            let is_reply = logs.wanted().local_reply && live.context.request.is_some();
-            if let (Body::Full(text), true) = (body, is_reply) {
-                live.context.local_reply = text.to_vec();
-            }
         });
     }
 
@@ -57,9 +51,20 @@ impl Stream<'_> {
         }
     }
 
-    /// Whether our own address towards the host is shown.
-    pub(in crate::http) fn shows_upstream_local(&self) -> bool {
-        self.manager().logs.as_ref().is_some_and(|logs| logs.wanted().upstream_local)
+    /// A host has a connection for the request, and speaks this version on it; `local` asks the system for our own address.
+    pub(in crate::http) fn log_connected(&self, version: u32, local: impl FnOnce() -> Option<PeerAddress>) {
+        let Some(logs) = &self.manager().logs else { return };
+        self.record.log(|live| {
+            live.reach(Moment::UpstreamSendBegin, Instant::now());
+            live.context.upstream_protocol = version;
+            if let Some(host) = &*self.record.host.borrow() {
+                live.tried(host.endpoint().address.to_string());
+            }
+            if logs.wanted().upstream_local {
+                // A socket that has no address any more has none to show.
+                live.context.upstream_local = local().map(|address| address.to_string()).unwrap_or_default();
+            }
+        });
     }
 
     /// The request has ended: its line.
@@ -116,7 +121,7 @@ impl Stream<'_> {
         if let Some(host) = &*record.host.borrow() {
             let endpoint = host.endpoint();
             context.host = endpoint.address.to_string();
-            context.host_name.clone_from(&endpoint.hostname);
+            context.host_name.clone_from(if endpoint.hostname.is_empty() { &context.host } else { &endpoint.hostname });
         }
     }
 }
