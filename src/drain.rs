@@ -154,6 +154,9 @@ impl Drain {
     }
 }
 
+/// Of what stays in every motion.
+const ALWAYS: u32 = u32::MAX;
+
 /// One part in a drain; dropped when done.
 pub struct Held {
     drain: Drain,
@@ -208,11 +211,18 @@ impl Held {
 
     /// It does not move, or was refused: it drains where it is.
     pub fn stay(&self) {
-        self.stays.set(self.drain.shared.motions.get());
+        if self.stays.get() != ALWAYS {
+            self.stays.set(self.drain.shared.motions.get());
+        }
+    }
+
+    /// It never moves, whatever begins later.
+    pub fn stay_always(&self) {
+        self.stays.set(ALWAYS);
     }
 
     fn stays(&self) -> bool {
-        self.stays.get() == self.drain.shared.motions.get()
+        [ALWAYS, self.drain.shared.motions.get()].contains(&self.stays.get())
     }
 
     /// Waits until the phase is not `seen` any more.
@@ -284,7 +294,8 @@ mod tests {
     #[test]
     fn who_may_move_does_not_close_and_who_was_refused_does() {
         let drain = Drain::new();
-        let (goes, stays) = (drain.join(), drain.join());
+        let (goes, stays, never) = (drain.join(), drain.join(), drain.join());
+        never.stay_always();
         assert!(goes.mover().is_none());
         let (mover, _offers) = Mover::new(1);
         let plan = Plan { started: Instant::now(), time: Duration::ZERO, strategy: Strategy::Immediate };
@@ -300,6 +311,8 @@ mod tests {
         let (mover, _offers) = Mover::new(1);
         drain.move_to(mover, plan);
         assert!(goes.mover().is_some() && stays.mover().is_some());
+        never.stay();
+        assert!(never.mover().is_none() && never.should_close());
     }
 
     #[test]

@@ -191,9 +191,11 @@ impl Manager {
                 let Some(after) = next(&conn, woken.take()).await else { break };
                 match after {
                     After::Keep => {}
-                    After::Close { linger: false } => break,
-                    After::Close { linger: true } => {
-                        Box::pin(linger(&conn)).await;
+                    After::Close { linger: wait } => {
+                        // Over TLS the end has to be said, or the client must take what it has got for cut off.
+                        if wait || conn.facts.tls.is_some() {
+                            Box::pin(linger(&conn)).await;
+                        }
                         break;
                     }
                     After::Cut { reset } => {

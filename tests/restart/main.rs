@@ -12,6 +12,7 @@
 //! | `recall` | a newcomer that goes wrong after its release is taken back; ages, recipes and counts outlive the supervisor |
 //! | `rapid` | restarts faster than they can be done, configurations that never come up |
 //! | `secure` | strangers, noise, neighbours, hundreds of listeners, leaks |
+//! | `tls` | requests over TLS during takeovers; sessions that outlive epochs and supervisors |
 //! | `access_log` | one line for each request and tunnel, with the totals of all epochs |
 //! | `acceptance` | the load by which this stage is accepted |
 //! | `measures` | what a takeover costs, printed |
@@ -46,6 +47,7 @@ mod secure;
 mod stand_in;
 mod support;
 mod takeovers;
+mod tls;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

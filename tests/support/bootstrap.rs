@@ -18,6 +18,8 @@ pub(crate) struct Config {
     pub(crate) more: Vec<SocketAddr>,
     /// A TCP proxy: where it listens, and where it goes. The front proxy then has WebSockets (`/ws`) and CONNECT to the same place.
     pub(crate) tunnel: Option<(SocketAddr, SocketAddr)>,
+    /// A listener with TLS that answers and forwards as the first one does: where, and the PEM files of its certificate and key.
+    pub(crate) secure: Option<(SocketAddr, PathBuf, PathBuf)>,
     /// The file of the first listener's and the tunnel's access log.
     pub(crate) access_log: Option<PathBuf>,
 }
@@ -55,6 +57,18 @@ impl Config {
         text.push_str("static_resources:\n  listeners:\n");
         for (number, listen) in std::iter::once(&front).chain(&self.more).enumerate() {
             self.listener(&mut text, number, *listen);
+        }
+        if let Some((listen, chain, key)) = &self.secure {
+            self.listener(&mut text, 1 + self.more.len(), *listen);
+            let _ = write!(
+                text,
+                "      transport_socket:\n        name: envoy.transport_sockets.tls\n        typed_config:\n          \
+                 \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext\n          \
+                 common_tls_context:\n            tls_certificates:\n            - certificate_chain: {{ filename: {} }}\n              \
+                 private_key: {{ filename: {} }}\n",
+                chain.display(),
+                key.display()
+            );
         }
         if let Some((listen, _)) = self.tunnel {
             let _ = write!(

@@ -9,9 +9,9 @@ use heirloom::config::model::*;
 /// A connection manager with these routes on one virtual host `*`.
 pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
     HttpConnectionManager {
+        stat_prefix: "test".into(),
         access_logs: Vec::new(),
         log_new_requests: false,
-        stat_prefix: "test".into(),
         routes: Arc::new(RouteConfiguration {
             name: "local".into(),
             virtual_hosts: vec![VirtualHost { name: "all".into(), domains: vec!["*".into()], routes }],
