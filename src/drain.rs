@@ -58,6 +58,8 @@ struct Shared {
     phase: Cell<Phase>,
     waiters: RefCell<Waiters>,
     active: Cell<usize>,
+    /// How often [`Drain::move_to`] has begun.
+    motions: Cell<u32>,
     /// While [`Phase::Moving`].
     mover: RefCell<Option<Mover>>,
     /// Who waits in [`Drain::emptied`].
@@ -84,6 +86,7 @@ impl Drain {
                 phase: Cell::new(Phase::Serving),
                 waiters: RefCell::default(),
                 active: Cell::new(0),
+                motions: Cell::new(0),
                 mover: RefCell::default(),
                 emptied: Cell::new(None),
             }),
@@ -93,6 +96,10 @@ impl Drain {
     /// Takes part: the drain waits for this value to be dropped.
     pub fn join(&self) -> Held {
         self.shared.active.set(self.shared.active.get() + 1);
+        self.hold(true)
+    }
+
+    fn hold(&self, counted: bool) -> Held {
         let slot = {
             let mut waiters = self.shared.waiters.borrow_mut();
             waiters.free.pop().unwrap_or_else(|| {
@@ -100,7 +107,7 @@ impl Drain {
                 waiters.slots.len() - 1
             })
         };
-        Held { drain: self.clone(), slot, stays: Cell::new(false) }
+        Held { drain: self.clone(), slot, counted, stays: Cell::new(0) }
     }
 
     /// How many hold it.
@@ -128,6 +135,7 @@ impl Drain {
     /// Begins a drain in which connections move: they offer themselves to `mover`. When nobody takes them any more, [`Drain::set`]
     /// has those that are left drain.
     pub fn move_to(&self, mover: Mover, plan: Plan) {
+        self.shared.motions.set(self.shared.motions.get().saturating_add(1));
         self.shared.mover.replace(Some(mover));
         self.set(Phase::Moving(plan));
     }
@@ -150,8 +158,10 @@ impl Drain {
 pub struct Held {
     drain: Drain,
     slot: usize,
-    /// It does not move.
-    stays: Cell<bool>,
+    /// It is one of those that the drain waits for.
+    counted: bool,
+    /// The motion that it has no part in; one that comes after a drain was called off is another.
+    stays: Cell<u32>,
 }
 
 impl Held {
@@ -160,13 +170,21 @@ impl Held {
         self.drain.phase()
     }
 
+    /// For a part of what holds this one, such as a stream of a connection, that waits for itself: it hears of the drain as well, and is
+    /// not waited for. It does not move.
+    pub fn part(&self) -> Self {
+        let part = self.drain.hold(false);
+        part.stay();
+        part
+    }
+
     /// Whether a boundary reached now should close (Envoy's `drainClose`): never while serving, always with the immediate
     /// strategy or at the deadline, else with a probability of the elapsed part of the drain time; and never while it may move instead.
     pub fn should_close(&self) -> bool {
         match self.phase() {
             Phase::Serving => false,
             Phase::Over => true,
-            Phase::Moving(_) if !self.stays.get() => false,
+            Phase::Moving(_) if !self.stays() => false,
             Phase::Moving(plan) | Phase::Draining(plan) => match plan.strategy {
                 Strategy::Immediate => true,
                 Strategy::Gradual => {
@@ -180,7 +198,7 @@ impl Held {
 
     /// Whether it is time to move.
     pub fn may_move(&self) -> bool {
-        !self.stays.get() && matches!(self.phase(), Phase::Moving(_))
+        !self.stays() && matches!(self.phase(), Phase::Moving(_))
     }
 
     /// Where to offer itself, when it is time to move.
@@ -190,7 +208,11 @@ impl Held {
 
     /// It does not move, or was refused: it drains where it is.
     pub fn stay(&self) {
-        self.stays.set(true);
+        self.stays.set(self.drain.shared.motions.get());
+    }
+
+    fn stays(&self) -> bool {
+        self.stays.get() == self.drain.shared.motions.get()
     }
 
     /// Waits until the phase is not `seen` any more.
@@ -220,10 +242,13 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let shared = &self.drain.shared;
-        shared.active.set(shared.active.get() - 1);
         let mut waiters = shared.waiters.borrow_mut();
         waiters.slots[self.slot] = None;
         waiters.free.push(self.slot);
+        if !self.counted {
+            return;
+        }
+        shared.active.set(shared.active.get() - 1);
         if shared.active.get() == 0
             && let Some(waker) = shared.emptied.take()
         {
@@ -269,6 +294,12 @@ mod tests {
         assert!(stays.mover().is_none() && stays.should_close());
         drain.set(Phase::Draining(plan));
         assert!(goes.mover().is_none() && goes.should_close());
+        // The drain is called off, and another one begins later.
+        drain.set(Phase::Serving);
+        assert!(!goes.should_close() && !stays.should_close());
+        let (mover, _offers) = Mover::new(1);
+        drain.move_to(mover, plan);
+        assert!(goes.mover().is_some() && stays.mover().is_some());
     }
 
     #[test]

@@ -39,7 +39,9 @@ pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
         max_request_headers_bytes: 60 * 1024,
         max_headers_count: 100,
         underscores: Underscores::Allow,
+        codec: Default::default(),
         http1: Http1Options::default(),
+        http2: Default::default(),
     }
 }
 
@@ -80,6 +82,7 @@ pub fn cluster(name: &str, hosts: &[SocketAddr]) -> Cluster {
         tcp_keepalive: None,
         max_response_headers_bytes: 80 * 1024,
         max_response_headers_count: 100,
+        protocol: Default::default(),
     }
 }
 

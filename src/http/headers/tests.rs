@@ -45,7 +45,9 @@ fn manager() -> HttpConnectionManager {
         max_request_headers_bytes: 60 * 1024,
         max_headers_count: 100,
         underscores: Underscores::Allow,
+        codec: crate::config::model::CodecType::Auto,
         http1: Http1Options::default(),
+        http2: crate::config::model::Http2Options::default(),
     }
 }
 

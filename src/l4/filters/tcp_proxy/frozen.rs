@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use prost::Message;
 
 use super::flow::Flow;
+use crate::access_log::Context;
 use crate::config::model::Address;
 use crate::drain::motion::moment::{ago, before};
 use crate::upstream::written;
@@ -34,6 +35,9 @@ pub(super) struct Record {
     /// From the host to the client.
     #[prost(message, optional, tag = "7")]
     down: Option<Direction>,
+    /// What its line in the access logs says so far.
+    #[prost(message, optional, tag = "8")]
+    pub(super) log: Option<Context>,
 }
 
 /// One direction.
@@ -65,6 +69,7 @@ impl Record {
             idle_ms: ago(active),
             up: Some(Direction::of(up)),
             down: Some(Direction::of(down)),
+            log: None,
         }
     }
 
@@ -96,7 +101,8 @@ impl Direction {
 
     fn into_flow(self) -> Flow {
         let Self { pending, bytes, source_ended, over } = self;
-        Flow { buffer: BytesMut::from(&*pending), bytes, source_ended, over, blocked: false }
+        let read = bytes.saturating_add(pending.len() as u64);
+        Flow { buffer: BytesMut::from(&*pending), read, bytes, source_ended, over, blocked: false }
     }
 }
 
@@ -107,7 +113,8 @@ mod tests {
 
     #[test]
     fn what_is_written_down_is_read_again() {
-        let up = Flow { buffer: BytesMut::from("abc"), bytes: 7, source_ended: true, over: false, blocked: true };
+        let up =
+            Flow { buffer: BytesMut::from("abc"), read: 10, bytes: 7, source_ended: true, over: false, blocked: true };
         let down = Flow { over: true, ..Flow::default() };
         for host in [Address::Tcp("[::1]:80".parse().unwrap()), Address::Unix { path: "/run/x.sock".into(), mode: 0 }] {
             let now = Instant::now();
