@@ -4,6 +4,19 @@
 //! The worker starts the drain with a [`Plan`]; every holder can ask at a boundary of its own whether to close, is woken when the
 //! phase changes while it waits, and is told when the deadline has passed. Where the next epoch takes connections over ([`motion`]), who can
 //! move does that instead of ending. There is no lock and no atomic: a drain never leaves its thread.
+//!
+//! What a codec owes the drain, whatever it speaks:
+//!
+//! * It holds one [`Held`] per connection, for as long as the connection lives, and a [`Held::part`] for what waits on its own account (a stream).
+//! * Wherever it waits it waits for [`Held::changed`] too, or it sleeps through the drain.
+//! * At each boundary of its protocol (a response's head, a stream's end, a close of its own) it asks [`Held::should_close`] once and, where that
+//!   says so, has its peer go elsewhere in the protocol's own words: `connection: close`, GOAWAY, the end of the stream. The answer is drawn
+//!   each time, so that closes spread over the drain time; a codec without boundaries in sight says goodbye when the phase becomes [`Phase::Draining`].
+//! * At [`Phase::Over`] it closes what is idle, after a last look for what has arrived, and cuts the rest.
+//! * While [`Held::may_move`], it offers what can be written down to [`Held::mover`] and does not end for the drain's sake. What can be written down is
+//!   for each layer to say of itself: a codec whose connection never can calls [`Held::stay`], and drains from then on. Room first (a
+//!   permit), then it stops reading and writing, then the offer; what comes back goes on exactly where it was, by the code that also
+//!   goes on with what has come from elsewhere. A part that stays (one request) does not keep the whole (its connection) from moving later.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

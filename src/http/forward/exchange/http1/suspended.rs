@@ -39,7 +39,9 @@ pub struct Suspended {
 impl<'a> Exchange<'a> {
     /// Whether it can be suspended now: nothing of it is anybody else's.
     pub(in crate::http) fn may_suspend(&self) -> bool {
-        matches!(self.body, Body::Request(_) | Body::Empty) && self.upload.outbox.len() <= MOST_PENDING
+        matches!(self.body, Body::Request(_) | Body::Empty)
+            && self.upload.outbox.len() <= MOST_PENDING
+            && self.lease.as_ref().is_none_or(Lease::may_move)
     }
 
     /// Ends the work on it, between two polls, where [`Self::may_suspend`].
