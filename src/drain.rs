@@ -14,7 +14,7 @@
 //!   each time, so that closes spread over the drain time; a codec without boundaries in sight says goodbye when the phase becomes [`Phase::Draining`].
 //! * At [`Phase::Over`] it closes what is idle, after a last look for what has arrived, and cuts the rest.
 //! * While [`Held::may_move`], it offers what can be written down to [`Held::mover`] and does not end for the drain's sake. What can be written down is
-//!   for each layer to say of itself: a codec whose connection never can calls [`Held::stay`], and drains from then on. Room first (a
+//!   for each layer to say of itself: a codec whose connection never can calls [`Held::never_moves`], one whose offer failed [`Held::stay`]; it drains from then on. Room first (a
 //!   permit), then it stops reading and writing, then the offer; what comes back goes on exactly where it was, by the code that also
 //!   goes on with what has come from elsewhere. A part that stays (one request) does not keep the whole (its connection) from moving later.
 
@@ -148,7 +148,7 @@ impl Drain {
     /// Begins a drain in which connections move: they offer themselves to `mover`. When nobody takes them any more, [`Drain::set`]
     /// has those that are left drain.
     pub fn move_to(&self, mover: Mover, plan: Plan) {
-        self.shared.motions.set(self.shared.motions.get().saturating_add(1));
+        self.shared.motions.set((self.shared.motions.get() + 1) % NEVER);
         self.shared.mover.replace(Some(mover));
         self.set(Phase::Moving(plan));
     }
@@ -177,6 +177,9 @@ pub struct Held {
     stays: Cell<u32>,
 }
 
+/// No motion has this number.
+const NEVER: u32 = u32::MAX;
+
 impl Held {
     /// Where the drain stands.
     pub fn phase(&self) -> Phase {
@@ -187,7 +190,7 @@ impl Held {
     /// not waited for. It does not move.
     pub fn part(&self) -> Self {
         let part = self.drain.hold(false);
-        part.stay();
+        part.never_moves();
         part
     }
 
@@ -224,8 +227,14 @@ impl Held {
         self.stays.set(self.drain.shared.motions.get());
     }
 
+    /// It cannot move, in this motion or any other.
+    pub fn never_moves(&self) {
+        self.stays.set(NEVER);
+    }
+
     fn stays(&self) -> bool {
-        self.stays.get() == self.drain.shared.motions.get()
+        let stays = self.stays.get();
+        stays == NEVER || stays == self.drain.shared.motions.get()
     }
 
     /// Waits until the phase is not `seen` any more.
@@ -313,6 +322,23 @@ mod tests {
         let (mover, _offers) = Mover::new(1);
         drain.move_to(mover, plan);
         assert!(goes.mover().is_some() && stays.mover().is_some());
+    }
+
+    #[test]
+    fn who_never_moves_drains_in_every_motion() {
+        let drain = Drain::new();
+        let held = drain.join();
+        // Said before there is any motion, as a connection does that knows it from its beginning.
+        held.never_moves();
+        let part = held.part();
+        let plan = Plan { started: Instant::now(), time: Duration::ZERO, strategy: Strategy::Immediate };
+        for _ in 0..2 {
+            let (mover, _offers) = Mover::new(1);
+            drain.move_to(mover, plan);
+            assert!(held.mover().is_none() && held.should_close());
+            assert!(part.mover().is_none() && part.should_close());
+            drain.set(Phase::Serving);
+        }
     }
 
     #[test]

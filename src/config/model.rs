@@ -15,6 +15,7 @@ mod http2;
 mod listener;
 mod route;
 mod stats;
+mod tls;
 
 pub use access_log::*;
 pub use cluster::*;
@@ -23,6 +24,7 @@ pub use http2::*;
 pub use listener::*;
 pub use route::*;
 pub use stats::*;
+pub use tls::*;
 
 /// A whole bootstrap (`envoy.config.bootstrap.v3.Bootstrap`).
 #[derive(Clone, Debug, Default, PartialEq)]

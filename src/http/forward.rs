@@ -171,8 +171,9 @@ fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Route
             let cluster = stream.manager().cluster(decision).ok_or(Failure::NoCluster)?;
             stream.set_timeouts(*timeout, *idle_timeout);
             *record.cluster.borrow_mut() = Some(cluster.clone());
+            record.log(|live| live.context.attempts += 1);
             let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
-            record.try_host(host);
+            *record.host.borrow_mut() = Some(host.clone());
             let announced = timeout.filter(|_| !router.suppress_envoy_headers);
             let mut exchange = encode(request, stream, cluster, host, announced)?;
             match reuse(stream, host)? {

@@ -141,7 +141,8 @@ impl Manager {
 
     /// Applies the header rules to a request, and notes what they found out.
     pub(super) fn prepare_request(&self, head: &mut RequestHead, stream: &Stream<'_>) -> Result<(), Failure> {
-        let facts = ConnectionFacts { peer: stream.facts().peer.ip(), own_address: self.own_address, tls: false };
+        let tls = stream.facts().tls.is_some();
+        let facts = ConnectionFacts { peer: stream.facts().peer.ip(), own_address: self.own_address, tls };
         let client =
             headers::prepare_request(head, &self.header_rules, &facts, &mut Ids::random()).map_err(Failure::Refused)?;
         let record = stream.record();
@@ -206,7 +207,13 @@ impl Manager {
 impl Filter for Manager {
     fn call(self: Rc<Self>, connection: Connection, _next: Next) -> Work {
         let parts = Parts::new(&self, connection);
-        if self.config.codec == model::CodecType::Http2 {
+        // What was agreed on by TLS is spoken; else the first bytes tell.
+        let agreed = parts.facts.tls.as_ref().and_then(|tls| tls.protocol.as_deref());
+        if match self.config.codec {
+            model::CodecType::Http1 => false,
+            model::CodecType::Http2 => true,
+            model::CodecType::Auto => agreed == Some(b"h2"),
+        } {
             return Box::pin(http2::run(self, parts));
         }
         Box::pin(Self::run(Downstream::new(&self, parts), None))
@@ -340,7 +347,13 @@ impl<'a> Waiting<'a> {
 /// Ends our side and reads on for a while, so that the client can read the last response: closing a socket with unread bytes
 /// makes the system throw away what the other side has not read.
 async fn linger(conn: &Downstream) {
-    let Some(wait) = conn.manager.config.delayed_close_timeout else { return };
+    let Some(wait) = conn.manager.config.delayed_close_timeout else {
+        // Without a wait there is still one chance to say that this is the end.
+        if conn.facts.tls.is_some() {
+            let _ = poll_fn(|context| Poll::Ready(conn.poll_shutdown(context))).await;
+        }
+        return;
+    };
     let deadline = conn.timer.at(Instant::now() + wait);
     let mut left = LINGER_BYTES;
     poll_fn(|context| {

@@ -5,15 +5,19 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access_log;
 mod basics;
 mod bodies;
 mod counters;
 mod drain;
 mod filters;
 mod flight;
+mod http2;
 mod limits;
 mod malformed;
 mod motion;
 mod tcp_proxy;
 mod timeouts;
+mod tls;
+mod tls_clients;
 mod upstream_faults;

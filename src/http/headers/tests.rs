@@ -19,6 +19,8 @@ fn manager() -> HttpConnectionManager {
         access_logs: Vec::new(),
         log_new_requests: false,
         stat_prefix: "h".into(),
+        access_logs: Vec::new(),
+        log_new_requests: false,
         routes: Arc::new(RouteConfiguration {
             internal_only_headers: vec!["x-secret".into()],
             ..RouteConfiguration::default()

@@ -41,7 +41,7 @@ impl Stream<'_> {
                 }
             }
         }
-        self.keep_response(&head, &body);
+        self.keep_response(&head);
         let ends = bodiless || length == Some(0);
         let sending = client.respond(head, ends).ok_or(Failure::DownstreamClosed)?;
         begun.head = true;

@@ -77,6 +77,9 @@ impl<'a> Exchange<'a> {
         self.stream.record().log(|live| {
             live.reach(Moment::UpstreamSendBegin, Instant::now());
             live.context.upstream_protocol = 20;
+            if let Some(host) = &*self.stream.record().host.borrow() {
+                live.tried(host.endpoint().address.to_string());
+            }
         });
         self.lease = Some(lease);
     }
