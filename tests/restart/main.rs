@@ -7,6 +7,7 @@
 //! | `counts` | counters, histograms, statsd deltas and gauges are exact over takeovers and deaths |
 //! | `misbehaviour` | a new epoch that dies, hangs or lies at any step is called off, and nobody notices |
 //! | `motion` | connections outlive the binary: the same client, the same socket, nothing lost and nothing said |
+//! | `flight` | requests outlive the binary: streams and uploads in their middle, byte for byte |
 //! | `hung` | a side that hangs never holds up the other |
 //! | `mortal` | the supervisor may die, or replace itself, at any time: the next one takes in what serves |
 //! | `recall` | a newcomer that goes wrong after its release is taken back; ages, recipes and counts outlive the supervisor |
@@ -33,6 +34,7 @@
 mod acceptance;
 mod access_log;
 mod counts;
+mod flight;
 mod hung;
 mod instruments;
 mod measures;

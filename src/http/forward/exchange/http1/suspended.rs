@@ -45,6 +45,7 @@ impl<'a> Exchange<'a> {
             && self.limits.is_none()
             && matches!(self.body, Body::Request(_) | Body::Empty)
             && self.upload.outbox.len() <= MOST_PENDING
+            && self.lease.as_ref().is_none_or(Lease::may_move)
     }
 
     /// Ends the work on it, between two polls, where [`Self::may_suspend`].
