@@ -109,7 +109,13 @@ mod tests {
     }
 
     fn route(upgrades: Vec<RouteUpgrade>) -> RouteAction {
-        RouteAction::Cluster { cluster: "c".into(), timeout: None, idle_timeout: None, upgrades }
+        RouteAction::Cluster {
+            cluster: "c".into(),
+            timeout: None,
+            idle_timeout: None,
+            tries: Default::default(),
+            upgrades,
+        }
     }
 
     fn upgrade(kind: &str, enabled: bool, terminate: bool) -> RouteUpgrade {
