@@ -192,7 +192,11 @@ impl<'a> Future for Forwarding<'a> {
                 },
                 State::Waiting(exchange) => match exchange.poll_head(context) {
                     Poll::Ready(Ok(head)) => Step::Answered(head),
-                    Poll::Ready(Err(Failure::UpstreamClosed)) if exchange.may_try_again() => Step::FreshConnection,
+                    Poll::Ready(Err(Failure::UpstreamClosed | Failure::UpstreamRefused))
+                        if exchange.may_try_again() =>
+                    {
+                        Step::FreshConnection
+                    }
                     Poll::Ready(Err(failure)) => Step::Failed(failure),
                     Poll::Pending => {
                         if let Some(attempts) = &mut this.attempts {

@@ -58,6 +58,8 @@ pub(in crate::http) struct Record {
     needs: u32,
 }
 
+/// Milliseconds of a century: a time as far away as that is none.
+const FAR: u64 = 100 * 365 * 86_400_000;
 /// The bits of [`Record::needs`] that this version knows.
 const KNOWN: u32 = 0;
 
@@ -285,11 +287,10 @@ impl Times {
     fn into_deadlines(self, timer: &Timer) -> Deadlines {
         let now = Instant::now();
         let at = |left: Option<u64>| {
-            let moment = left.and_then(|left| now.checked_add(Duration::from_millis(left)));
+            let moment = left.filter(|left| *left < FAR).and_then(|left| now.checked_add(Duration::from_millis(left)));
             moment.map_or(Deadline::NEVER, |moment| timer.at(moment))
         };
-        // A time beyond what the clock has is none.
-        let time = |time: Option<u64>| time.map(Duration::from_millis).filter(|time| now.checked_add(*time).is_some());
+        let time = |time: Option<u64>| time.filter(|time| *time < FAR).map(Duration::from_millis);
         Deadlines {
             request: at(self.request_ms),
             route: Cell::new(at(self.route_ms)),
