@@ -13,6 +13,7 @@
 //! | `secure` | strangers, noise, neighbours, hundreds of listeners, leaks |
 //! | `acceptance` | the load by which this stage is accepted |
 //! | `operator` | what the operator types and reads |
+//! | `matrix` | whatever happens to whomever at whatever step of a takeover: only what a killed process held is lost |
 //! | `instruments` | the suite's own clients and counters |
 //!
 //! Each promise is also tried with the property switched off, so that a pass means something. `HEIRLOOM_LONG=1` runs the long form.
@@ -30,6 +31,7 @@ mod acceptance;
 mod counts;
 mod hung;
 mod instruments;
+mod matrix;
 mod misbehaviour;
 mod mortal;
 mod motion;
@@ -40,6 +42,7 @@ mod secure;
 mod stand_in;
 mod support;
 mod takeovers;
+mod tap;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

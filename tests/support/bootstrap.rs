@@ -17,6 +17,8 @@ pub(crate) struct Config {
     pub(crate) more: Vec<SocketAddr>,
     /// A TCP proxy: where it listens, and where it goes.
     pub(crate) tunnel: Option<(SocketAddr, SocketAddr)>,
+    /// Where what begins with `/streams/` goes.
+    pub(crate) streams: Option<SocketAddr>,
 }
 
 /// The statistics prefix of the connection manager.
@@ -59,7 +61,9 @@ impl Config {
             );
         }
         let far = self.tunnel.map(|(_, far)| ("far", far));
-        let clusters: Vec<_> = self.origin.map(|origin| ("origin", origin)).into_iter().chain(far).collect();
+        let streams = self.streams.map(|streams| ("streams", streams));
+        let origin = self.origin.map(|origin| ("origin", origin));
+        let clusters: Vec<_> = origin.into_iter().chain(far).chain(streams).collect();
         if !clusters.is_empty() {
             text.push_str("  clusters:\n");
         }
@@ -88,6 +92,11 @@ impl Config {
             address(listen),
             self.marker
         );
+        if self.streams.is_some() {
+            text.push_str(
+                "              - match: { prefix: /streams/ }\n                route: { cluster: streams, timeout: 0s }\n",
+            );
+        }
         if self.origin.is_some() {
             text.push_str(
                 "              - match: { prefix: / }\n                route: { cluster: origin, timeout: 0s }\n",

@@ -229,7 +229,7 @@ async fn once(
     let begun = Instant::now();
     if slot.as_ref().is_some_and(Connection::closed_by_peer) {
         tally.closed_idle += 1;
-        *slot = None;
+        tally.lost.extend(slot.take().map(|connection| connection.port()));
     }
     let reused = slot.is_some();
     let outcome = async {
@@ -256,7 +256,7 @@ async fn once(
         }
         Err(failure) => {
             if !matches!(failure, Failure::BadStatus(_)) {
-                *slot = None;
+                tally.lost.push(slot.take().map_or(0, |connection| connection.port()));
             }
             tally.failed(failure, reused, took);
             (false, took)

@@ -40,6 +40,8 @@ pub(crate) struct Setup {
     pub(crate) scripted: bool,
     /// The supervisor runs from a copy in the test's directory, which the test may replace.
     pub(crate) own_supervisor: bool,
+    /// The directory that the instance's own one is made in.
+    pub(crate) within: Option<PathBuf>,
 }
 
 impl Setup {
@@ -53,7 +55,8 @@ impl Setup {
             "--terminate-time-s=1",
             "--max-draining=10",
         ];
-        Self { config, flags: flags.map(String::from).to_vec(), workers: 2, scripted: false, own_supervisor: false }
+        let flags = flags.map(String::from).to_vec();
+        Self { config, flags, workers: 2, scripted: false, own_supervisor: false, within: None }
     }
 
     /// Adds or overrides a flag of the supervisor.
@@ -134,7 +137,9 @@ impl Supervised {
     }
 
     fn start_with(setup: Setup, sockets: Vec<OwnedFd>, front: SocketAddr, admin: SocketAddr) -> Self {
-        let dir = tempfile::Builder::new().prefix("heirloom-restart-").tempdir().expect("a directory can be made");
+        let within = setup.within.clone().unwrap_or_else(std::env::temp_dir);
+        let dir = tempfile::Builder::new().prefix("heirloom-restart-").tempdir_in(within);
+        let dir = dir.expect("a directory can be made");
         let descendants = Descendants::of(dir.path());
         let words = words(dir.path(), &setup);
         let mut command = Command::new("/bin/sh");
@@ -154,6 +159,11 @@ impl Supervised {
         eventually(PATIENCE, "the first epoch serves", || get(front, "/marker").is_ok());
         supervised.serving();
         supervised
+    }
+
+    /// Every process that lives of those that belong to this instance.
+    pub(crate) fn processes(&self) -> Vec<Pid> {
+        self.descendants.living()
     }
 
     /// The directory of this instance.

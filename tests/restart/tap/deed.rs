@@ -1,0 +1,98 @@
+//! What a relay does to the victim, and to the message.
+#![allow(unsafe_code, reason = "the limits of another process are set by a bare system call")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::plan::{self, Deed, Order, Victim};
+use crate::support::process::{descriptors, signal, stop};
+
+/// Carries it out; says which clients' connections only a victim that was killed had held.
+pub(super) fn commit(dir: &Path, order: &Order) -> Vec<u16> {
+    let victim = match order.victim {
+        Victim::Process(pid) => Some(pid),
+        Victim::Epoch(epoch) => plan::process(dir, epoch),
+    };
+    let Some(victim) = victim else { return Vec::new() };
+    match order.deed {
+        Deed::Kill => {
+            // First it stands still, so that what it holds is what it dies with.
+            stop(victim);
+            let held = held(dir, victim, is_answered(order));
+            signal(victim, Signal::SIGKILL);
+            held
+        }
+        Deed::Stop => {
+            stop(victim);
+            Vec::new()
+        }
+        Deed::Limit => {
+            limit_descriptors(victim, Some(descriptors(victim).len() as u64));
+            Vec::new()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The message as it goes on: its bytes, whether with its descriptors, and how often.
+pub(super) fn damage(deed: Deed, mut bytes: Vec<u8>) -> (Vec<u8>, bool, usize) {
+    match deed {
+        Deed::Drop => (bytes, true, 0),
+        Deed::Twice => (bytes, true, 2),
+        Deed::Bare => (bytes, false, 1),
+        Deed::Cut => {
+            // A message may be as short as its header and two bytes more: at least one is missing.
+            bytes.truncate(bytes.len().saturating_sub((bytes.len() / 2).clamp(1, 40)));
+            (bytes, true, 1)
+        }
+        Deed::Flip => {
+            // Behind the header: the body's first byte says which message it is.
+            for at in [8, 9, bytes.len() / 2 + 4] {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= 0xff;
+                }
+            }
+            (bytes, true, 1)
+        }
+        Deed::Hold | Deed::Kill | Deed::Stop | Deed::Limit => (bytes, true, 1),
+    }
+}
+
+/// Sets the soft limit of a process's descriptors; without a number, back to the hard one.
+pub(crate) fn limit_descriptors(pid: Pid, number: Option<u64>) {
+    let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointers are to live locals of the right type, or null, which the call allows.
+    unsafe {
+        if libc::prlimit(pid.as_raw(), libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut now) == 0 {
+            let new = libc::rlimit { rlim_cur: number.unwrap_or(now.rlim_max), rlim_max: now.rlim_max };
+            libc::prlimit(pid.as_raw(), libc::RLIMIT_NOFILE, &raw const new, std::ptr::null_mut());
+        }
+    }
+}
+
+/// Whether the victim has taken what the giver still has a descriptor of, not having read the answer.
+fn is_answered(order: &Order) -> bool {
+    order.message == "Taken" && matches!(order.victim, Victim::Epoch(epoch) if epoch != order.epoch)
+}
+
+/// The peers' ports of the TCP connections that `victim` has; unless `all`, only of those that no other epoch has too.
+fn held(dir: &Path, victim: Pid, all: bool) -> Vec<u16> {
+    let sockets = |pid: Pid| -> BTreeSet<String> { descriptors(pid).into_iter().collect() };
+    let mut held = sockets(victim);
+    for other in plan::processes(dir).into_iter().filter(|pid| *pid != victim && !all) {
+        let others = sockets(other);
+        held.retain(|socket| !others.contains(socket));
+    }
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let port = |line: &str| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let inode = format!("socket:[{}]", columns.get(9)?);
+        let port = columns.get(2)?.split(':').nth(1)?;
+        held.contains(&inode).then(|| u16::from_str_radix(port, 16).ok())?
+    };
+    table.lines().skip(1).filter_map(port).filter(|port| *port != 0).collect()
+}
