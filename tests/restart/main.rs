@@ -14,6 +14,9 @@
 //! | `acceptance` | the load by which this stage is accepted |
 //! | `operator` | what the operator types and reads |
 //! | `matrix` | whatever happens to whomever at whatever step of a takeover: only what a killed process held is lost |
+//! | `survivors` | an epoch that is killed around the move takes with it exactly the connections that were its own at that moment |
+//! | `full` | statistics that find no room are missing, and nothing else |
+//! | `clock` | no deadline knows the time of day |
 //! | `instruments` | the suite's own clients and counters |
 //!
 //! Each promise is also tried with the property switched off, so that a pass means something. `HEIRLOOM_LONG=1` runs the long form.
@@ -28,7 +31,9 @@
 )]
 
 mod acceptance;
+mod clock;
 mod counts;
+mod full;
 mod hung;
 mod instruments;
 mod matrix;
@@ -41,6 +46,7 @@ mod rapid;
 mod secure;
 mod stand_in;
 mod support;
+mod survivors;
 mod takeovers;
 mod tap;
 

@@ -28,7 +28,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 pub(crate) use deed::limit_descriptors;
-pub(crate) use plan::{Deed, Order, Victim, Way};
+pub(crate) use plan::{ANY, Deed, Order, Victim, Way};
 
 use crate::support::supervised::{Supervised, within};
 
@@ -95,6 +95,13 @@ impl Tap {
     pub(crate) fn fired_within(&self, time: Duration) -> Option<Fired> {
         within(time, || self.fired().is_some());
         self.fired()
+    }
+
+    /// The clients' ports of the connections that an epoch has put on their way to its heir, batch by batch, as far as that way was tapped.
+    pub(crate) fn moved(&self, epoch: u64) -> Vec<Vec<u16>> {
+        let batch = |batch| fs::read_to_string(self.dir.path().join(format!("{epoch}.{batch}.moved"))).ok();
+        let ports = |text: String| text.split(' ').filter_map(|port| port.parse().ok()).collect();
+        (0_u64..).map_while(batch).map(ports).collect()
     }
 
     /// The process of an epoch.

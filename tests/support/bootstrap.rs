@@ -19,6 +19,8 @@ pub(crate) struct Config {
     pub(crate) tunnel: Option<(SocketAddr, SocketAddr)>,
     /// Where what begins with `/streams/` goes.
     pub(crate) streams: Option<SocketAddr>,
+    /// More clusters, as text.
+    pub(crate) clusters: String,
 }
 
 /// The statistics prefix of the connection manager.
@@ -75,6 +77,7 @@ impl Config {
                 address(host)
             );
         }
+        text.push_str(&self.clusters);
         text
     }
 

@@ -300,6 +300,16 @@ impl<'a> Streams<'a> {
         self.streams.iter().filter(|stream| stream.ended().is_none()).count()
     }
 
+    /// The clients' ports.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.streams.iter().map(|stream| stream.port.load(Ordering::Acquire)).collect()
+    }
+
+    /// Those of streams that broke.
+    pub(crate) fn broken_ports(&self) -> Vec<u16> {
+        self.fate().broken.into_iter().map(|(_, port, _)| port).collect()
+    }
+
     fn fate(&self) -> Fate {
         let mut fate = Fate::default();
         for stream in &self.streams {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use heirloom_supervisor::wire::{Message, Opened, frame};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -42,6 +43,13 @@ pub(super) fn commit(dir: &Path, order: &Order) -> Vec<u16> {
 pub(super) fn damage(deed: Deed, mut bytes: Vec<u8>) -> (Vec<u8>, bool, usize) {
     match deed {
         Deed::Drop => (bytes, true, 0),
+        Deed::Plain => {
+            if let Ok(Opened::Known(Message::Hello(mut hello))) = frame::open(&bytes, 0) {
+                hello.features.clear();
+                bytes = frame::seal(&Message::Hello(hello), 0).unwrap_or(bytes);
+            }
+            (bytes, true, 1)
+        }
         Deed::Twice => (bytes, true, 2),
         Deed::Bare => (bytes, false, 1),
         Deed::Cut => {

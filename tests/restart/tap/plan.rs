@@ -34,6 +34,8 @@ pub(crate) enum Deed {
     Bare,
     /// It arrives twice.
     Twice,
+    /// A `Hello` arrives that admits to no ability beyond the protocol's: nothing moves from this epoch, or to it.
+    Plain,
     /// The victim is killed; then the message arrives.
     Kill,
     /// The victim is stopped; then the message arrives.
@@ -51,22 +53,26 @@ pub(crate) enum Victim {
     Epoch(u64),
 }
 
+/// Every epoch.
+pub(crate) const ANY: u64 = u64::MAX;
+
 /// A message, and what happens when it passes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Order {
-    /// Whose channel.
+    /// Whose channel; [`ANY`] for everybody's.
     pub(crate) epoch: u64,
     pub(crate) way: Way,
     /// By its name in the protocol.
     pub(crate) message: String,
-    /// From 1, counted from the order on.
+    /// From 1, counted from the order on; 0 for each.
     pub(crate) nth: u32,
     pub(crate) deed: Deed,
     pub(crate) victim: Victim,
 }
 
 const WAYS: [Way; 4] = [Way::Up, Way::Down, Way::Out, Way::In];
-const DEEDS: [Deed; 9] = [
+const DEEDS: [Deed; 10] = [
+    Deed::Plain,
     Deed::Hold,
     Deed::Drop,
     Deed::Flip,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use heirloom_supervisor::wire::message::{Connection, Moved};
 use heirloom_supervisor::wire::{Channel, MAX_FRAME, Message, Opened, frame};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -16,7 +17,7 @@ use nix::sys::socket::{
 };
 
 use super::deed;
-use super::plan::{self, Deed, Order, Way};
+use super::plan::{self, ANY, Deed, Order, Way};
 
 /// How long something is held at most.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
@@ -80,6 +81,9 @@ impl Relay {
         if let (Way::Down, Ok(Opened::Known(Message::Bequeath(_)))) = (way, &opened) {
             self.splice(&mut packet);
         }
+        if let (Way::Out, Ok(Opened::Known(Message::Moved(moved)))) = (way, &opened) {
+            self.remember(moved);
+        }
         let Some((number, order)) = self.due(name, way) else { return vec![packet] };
         let held = deed::commit(&self.dir, &order);
         let held: Vec<String> = held.iter().map(u16::to_string).collect();
@@ -96,10 +100,17 @@ impl Relay {
         (0..times).map(copy).collect()
     }
 
+    /// Writes down whose connections are on their way.
+    fn remember(&self, moved: &Moved) {
+        let port = |connection: &Connection| Some(connection.peer.rsplit_once(':')?.1.to_owned());
+        let ports: Vec<String> = moved.connections.iter().filter_map(port).collect();
+        plan::write(&self.dir, &ports.join(" "), &format!("{}.{}.moved", self.epoch, moved.batch));
+    }
+
     /// The order that stands, if this is its message.
     fn due(&self, name: &str, way: Way) -> Option<(u64, Order)> {
         let (number, order) = plan::current(&self.dir)?;
-        if order.epoch != self.epoch || order.way != way || order.message != name {
+        if ![self.epoch, ANY].contains(&order.epoch) || order.way != way || order.message != name {
             return None;
         }
         let mut seen = self.seen.lock().expect("nobody panics with it");
@@ -107,7 +118,7 @@ impl Relay {
             *seen = (number, 0);
         }
         seen.1 += 1;
-        (seen.1 == order.nth).then_some((number, order))
+        (order.nth == 0 || seen.1 == order.nth).then_some((number, order))
     }
 
     fn hold(&self, number: u64) {

@@ -1,0 +1,50 @@
+//! Statistics that find no room: they are missing, and nothing else.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::support::bootstrap::Config;
+use crate::support::load::{Habit, Load};
+use crate::support::scrape::Watch;
+use crate::support::supervised::{PATIENCE, Setup, Supervised};
+use crate::support::upstream::Upstream;
+
+/// Each has about a hundred statistics; there is room for sixty-five thousand.
+const CLUSTERS: usize = 900;
+const HABITS: [(Habit, u64); 3] = [(Habit::PerRequest, 2), (Habit::KeepAlive, 3), (Habit::TwoWritePost, 1)];
+
+/// Takeovers under load, watched.
+fn takeovers_go_well(proxy: &Supervised) {
+    let watch = Watch::start(proxy.admin, Duration::from_millis(50));
+    let load = Load::start(proxy.front, &HABITS);
+    for _ in 0..3 {
+        load.progress(50);
+        proxy.reload();
+    }
+    load.progress(50);
+    let report = load.stop();
+    let watched = watch.stop();
+    assert_eq!(report.total().errors(), 0, "{report}");
+    assert!(watched.fell.is_empty(), "series fell: {:.1000}", format!("{:?}", watched.fell));
+    proxy.settled(PATIENCE);
+}
+
+#[test]
+fn epochs_with_more_threads_than_the_segment_has_room_for_serve_and_are_taken_over() {
+    let upstream = Upstream::start();
+    // Two such epochs have more threads than there are lanes.
+    let proxy = Setup::new(Config::to(upstream.address)).workers(40).start();
+    takeovers_go_well(&proxy);
+}
+
+#[test]
+fn epochs_with_more_statistics_than_the_segment_has_room_for_serve_and_are_taken_over() {
+    let upstream = Upstream::start();
+    let mut config = Config::to(upstream.address);
+    for number in 0..CLUSTERS {
+        let _ = writeln!(config.clusters, "  - name: {number:0>64}\n    type: STATIC\n    connect_timeout: 1s");
+    }
+    let setup = Setup::new(config).flag("--prepare-time-s", 60);
+    let proxy = setup.workers(1).start();
+    takeovers_go_well(&proxy);
+}
