@@ -34,7 +34,7 @@ use super::stream::Stream;
 
 mod exchange;
 
-pub use exchange::Exchange;
+pub use exchange::{Exchange, Suspended};
 
 /// A request in the hands of the router: a future that is a plain value, so that it is no larger than what it must remember.
 pub struct Forwarding<'a> {
@@ -64,6 +64,25 @@ impl<'a> Forwarding<'a> {
     /// A request that has failed already.
     pub(super) fn failed(failure: Failure, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
         Self { stream, router, state: State::Done(Err(failure)) }
+    }
+
+    /// Goes on with a request that waits for the response's head.
+    pub(super) fn resume(exchange: Box<Exchange<'a>>, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
+        Self { stream, router, state: State::Waiting(exchange) }
+    }
+
+    /// Whether the request can be written down now: it has its connection and waits for the response's head, and nothing but its
+    /// exchange knows how to go on. A request that has a policy of its own for what comes next has to say no here.
+    pub(super) fn may_suspend(&self) -> bool {
+        matches!(&self.state, State::Waiting(exchange) if exchange.may_suspend())
+    }
+
+    /// Gives the exchange up. `None`, and the request is lost, unless [`Self::may_suspend`].
+    pub(super) fn suspend(self) -> Option<Box<Exchange<'a>>> {
+        match self.state {
+            State::Waiting(exchange) => Some(exchange),
+            State::Done(_) | State::Connecting { .. } => None,
+        }
     }
 
     fn connect(&self, exchange: Box<Exchange<'a>>, again: bool) -> Result<State<'a>, Failure> {
@@ -194,8 +213,8 @@ fn connect<'a>(stream: &'a Stream<'a>, host: &Host, exchange: Box<Exchange<'a>>,
 }
 
 /// A copy of what a kept connection was sent, for a fresh one.
-struct Replay {
-    bytes: Bytes,
+pub(super) struct Replay {
+    pub(super) bytes: Bytes,
     /// It is the whole request; else it is the head, and good only while nothing of the body has been taken.
-    whole: bool,
+    pub(super) whole: bool,
 }

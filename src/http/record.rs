@@ -77,6 +77,16 @@ impl Record {
         self.flags.get() & 1 << flag as u32 != 0
     }
 
+    /// All response flags, a bit each.
+    pub(super) fn flags(&self) -> u32 {
+        self.flags.get()
+    }
+
+    /// Sets all response flags.
+    pub(super) fn set_flags(&self, flags: u32) {
+        self.flags.set(flags);
+    }
+
     /// Sets `%RESPONSE_CODE_DETAILS%`.
     pub fn set_details(&self, details: impl Into<Cow<'static, str>>) {
         *self.details.borrow_mut() = details.into();

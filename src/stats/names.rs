@@ -128,6 +128,7 @@ stats! {
 stats! {
     /// `server.`: connections that an epoch has given to the next one, by kind, and those that it could not give, by reason. Not Envoy's.
     MotionStats {
+        counter moved_exchange = "connections_moved.exchange",
         counter moved_http1 = "connections_moved.http1",
         counter moved_tcp = "connections_moved.tcp",
         counter refused_limit = "connections_refused.limit",

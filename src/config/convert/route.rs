@@ -1,16 +1,15 @@
 //! `envoy.config.route.v3.RouteConfiguration` and its routes.
 
-use std::time::Duration;
-
-use bytes::Bytes;
-use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as api;
 
 use super::context::Context;
 use super::{values, virtual_host};
-use crate::config::model::{PathMatch, Route, RouteAction, RouteConfiguration};
+use crate::config::model::{Route, RouteConfiguration};
 
-const TIMEOUT: Duration = Duration::from_secs(15);
+mod action;
+mod direct_response;
+mod matching;
+
 const MAX_DIRECT_RESPONSE_BODY: u32 = 4096;
 
 /// What the routes of a table must know of it.
@@ -83,11 +82,11 @@ pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table) -> O
     refuse!(cx; typed_per_filter_config, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
         response_headers_to_remove, route_specifiers);
     ignore!(cx; metadata, decorator, tracing, per_request_buffer_limit_bytes, stat_prefix, request_body_buffer_limit);
-    let path = cx.at("match", |cx| path_match(cx, r#match.unwrap_or_default()));
+    let path = cx.at("match", |cx| matching::path(cx, r#match.unwrap_or_default()));
     let action = match action {
-        Some(api::route::Action::Route(message)) => cx.at("route", |cx| forward(cx, message, table)),
+        Some(api::route::Action::Route(message)) => cx.at("route", |cx| action::forward(cx, message, table)),
         Some(api::route::Action::DirectResponse(message)) => {
-            cx.at("direct_response", |cx| direct_response(cx, message, table))
+            cx.at("direct_response", |cx| direct_response::convert(cx, message, table))
         }
         Some(other) => {
             cx.refuse(match other {
@@ -100,168 +99,4 @@ pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table) -> O
         None => None,
     };
     Some(Route { name, path: path?, action: action? })
-}
-
-fn path_match(cx: &mut Context, message: api::RouteMatch) -> Option<PathMatch> {
-    use api::route_match::PathSpecifier;
-    let api::RouteMatch {
-        case_sensitive,
-        runtime_fraction,
-        headers,
-        query_parameters,
-        cookies,
-        grpc,
-        tls_context,
-        dynamic_metadata,
-        filter_state,
-        path_specifier,
-    } = message;
-    refuse!(cx; runtime_fraction, headers, query_parameters, cookies, grpc, tls_context, dynamic_metadata, filter_state);
-    let case_sensitive = values::is_not_false(&case_sensitive);
-    let unsupported = match path_specifier? {
-        PathSpecifier::Prefix(prefix) => return Some(PathMatch::Prefix { prefix, case_sensitive }),
-        PathSpecifier::Path(path) => return Some(PathMatch::Exact { path, case_sensitive }),
-        PathSpecifier::SafeRegex(_) => "safe_regex",
-        PathSpecifier::ConnectMatcher(_) => "connect_matcher",
-        PathSpecifier::PathSeparatedPrefix(_) => "path_separated_prefix",
-        PathSpecifier::PathMatchPolicy(_) => "path_match_policy",
-    };
-    cx.refuse(unsupported);
-    None
-}
-
-fn forward(cx: &mut Context, message: api::RouteAction, table: &Table) -> Option<RouteAction> {
-    let api::RouteAction {
-        cluster_not_found_response_code,
-        metadata_match,
-        prefix_rewrite,
-        regex_rewrite,
-        path_rewrite_policy,
-        path_rewrite,
-        append_x_forwarded_host,
-        timeout,
-        idle_timeout,
-        flush_timeout,
-        early_data_policy,
-        retry_policy,
-        retry_policy_typed_config,
-        request_mirror_policies,
-        priority,
-        rate_limits,
-        include_vh_rate_limits,
-        hash_policy,
-        cors,
-        max_grpc_timeout,
-        grpc_timeout_offset,
-        upgrade_configs,
-        internal_redirect_policy,
-        internal_redirect_action,
-        max_internal_redirects,
-        hedge_policy,
-        max_stream_duration,
-        cluster_specifier,
-        host_rewrite_specifier,
-    } = message;
-    refuse!(cx; metadata_match, prefix_rewrite, regex_rewrite, path_rewrite_policy, path_rewrite,
-        append_x_forwarded_host, retry_policy, retry_policy_typed_config, request_mirror_policies, max_grpc_timeout,
-        grpc_timeout_offset, upgrade_configs, internal_redirect_policy, internal_redirect_action, hedge_policy,
-        max_stream_duration);
-    // Limits per priority tune; hashes and rate limits do nothing without a policy or filter that is refused.
-    ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits, hash_policy, cors,
-        max_internal_redirects);
-    if let Some(rewrite) = host_rewrite_specifier {
-        host_rewrite(cx, &rewrite);
-    }
-    if !table.validates_clusters {
-        refuse!(cx; cluster_not_found_response_code);
-    }
-    let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT));
-    let idle_timeout = values::duration(cx, "idle_timeout", &idle_timeout);
-    let cluster = cluster(cx, cluster_specifier?, table)?;
-    Some(RouteAction::Cluster {
-        cluster,
-        timeout,
-        idle_timeout: idle_timeout.map(|idle| Some(idle).filter(|idle| !idle.is_zero())),
-    })
-}
-
-fn host_rewrite(cx: &mut Context, specifier: &api::route_action::HostRewriteSpecifier) {
-    use api::route_action::HostRewriteSpecifier as Specifier;
-    cx.refuse(match specifier {
-        Specifier::AutoHostRewrite(on) if !on.value => return,
-        Specifier::AutoHostRewrite(_) => "auto_host_rewrite",
-        Specifier::HostRewriteLiteral(_) => "host_rewrite_literal",
-        Specifier::HostRewriteHeader(_) => "host_rewrite_header",
-        Specifier::HostRewritePathRegex(_) => "host_rewrite_path_regex",
-        Specifier::HostRewrite(_) => "host_rewrite",
-    });
-}
-
-fn cluster(cx: &mut Context, specifier: api::route_action::ClusterSpecifier, table: &Table) -> Option<String> {
-    use api::route_action::ClusterSpecifier;
-    let unsupported = match specifier {
-        ClusterSpecifier::Cluster(name) => {
-            if !cx.clusters.contains(&name) && !cx.clusters_are_suspect {
-                let text = format!("route: unknown cluster '{name}'");
-                cx.at("cluster", |cx| match table.validates_clusters {
-                    true => cx.error(text),
-                    false => cx.warn(format!("{text}: its requests will get a 503")),
-                });
-            }
-            return Some(name);
-        }
-        ClusterSpecifier::ClusterHeader(_) => "cluster_header",
-        ClusterSpecifier::WeightedClusters(_) => "weighted_clusters",
-        ClusterSpecifier::ClusterSpecifierPlugin(_) => "cluster_specifier_plugin",
-        ClusterSpecifier::InlineClusterSpecifierPlugin(_) => "inline_cluster_specifier_plugin",
-    };
-    cx.refuse(unsupported);
-    None
-}
-
-fn direct_response(cx: &mut Context, message: api::DirectResponseAction, table: &Table) -> Option<RouteAction> {
-    let api::DirectResponseAction { status, body, body_format } = message;
-    refuse!(cx; body_format);
-    let limit = table.max_direct_response_body;
-    let body = match body {
-        Some(source) => cx.at("body", |cx| data(cx, source, limit))?,
-        None => Bytes::new(),
-    };
-    if body.len() > limit as usize {
-        cx.error_at("body", format!("response body size is {} bytes; maximum is {limit}", body.len()));
-        return None;
-    }
-    Some(RouteAction::DirectResponse { status: u16::try_from(status).ok()?, body })
-}
-
-/// What a `DataSource` holds; of a file at most one byte more than `limit` is read.
-fn data(cx: &mut Context, source: core::DataSource, limit: u32) -> Option<Bytes> {
-    use core::data_source::Specifier;
-    let core::DataSource { watched_directory, specifier } = source;
-    ignore!(cx; watched_directory);
-    match specifier? {
-        Specifier::InlineString(text) => Some(text.into()),
-        Specifier::InlineBytes(bytes) => Some(bytes.into()),
-        Specifier::Filename(path) => match read(&path, u64::from(limit) + 1) {
-            Ok(bytes) => Some(bytes.into()),
-            Err(error) => {
-                cx.error_at("filename", format!("cannot read {path}: {error}"));
-                None
-            }
-        },
-        Specifier::EnvironmentVariable(name) => match std::env::var(&name) {
-            Ok(text) => Some(text.into()),
-            Err(_) => {
-                cx.error_at("environment_variable", format!("the environment variable {name} is not set"));
-                None
-            }
-        },
-    }
-}
-
-fn read(path: &str, limit: u64) -> std::io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

@@ -155,6 +155,7 @@ impl Giver<'_> {
     fn hand_over(&mut self, offer: Offer) {
         match offer.frozen().map(|frozen| frozen.kind) {
             Some(Kind::Http1) => self.stats.moved_http1.inc(),
+            Some(Kind::Exchange) => self.stats.moved_exchange.inc(),
             Some(Kind::Tcp) => self.stats.moved_tcp.inc(),
             None => {}
         }

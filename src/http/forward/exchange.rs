@@ -21,6 +21,10 @@ use crate::upstream::pool::http1::Lease;
 
 use super::Replay;
 
+mod suspended;
+
+pub use suspended::Suspended;
+
 /// Interim responses that are taken before a final one.
 const MAX_INTERIM: u8 = 16;
 

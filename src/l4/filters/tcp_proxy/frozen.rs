@@ -1,15 +1,14 @@
 //! A tunnel as it is written down for another epoch. A field is never renumbered and never reused.
 
-use std::net::SocketAddr;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use prost::Message;
 
 use super::flow::Flow;
 use crate::config::model::Address;
+use crate::drain::motion::moment::{ago, before};
+use crate::upstream::written;
 
 /// A tunnel, but for its sockets: the client's stands first, the host's second.
 #[derive(Clone, PartialEq, Message)]
@@ -57,11 +56,7 @@ struct Direction {
 impl Record {
     /// Of a tunnel to a host of a cluster.
     pub(super) fn new(cluster: &str, host: &Address, opened: Instant, active: Instant, up: &Flow, down: &Flow) -> Self {
-        let (host, host_path) = match host {
-            Address::Tcp(address) => (address.to_string(), Vec::new()),
-            Address::Unix { path, .. } => (String::new(), path.as_os_str().as_bytes().to_vec()),
-        };
-        let ago = |moment: Instant| u64::try_from(moment.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (host, host_path) = written::write(host);
         Self {
             cluster: cluster.to_owned(),
             host,
@@ -75,11 +70,7 @@ impl Record {
 
     /// The host.
     pub(super) fn host(&self) -> Option<Address> {
-        if self.host_path.is_empty() {
-            return self.host.parse::<SocketAddr>().ok().map(Address::Tcp);
-        }
-        let path = PathBuf::from(std::ffi::OsString::from_vec(self.host_path.clone()));
-        Some(Address::Unix { path, mode: 0 })
+        written::read(&self.host, &self.host_path)
     }
 
     /// When the host took the connection.
@@ -98,12 +89,6 @@ impl Record {
     }
 }
 
-/// A moment so many milliseconds ago; for one before this system started, its start is old enough.
-fn before(milliseconds: u64) -> Instant {
-    let now = Instant::now();
-    now.checked_sub(Duration::from_millis(milliseconds)).unwrap_or(now)
-}
-
 impl Direction {
     fn of(flow: &Flow) -> Self {
         Self { pending: flow.buffer.to_vec(), bytes: flow.bytes, source_ended: flow.source_ended, over: flow.over }
@@ -118,6 +103,7 @@ impl Direction {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn what_is_written_down_is_read_again() {
