@@ -96,6 +96,8 @@ struct Epoch {
     closed: u64,
     /// An operator's graceful drain of the listeners ends then.
     stop_listening_at: Option<Instant>,
+    /// Until when a drain can be called off.
+    recall_until: Option<Instant>,
     /// Where connections go.
     legacy: Legacy,
     reopen_logs: Box<dyn Fn()>,
@@ -182,6 +184,7 @@ impl Epoch {
             connections: 0,
             closed: 0,
             stop_listening_at: None,
+            recall_until: None,
             legacy: Legacy::default(),
             reopen_logs: options.reopen_logs,
         })
@@ -316,11 +319,23 @@ impl Epoch {
     async fn drain(&mut self, ending: Ending) -> Result<(), Failure> {
         self.stop().await?;
         let plan = Plan { started: Instant::now(), time: ending.drain_time, strategy: ending.strategy };
-        self.let_go();
+        if self.recall_until.is_none() {
+            self.let_go();
+        }
         self.leave_connections(plan).await?;
         self.set_phase(Phase::Draining(ending));
         info!("draining for at most {:?}", ending.deadline.saturating_duration_since(Instant::now()));
         Ok(())
+    }
+
+    /// Serves again, out of whatever it was told before. A drain ends as if it had not begun: what has moved is elsewhere, all else is served on.
+    async fn resume(&mut self) -> Result<(), Failure> {
+        if let Phase::Draining(_) = self.phase {
+            info!("the drain is called off");
+            self.recall_until = None;
+            self.group.drain(drain::Phase::Serving).await.map_err(hopeless)?;
+        }
+        self.accept().await
     }
 
     /// Closes what is left: idle connections that have nothing to say, then the busy ones.
@@ -329,6 +344,7 @@ impl Epoch {
             return Ok(());
         }
         self.stop().await?;
+        self.recall_until = None;
         self.let_go();
         self.closed = self.group.connections().await.map_err(hopeless)?;
         self.group.drain(drain::Phase::Over).await.map_err(hopeless)?;
@@ -358,6 +374,10 @@ impl Epoch {
         if self.stop_listening_at.is_some_and(|at| at <= Instant::now()) {
             self.stop_listening_at = None;
             self.group.stop_accepting().await.map_err(hopeless)?;
+        }
+        if self.recall_until.is_some_and(|until| until <= Instant::now()) {
+            self.recall_until = None;
+            self.let_go();
         }
         if let Some(link) = link {
             send(link, &Message::Health(Health { connections, healthy: true, reason: String::new() })).await;

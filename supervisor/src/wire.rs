@@ -80,6 +80,8 @@ pub use version::{PROTOCOL, Versions};
 
 /// In [`message::Hello::features`]: the epoch gives connections to the next one, and takes them from the one before.
 pub const MOVES: &str = "move-connections";
+/// Feature of an epoch that can resume out of a drain, as long as [`message::Drain::recall_ms`] says.
+pub const RECALLS: &str = "recall";
 /// Environment variable: number of the inherited descriptor that is the epoch's end of its channel.
 pub const ENV_CHANNEL: &str = "HEIRLOOM_CHANNEL";
 /// Environment variable: the epoch's number.

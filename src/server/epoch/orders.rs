@@ -37,11 +37,18 @@ impl Epoch {
                 self.stop().await?;
                 Some(Message::Stopped(Stopped {}))
             }
+            // What is being closed is past saving; the supervisor does not wait for ever.
+            Message::Resume(_) if self.phase == Phase::Closing => {
+                warn!("the supervisor wants this epoch to resume, but it is closing what is left");
+                None
+            }
             Message::Resume(_) => {
-                self.accept().await?;
+                self.resume().await?;
                 Some(Message::Resumed(Resumed {}))
             }
-            Message::Drain(Drain { deadline_ms, drain_time_ms, .. }) => {
+            Message::Drain(Drain { deadline_ms, drain_time_ms, recall_ms, .. }) => {
+                let recall = Duration::from_millis(recall_ms);
+                self.recall_until = (!recall.is_zero()).then(|| Instant::now().checked_add(recall)).flatten();
                 let Message::Drain(drain) = &order else { return Ok(()) };
                 let ending = Ending {
                     deadline: Instant::now() + Duration::from_millis(deadline_ms),
