@@ -21,5 +21,6 @@ mod outbox;
 mod pump;
 pub mod record;
 pub mod stream;
+pub mod upgrade;
 
 pub use manager::Manager;

@@ -15,6 +15,7 @@ use crate::drain::motion::{Kind, Reason};
 use crate::net::{PeerAddress, Stream};
 
 pub mod filters;
+pub mod tunnel;
 
 /// An accepted connection.
 pub struct Connection {

@@ -36,6 +36,7 @@ mod listener;
 mod route;
 mod stats;
 mod tcp_proxy;
+mod upgrade;
 mod upstream_http;
 mod values;
 mod virtual_host;

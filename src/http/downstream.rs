@@ -215,10 +215,29 @@ impl Downstream {
         let _ = self.io.borrow().stream.reset_on_close();
     }
 
+    /// Gives itself up to a tunnel.
+    pub(super) fn into_parts(self) -> Parts {
+        let Self { manager, facts, timer, held, io, presence, .. } = self;
+        let Io { stream, read } = io.into_inner();
+        Parts { manager, stream, read, facts, timer, held, presence }
+    }
+
     /// Notes that a request is in progress, or is not any more.
     pub(super) fn set_busy(&self, busy: bool) {
-        self.presence.busy.set(busy);
+        self.presence.set_busy(busy);
     }
+}
+
+/// What a connection is made of, once it has no requests any more.
+pub(super) struct Parts {
+    pub(super) manager: Rc<Manager>,
+    pub(super) stream: Stream,
+    /// Read and not used.
+    pub(super) read: BytesMut,
+    pub(super) facts: Facts,
+    pub(super) timer: Timer,
+    pub(super) held: Held,
+    pub(super) presence: Presence,
 }
 
 /// What a parked connection was woken for.
@@ -246,7 +265,7 @@ pub(super) enum End {
 }
 
 /// That the connection exists, and how it ended. Dropped with the connection, however that comes about.
-struct Presence {
+pub(super) struct Presence {
     manager: Rc<Manager>,
     /// What the listener keeps for as long as the connection lives.
     guard: Box<dyn Guard>,
@@ -265,14 +284,18 @@ impl Presence {
     }
 
     /// Of a connection that another epoch has counted.
-    fn arriving(manager: &Rc<Manager>, guard: Box<dyn Guard>, opened: Instant) -> Self {
+    pub(super) fn arriving(manager: &Rc<Manager>, guard: Box<dyn Guard>, opened: Instant) -> Self {
         manager.stats.downstream_cx_active.inc();
         manager.stats.downstream_cx_http1_active.inc();
         Self { manager: manager.clone(), guard, opened, end: Cell::new(End::Moved), busy: Cell::new(false) }
     }
 
-    fn ended_by(&self, end: End) {
+    pub(super) fn ended_by(&self, end: End) {
         self.end.set(end);
+    }
+
+    pub(super) fn set_busy(&self, busy: bool) {
+        self.busy.set(busy);
     }
 }
 

@@ -15,12 +15,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 
 use crate::codec::head::ResponseHead;
 use crate::codec::http1::{self, encode_request};
 use crate::config::model::{self, RouteAction};
+use crate::l4::tunnel;
 use crate::upstream::pool::http1::{Lease, Refused};
+use crate::upstream::pool::tcp;
 use crate::upstream::{Cluster, Host};
 
 use super::body::Body;
@@ -31,6 +34,7 @@ use super::local_reply;
 use super::outbox::Outbox;
 use super::pump::Pump;
 use super::stream::Stream;
+use super::upgrade::{Granted, Switch};
 
 mod exchange;
 
@@ -50,8 +54,11 @@ enum State<'a> {
     Connecting { exchange: Box<Exchange<'a>>, connect: Connecting<'a>, again: bool },
     /// The request is on its way; waits for the response's head.
     Waiting(Box<Exchange<'a>>),
+    /// A CONNECT that ends here: waits for a connection that carries no HTTP.
+    Opening(Opening<'a>),
 }
 
+type Opening<'a> = Pin<Box<dyn Future<Output = Result<tcp::Connection, Refused>> + 'a>>;
 type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Lease, Refused>> + 'a>>;
 
 /// Takes a request as the last of its chain. What can be done at once is done here, and the request's head is gone.
@@ -81,7 +88,7 @@ impl<'a> Forwarding<'a> {
     pub(super) fn suspend(self) -> Option<Box<Exchange<'a>>> {
         match self.state {
             State::Waiting(exchange) => Some(exchange),
-            State::Done(_) | State::Connecting { .. } => None,
+            State::Done(_) | State::Connecting { .. } | State::Opening(_) => None,
         }
     }
 
@@ -98,6 +105,9 @@ impl<'a> Forwarding<'a> {
         record.answered_at.set(Some(now));
         record.set_details("via_upstream");
         self.stream.moved(now);
+        if self.stream.switch() != Switch::No {
+            return switched(head, exchange, self.stream);
+        }
         if !self.router.suppress_envoy_headers {
             announce_service_time(&mut head.headers, now - record.received_at.get().unwrap_or(now));
         }
@@ -118,6 +128,7 @@ impl<'a> Future for Forwarding<'a> {
                     Err(_) if exchange.may_try_again() => Step::TryAgain,
                     Err(failure) => return Poll::Ready(Err(failure)),
                 },
+                State::Opening(opening) => Step::Opened(ready!(opening.as_mut().poll(context))?),
             };
             // Behind the end nobody asks again; if somebody does, this is what there is.
             let state = std::mem::replace(&mut self.state, State::Done(Err(Failure::Internal)));
@@ -137,8 +148,13 @@ impl<'a> Future for Forwarding<'a> {
                     exchange.let_go();
                     self.state = self.connect(exchange, true)?;
                 }
+                (State::Opening(_), Step::Opened(connection)) => {
+                    return Poll::Ready(Ok(terminated(connection, self.stream)));
+                }
                 (State::Done(done), _) => return Poll::Ready(done),
-                (State::Connecting { .. } | State::Waiting(_), _) => return Poll::Ready(Err(Failure::Internal)),
+                (State::Connecting { .. } | State::Waiting(_) | State::Opening(_), _) => {
+                    return Poll::Ready(Err(Failure::Internal));
+                }
             }
         }
     }
@@ -148,6 +164,7 @@ impl<'a> Future for Forwarding<'a> {
 enum Step {
     Take,
     Connected(Lease),
+    Opened(tcp::Connection),
     Answered(ResponseHead),
     TryAgain,
 }
@@ -170,6 +187,9 @@ fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Route
             *record.cluster.borrow_mut() = Some(cluster.clone());
             let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
             *record.host.borrow_mut() = Some(host.clone());
+            if stream.switch() == Switch::Terminated {
+                return Ok(State::Opening(open(stream, cluster.clone(), host.clone())));
+            }
             let announced = timeout.filter(|_| !router.suppress_envoy_headers);
             let mut exchange = encode(request, stream, cluster, announced);
             match host.pool().reuse()? {
@@ -210,6 +230,35 @@ fn encode<'a>(
 
 fn connect<'a>(stream: &'a Stream<'a>, host: &Host, exchange: Box<Exchange<'a>>, again: bool) -> State<'a> {
     State::Connecting { exchange, connect: Box::pin(host.pool().clone().connect(stream.timer())), again }
+}
+
+/// The answer to a request that asked for a tunnel: it is granted, or an ordinary response. It says nothing of how long the host took, as a request
+/// that may go on has no end to reckon from.
+fn switched<'a>(head: ResponseHead, exchange: Box<Exchange<'a>>, stream: &Stream<'_>) -> Response<'a> {
+    let body = match exchange.granted() {
+        Ok(granted) => Body::Tunnel(Box::new(granted)),
+        Err(exchange) => {
+            if head.status.is_success() {
+                stream.record().set_details("websocket_handshake_unsuccessful");
+            }
+            Body::Response(exchange)
+        }
+    };
+    Response { head, body }
+}
+
+fn open<'a>(stream: &'a Stream<'a>, cluster: Rc<Cluster>, host: Rc<Host>) -> Opening<'a> {
+    Box::pin(async move { cluster.open_tcp(&host, stream.timer()).await })
+}
+
+/// A host has taken the connection of a CONNECT that ends here: that is all the client is told.
+fn terminated<'a>(connection: tcp::Connection, stream: &Stream<'_>) -> Response<'a> {
+    let now = Instant::now();
+    stream.record().answered_at.set(Some(now));
+    stream.record().set_details("via_upstream");
+    stream.moved(now);
+    let granted = Granted { host: tunnel::Host::Tcp(connection), read: BytesMut::new() };
+    Response { head: ResponseHead::new(StatusCode::OK), body: Body::Tunnel(Box::new(granted)) }
 }
 
 /// A copy of what a kept connection was sent, for a fresh one.

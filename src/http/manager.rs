@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
+use http::{Method, StatusCode};
 use thiserror::Error;
 
 use crate::codec::head::{Headers, RequestHead, ResponseHead};
@@ -39,6 +40,7 @@ use super::filter::{Chain, ChainError, Extension};
 use super::headers::names::X_REQUEST_ID;
 use super::headers::{self, ConnectionFacts, DateCache, Ids, ResponseFacts, Rules};
 use super::stream::{self, After, Stream};
+use super::upgrade::{Switch, Switched};
 
 /// What is read and thrown away of a client that is still sending when its connection ends, in bytes.
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -128,7 +130,12 @@ impl Manager {
 
     /// Applies the header rules to a request, and notes what they found out.
     pub(super) fn prepare_request(&self, head: &mut RequestHead, stream: &Stream<'_>) -> Result<(), Failure> {
-        let facts = ConnectionFacts { peer: stream.facts().peer.ip(), own_address: self.own_address, tls: false };
+        let facts = ConnectionFacts {
+            upgrade: stream.switch() != Switch::No && head.method != Method::CONNECT,
+            peer: stream.facts().peer.ip(),
+            own_address: self.own_address,
+            tls: false,
+        };
         let client =
             headers::prepare_request(head, &self.header_rules, &facts, &mut Ids::random()).map_err(Failure::Refused)?;
         let record = stream.record();
@@ -147,7 +154,8 @@ impl Manager {
             request.append(X_REQUEST_ID.clone(), id);
         }
         let date = self.date.borrow_mut().value(SystemTime::now());
-        headers::prepare_response(head, &self.header_rules, &ResponseFacts { request: &request, date, upgrade: false });
+        let upgrade = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        headers::prepare_response(head, &self.header_rules, &ResponseFacts { request: &request, date, upgrade });
     }
 
     /// The life of a connection, from a moment on at which it is known what for, or not.
@@ -176,6 +184,10 @@ impl Manager {
                         }
                         break;
                     }
+                    After::Tunnel(switching) => {
+                        Box::pin(switching.run(conn)).await;
+                        return;
+                    }
                     After::Move => {
                         let Some(back) = Box::pin(conn.hand_over_busy()).await else { return };
                         (conn, woken) = back;
@@ -195,6 +207,13 @@ impl Filter for Manager {
         let mut conn = match arrival.kind {
             Kind::Http1 => Downstream::thaw(&self, arrival)?,
             Kind::Exchange => Downstream::thaw_busy(&self, arrival)?,
+            Kind::Upgrade => {
+                let mut tunnel = Switched::thaw(&self, arrival)?;
+                return Ok(Box::pin(async move {
+                    tunnel.arrived();
+                    tunnel.run().await;
+                }));
+            }
             Kind::Tcp => return Err(Reason::OtherFilter),
         };
         Ok(Box::pin(async move {
@@ -239,7 +258,7 @@ async fn serve(conn: &Downstream) -> After {
                 }
             }
         };
-        if after != After::Keep || !conn.has_unread() || conn.held.may_move() {
+        if !matches!(after, After::Keep) || !conn.has_unread() || conn.held.may_move() {
             conn.settle();
             return after;
         }

@@ -7,7 +7,7 @@ use crate::config::model::PathMatch;
 /// Up to so many prefixes are tried in order; more are found by hash.
 const FEW: usize = 16;
 
-/// The path matchers of one virtual host; finds the lowest index that matches.
+/// The path matchers of one virtual host, but for those of CONNECT, which has no path; finds the lowest index that matches.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
     sensitive: Set,
@@ -28,6 +28,7 @@ impl Paths {
                 PathMatch::Exact { path, case_sensitive: false } => {
                     paths.insensitive.add_exact(path.to_ascii_lowercase().as_bytes(), at);
                 }
+                PathMatch::Connect => {}
             }
         }
         paths

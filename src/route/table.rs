@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::paths::Paths;
 use crate::codec::RequestHead;
-use crate::config::model::{RouteAction, RouteConfiguration, VirtualHost};
+use crate::config::model::{PathMatch, RouteAction, RouteConfiguration, VirtualHost};
 
 /// A compiled route configuration.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Table {
 struct Host {
     routes: Vec<Rc<Entry>>,
     paths: Paths,
+    /// The first route for CONNECT.
+    connect: Option<usize>,
 }
 
 /// One route as requests meet it.
@@ -100,10 +102,10 @@ impl Table {
     pub fn route(&self, head: &RequestHead) -> Option<Decision> {
         let host = &self.hosts[self.host(&head.authority)?];
         // A CONNECT has no path, and only a connect matcher takes it.
-        if head.method == http::Method::CONNECT {
-            return None;
-        }
-        let at = host.paths.find(head.path_without_query())?;
+        let at = match head.method == http::Method::CONNECT {
+            true => host.connect,
+            false => host.paths.find(head.path_without_query()),
+        }?;
         Some(Decision { route: host.routes[at].clone() })
     }
 
@@ -136,7 +138,9 @@ impl Table {
             })
             .collect();
         self.routes += routes.len();
-        self.hosts.push(Host { routes, paths: Paths::compile(host.routes.iter().map(|route| &route.path)) });
+        let paths = Paths::compile(host.routes.iter().map(|route| &route.path));
+        let connect = host.routes.iter().position(|route| route.path == PathMatch::Connect);
+        self.hosts.push(Host { routes, paths, connect });
     }
 
     fn host(&self, authority: &[u8]) -> Option<usize> {

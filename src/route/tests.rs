@@ -6,7 +6,7 @@ use crate::codec::RequestHead;
 use crate::config::model::{PathMatch, Route, RouteAction, RouteConfiguration, VirtualHost};
 
 fn to(name: &str) -> RouteAction {
-    RouteAction::Cluster { cluster: name.into(), timeout: None, idle_timeout: None }
+    RouteAction::Cluster { cluster: name.into(), timeout: None, idle_timeout: None, upgrades: Vec::new() }
 }
 
 fn prefix(prefix: &str) -> PathMatch {

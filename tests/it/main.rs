@@ -15,4 +15,6 @@ mod malformed;
 mod motion;
 mod tcp_proxy;
 mod timeouts;
+mod upgrade;
+mod upgrade_motion;
 mod upstream_faults;

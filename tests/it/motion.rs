@@ -17,7 +17,7 @@ use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
 
 /// Carries what `from` offers to `to` until it is dropped, and counts.
-struct Way {
+pub(crate) struct Way {
     thread: Option<JoinHandle<(usize, Vec<Reason>)>>,
 }
 
@@ -34,16 +34,20 @@ fn copy(frozen: &Frozen) -> Frozen {
     }
 }
 
-fn plan() -> Plan {
+pub(crate) fn plan() -> Plan {
     Plan { started: Instant::now(), time: Duration::from_secs(600), strategy: Strategy::Immediate }
 }
 
 impl Way {
-    fn open(from: &Proxy, to: &Proxy) -> Self {
+    pub(crate) fn open(from: &Proxy, to: &Proxy) -> Self {
         Self::open_with(from, to, |frozen| frozen)
     }
 
-    fn open_with(from: &Proxy, to: &Proxy, change: impl Fn(Frozen) -> Frozen + Send + 'static) -> Self {
+    pub(crate) fn open_with(
+        from: &Proxy,
+        to: &Proxy,
+        mut change: impl FnMut(Frozen) -> Frozen + Send + 'static,
+    ) -> Self {
         let (mover, mut offers) = Mover::new(4);
         let to = to.handle();
         let thread = std::thread::spawn(move || {
@@ -68,7 +72,7 @@ impl Way {
     }
 
     /// Ends the motion: what is left drains. How many were taken, and why the others were not.
-    fn close(mut self, from: &Proxy) -> (usize, Vec<Reason>) {
+    pub(crate) fn close(mut self, from: &Proxy) -> (usize, Vec<Reason>) {
         from.drain(Phase::Draining(plan()));
         self.thread.take().unwrap().join().unwrap()
     }

@@ -39,6 +39,7 @@ pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
         max_request_headers_bytes: 60 * 1024,
         max_headers_count: 100,
         underscores: Underscores::Allow,
+        upgrades: Vec::new(),
         http1: Http1Options::default(),
     }
 }
@@ -53,7 +54,7 @@ pub fn route_with_timeout(prefix: &str, cluster: &str, timeout: Option<Duration>
     Route {
         name: String::new(),
         path: PathMatch::Prefix { prefix: prefix.into(), case_sensitive: true },
-        action: RouteAction::Cluster { cluster: cluster.into(), timeout, idle_timeout: None },
+        action: RouteAction::Cluster { cluster: cluster.into(), timeout, idle_timeout: None, upgrades: Vec::new() },
     }
 }
 

@@ -54,6 +54,8 @@ pub enum PathMatch {
         /// `case_sensitive`, default true.
         case_sensitive: bool,
     },
+    /// `connect_matcher`: every CONNECT, and nothing else.
+    Connect,
 }
 
 /// What a route does with a request.
@@ -67,6 +69,8 @@ pub enum RouteAction {
         timeout: Option<Duration>,
         /// `idle_timeout` of the route: overrides the manager's stream idle timeout. `Some(None)` turns it off.
         idle_timeout: Option<Option<Duration>>,
+        /// `upgrade_configs`, which come before the manager's.
+        upgrades: Vec<RouteUpgrade>,
     },
     /// `direct_response`.
     DirectResponse {
@@ -75,4 +79,15 @@ pub enum RouteAction {
         /// Inline or read from a file when the configuration was loaded.
         body: bytes::Bytes,
     },
+}
+
+/// `envoy.config.route.v3.RouteAction.UpgradeConfig`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteUpgrade {
+    /// `upgrade_type`, in lower case and unique; `connect` is the method.
+    pub kind: String,
+    /// `enabled`, default true.
+    pub enabled: bool,
+    /// `connect_config`: a CONNECT ends here, and what it carries goes to the host as it is.
+    pub terminate: bool,
 }

@@ -177,8 +177,7 @@ impl Downstream {
 
     /// It is ours from now on. What it goes on with.
     pub(in crate::http) fn arrived(&mut self) -> Option<Woken> {
-        self.presence.end.set(End::Local);
-        self.presence.guard.arrived();
+        self.presence.arrived();
         let flight = self.flight.get_mut().as_mut()?;
         flight.arrived(&self.manager);
         Some(Woken::Flight)
@@ -218,7 +217,12 @@ impl Drop for Midair<'_> {
 }
 
 impl Presence {
-    fn moved(&mut self) {
+    pub(in crate::http) fn arrived(&mut self) {
+        self.end.set(End::Local);
+        self.guard.arrived();
+    }
+
+    pub(in crate::http) fn moved(&mut self) {
         self.end.set(End::Moved);
         self.guard.moved();
     }

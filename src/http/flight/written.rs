@@ -302,7 +302,7 @@ impl Promised {
     }
 
     fn into_begun(self, head: bool) -> Begun {
-        Begun { head, until_close: self.until_close, close: self.close, linger: self.linger }
+        Begun { head, until_close: self.until_close, close: self.close, linger: self.linger, tunnel: None }
     }
 }
 

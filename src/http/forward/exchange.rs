@@ -16,6 +16,8 @@ use crate::http::body::{Body, Frame};
 use crate::http::failure::Failure;
 use crate::http::pump::{Broken, Pump};
 use crate::http::stream::Stream;
+use crate::http::upgrade::{self, Granted, Switch};
+use crate::l4::tunnel;
 use crate::upstream::Cluster;
 use crate::upstream::pool::http1::Lease;
 
@@ -49,6 +51,9 @@ pub struct Exchange<'a> {
     scan: Scan,
     framing: Framing,
     keep_alive: bool,
+    /// The head by which the host has granted a tunnel, until the rest of the request is sent.
+    grant: Option<ResponseHead>,
+    granted: bool,
 }
 
 impl<'a> Exchange<'a> {
@@ -75,6 +80,8 @@ impl<'a> Exchange<'a> {
             scan: Scan::new(),
             framing: Framing::none(),
             keep_alive: false,
+            grant: None,
+            granted: false,
         }
     }
 
@@ -92,6 +99,9 @@ impl<'a> Exchange<'a> {
     pub(super) fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<ResponseHead, Failure>> {
         self.poll_upload(context)?;
         loop {
+            if self.grant.is_some() {
+                return self.poll_grant();
+            }
             let limits = self.head_limits();
             match parse_response(&mut self.read, &mut self.scan, &limits, &self.method) {
                 Ok(Some(parsed)) => {
@@ -107,6 +117,32 @@ impl<'a> Exchange<'a> {
                     }
                 },
                 Err(_) => return Poll::Ready(Err(self.broken())),
+            }
+        }
+    }
+
+    /// A tunnel begins behind the request, all of it (RFC 9110, 7.8).
+    fn poll_grant(&mut self) -> Poll<Result<ResponseHead, Failure>> {
+        if self.upload_broken {
+            self.lease = None;
+            return Poll::Ready(Err(Failure::UpstreamClosed));
+        }
+        if !self.upload.is_done() {
+            return Poll::Pending;
+        }
+        self.granted = true;
+        Poll::Ready(self.grant.take().ok_or(Failure::Internal))
+    }
+
+    /// The host's side of the tunnel that it has granted; itself, if it has not.
+    pub(super) fn granted(mut self: Box<Self>) -> Result<Granted, Box<Self>> {
+        match self.lease.take() {
+            Some(lease) if self.granted => {
+                Ok(Granted { host: tunnel::Host::Http1(lease), read: std::mem::take(&mut self.read) })
+            }
+            lease => {
+                self.lease = lease;
+                Err(self)
             }
         }
     }
@@ -189,6 +225,11 @@ impl<'a> Exchange<'a> {
 
     fn take_head(&mut self, parsed: Parsed<ResponseHead>) -> Result<Option<ResponseHead>, Failure> {
         let status = parsed.head.status;
+        if self.stream.switch() == Switch::Allowed && upgrade::is_granted(&self.method, &parsed.head, parsed.upgrade) {
+            self.replay = None;
+            self.grant = Some(parsed.head);
+            return Ok(None);
+        }
         if !status.is_informational() {
             self.framing = parsed.framing;
             self.keep_alive = parsed.keep_alive;

@@ -11,6 +11,7 @@ use crate::http::downstream::Downstream;
 use crate::http::flight::Flight;
 use crate::http::forward::{Exchange, Suspended};
 use crate::http::pump::Pump;
+use crate::http::upgrade::Switch;
 
 use super::{After, Begun, Stream};
 
@@ -57,6 +58,8 @@ pub(in crate::http) async fn resume(conn: &Downstream, flight: Box<Flight>) -> A
         deadlines,
         late: false,
         version,
+        switch: Cell::new(Switch::No),
+        active: Cell::new(None),
         room: Room { permit: RefCell::default(), stays: Cell::new(stays) },
     };
     let exchange = Exchange::resume(&stream, exchange);

@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 
 use super::Table;
 use crate::config::convert::context::Context;
-use crate::config::convert::values;
+use crate::config::convert::{upgrade, values};
 use crate::config::model::RouteAction;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -45,7 +45,7 @@ pub(super) fn forward(cx: &mut Context, message: api::RouteAction, table: &Table
     } = message;
     refuse!(cx; metadata_match, prefix_rewrite, regex_rewrite, path_rewrite_policy, path_rewrite,
         append_x_forwarded_host, retry_policy, retry_policy_typed_config, request_mirror_policies, max_grpc_timeout,
-        grpc_timeout_offset, upgrade_configs, internal_redirect_policy, internal_redirect_action, hedge_policy,
+        grpc_timeout_offset, internal_redirect_policy, internal_redirect_action, hedge_policy,
         max_stream_duration);
     // Limits per priority tune; hashes and rate limits do nothing without a policy or filter that is refused.
     ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits, hash_policy, cors,
@@ -58,11 +58,13 @@ pub(super) fn forward(cx: &mut Context, message: api::RouteAction, table: &Table
     }
     let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT));
     let idle_timeout = values::duration(cx, "idle_timeout", &idle_timeout);
+    let upgrades = upgrade::of_route(cx, upgrade_configs);
     let cluster = cluster(cx, cluster_specifier?, table)?;
     Some(RouteAction::Cluster {
         cluster,
         timeout,
         idle_timeout: idle_timeout.map(|idle| Some(idle).filter(|idle| !idle.is_zero())),
+        upgrades,
     })
 }
 

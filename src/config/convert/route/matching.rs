@@ -25,8 +25,8 @@ pub(super) fn path(cx: &mut Context, message: api::RouteMatch) -> Option<PathMat
     let unsupported = match path_specifier? {
         PathSpecifier::Prefix(prefix) => return Some(PathMatch::Prefix { prefix, case_sensitive }),
         PathSpecifier::Path(path) => return Some(PathMatch::Exact { path, case_sensitive }),
+        PathSpecifier::ConnectMatcher(api::route_match::ConnectMatcher {}) => return Some(PathMatch::Connect),
         PathSpecifier::SafeRegex(_) => "safe_regex",
-        PathSpecifier::ConnectMatcher(_) => "connect_matcher",
         PathSpecifier::PathSeparatedPrefix(_) => "path_separated_prefix",
         PathSpecifier::PathMatchPolicy(_) => "path_match_policy",
     };

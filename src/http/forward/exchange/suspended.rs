@@ -10,6 +10,7 @@ use crate::codec::http1::{Framing, Scan};
 use crate::http::body::Body;
 use crate::http::pump::Pump;
 use crate::http::stream::Stream;
+use crate::http::upgrade::Switch;
 use crate::upstream::Cluster;
 use crate::upstream::pool::http1::Lease;
 
@@ -38,7 +39,10 @@ pub struct Suspended {
 impl<'a> Exchange<'a> {
     /// Whether it can be suspended now: nothing of it is anybody else's.
     pub(in crate::http) fn may_suspend(&self) -> bool {
-        matches!(self.body, Body::Request(_) | Body::Empty) && self.upload.outbox.len() <= MOST_PENDING
+        // One that may become a tunnel moves as such, as soon as it is one.
+        self.stream.switch() == Switch::No
+            && matches!(self.body, Body::Request(_) | Body::Empty)
+            && self.upload.outbox.len() <= MOST_PENDING
     }
 
     /// Ends the work on it, between two polls, where [`Self::may_suspend`].
@@ -80,6 +84,8 @@ impl<'a> Exchange<'a> {
             scan: Scan::new(),
             framing: suspended.framing,
             keep_alive: suspended.keep_alive,
+            grant: None,
+            granted: false,
         })
     }
 }
