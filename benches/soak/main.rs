@@ -53,7 +53,7 @@ struct Args {
 
 const REQUESTS: [(Habit, u64); 4] =
     [(Habit::Sparse, 60), (Habit::KeepAlive, 4), (Habit::PerRequest, 2), (Habit::SlowUpload, 3)];
-const STREAMS: [(Kind, usize); 2] = [(Kind::Tunnel, 8), (Kind::Download, 4)];
+const STREAMS: [(Kind, usize); 4] = [(Kind::Tunnel, 8), (Kind::WebSocket, 8), (Kind::Download, 4), (Kind::Upload, 2)];
 /// Between two requests of one client.
 const PACE: Duration = Duration::from_millis(120);
 /// How long anything may take before it counts as lost.
@@ -78,9 +78,8 @@ fn main() -> ExitCode {
     }
     let (upstream, host) = (Upstream::start(), Host::start());
     let (socket, tunnel) = listening();
-    drop(socket);
     let config = Config { tunnel: Some((tunnel, host.raw)), streams: Some(host.http), ..Config::to(upstream.address) };
-    let setup = Setup::new(config).scripted().flag("--drain-time-s", 3).flag("--parent-shutdown-time-s", 4);
+    let setup = Setup::new(config).socket(socket).scripted().flag("--drain-time-s", 3).flag("--parent-shutdown-time-s", 4);
     let setup = setup.flag("--probation-time-s", 0.2).flag("--prepare-time-s", 60).flag("--commit-time-s", 20);
     let proxy = setup.flag("--ready-time-s", 20).flag("--terminate-time-s", 5).flag("--unresponsive-time-s", 60).start();
     println!(

@@ -14,7 +14,7 @@ use crate::{alone_on_the_machine, long_or};
 
 const REQUESTS: [(Habit, u64); 4] =
     [(Habit::KeepAlive, 16), (Habit::Sparse, 200), (Habit::PerRequest, 4), (Habit::SlowUpload, 8)];
-const STREAMS: [(Kind, usize); 2] = [(Kind::Tunnel, 20), (Kind::Download, 10)];
+const STREAMS: [(Kind, usize); 3] = [(Kind::Tunnel, 20), (Kind::WebSocket, 20), (Kind::Download, 10)];
 
 fn streams() -> usize {
     STREAMS.iter().map(|(_, count)| count).sum()
@@ -23,10 +23,9 @@ fn streams() -> usize {
 /// A proxy between clients and these hosts whose drains end after so many seconds, and where its tunnels begin.
 fn setup(upstream: &Upstream, host: &Host, drain: u64) -> (Setup, SocketAddr) {
     let (socket, tunnel) = listening();
-    drop(socket);
     let config =
         Config { tunnel: Some((tunnel, host.raw)), streams: Some(host.http), ..Config::to(upstream.address) };
-    (Setup::new(config).flag("--drain-time-s", drain).flag("--parent-shutdown-time-s", drain), tunnel)
+    (Setup::new(config).socket(socket).flag("--drain-time-s", drain).flag("--parent-shutdown-time-s", drain), tunnel)
 }
 
 #[test]

@@ -54,10 +54,9 @@ fn every_one(all: &BTreeSet<u16>, _: &[Vec<u16>]) -> BTreeSet<u16> {
 fn dies(death: Death, expected: Expected) {
     let (upstream, host) = (Upstream::start(), Host::start());
     let (socket, tunnel) = listening();
-    drop(socket);
     let config = Config { tunnel: Some((tunnel, host.raw)), ..Config::to(upstream.address) };
     let setup = Setup::new(config).scripted().flag("--drain-time-s", 60).flag("--parent-shutdown-time-s", 60);
-    let proxy = setup.start();
+    let proxy = setup.socket(socket).start();
     let mut tap = Tap::on(&proxy);
     proxy.reload();
     let old = proxy.settled(PATIENCE);

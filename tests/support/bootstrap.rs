@@ -87,7 +87,7 @@ impl Config {
             "  - name: front{number}\n    address: {}\n    filter_chains:\n    - filters:\n      \
              - name: envoy.filters.network.http_connection_manager\n        typed_config:\n          \
              \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n          \
-             stat_prefix: front\n          http_filters:\n          - name: envoy.filters.http.router\n            \
+             stat_prefix: front\n          upgrade_configs: [{{ upgrade_type: websocket }}]\n          http_filters:\n          - name: envoy.filters.http.router\n            \
              typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}\n          \
              route_config:\n            virtual_hosts:\n            - name: all\n              domains: [\"*\"]\n              \
              routes:\n              - match: {{ path: /marker }}\n                \

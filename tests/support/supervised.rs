@@ -40,6 +40,8 @@ pub(crate) struct Setup {
     pub(crate) scripted: bool,
     /// The supervisor runs from a copy in the test's directory, which the test may replace.
     pub(crate) own_supervisor: bool,
+    /// Sockets of further listeners, handed over beside the front's and the admin endpoint's.
+    pub(crate) sockets: Vec<OwnedFd>,
     /// The directory that the instance's own one is made in.
     pub(crate) within: Option<PathBuf>,
 }
@@ -57,7 +59,7 @@ impl Setup {
             "--max-draining=10",
         ];
         let flags = flags.map(String::from).to_vec();
-        Self { config, flags, workers: 2, scripted: false, own_supervisor: false, within: None }
+        Self { config, flags, workers: 2, scripted: false, own_supervisor: false, sockets: Vec::new(), within: None }
     }
 
     /// Adds or overrides a flag of the supervisor.
@@ -71,6 +73,12 @@ impl Setup {
     /// Sets the number of workers.
     pub(crate) fn workers(mut self, workers: u32) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// Hands over one more socket.
+    pub(crate) fn socket(mut self, socket: OwnedFd) -> Self {
+        self.sockets.push(socket);
         self
     }
 
@@ -131,10 +139,12 @@ pub(crate) struct Supervised {
 }
 
 impl Supervised {
-    fn start(setup: Setup) -> Self {
+    fn start(mut setup: Setup) -> Self {
         let (front_socket, front) = listening();
         let (admin_socket, admin) = listening();
-        Self::start_with(setup, vec![front_socket, admin_socket], front, admin)
+        let mut sockets = vec![front_socket, admin_socket];
+        sockets.append(&mut setup.sockets);
+        Self::start_with(setup, sockets, front, admin)
     }
 
     fn start_with(setup: Setup, sockets: Vec<OwnedFd>, front: SocketAddr, admin: SocketAddr) -> Self {

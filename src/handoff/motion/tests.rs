@@ -152,6 +152,21 @@ async fn an_answer_counts_even_if_its_sender_dies_after_it() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn what_was_answered_in_a_way_that_cannot_be_read_is_not_served_here() {
+    let (old, new) = Channel::pair().unwrap();
+    let (mover, offers) = Mover::new(BATCH);
+    let stats = stats();
+    let (_, outcome, ()) = tokio::join!(give(old, offers, &stats), offer(mover, "front", 10), async {
+        while new.try_recv().unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+        let flags = nix::sys::socket::MsgFlags::MSG_DONTWAIT;
+        nix::sys::socket::send(std::os::fd::AsRawFd::as_raw_fd(&new), b"Heir", flags).unwrap();
+    });
+    assert!(is_taken(&outcome), "the taker may have begun with it");
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_taker_that_talks_nonsense_gets_nothing() {
     for answer in [Message::Taken(Taken { batch: 7, refused: Vec::new() }), Message::Withdrawn(Withdrawn {})] {
         let (old, new) = Channel::pair().unwrap();

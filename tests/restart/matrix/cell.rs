@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::disk::Disk;
-use super::world::World;
+use super::world::{DRAIN, World};
 use super::{Cell, Fault, Who, Whose};
 use crate::support::clients::{Failure, get};
 use crate::support::process::{lives, signal};
@@ -19,6 +19,8 @@ use crate::tap::{Deed, Order, Victim, limit_descriptors};
 
 /// All limits of a takeover together, what happens to it, and a slow machine.
 const BOUND: Duration = Duration::from_secs(40);
+/// When the last drain is over at the latest: its limit, what the supervisor adds, and a slow machine.
+const LAST_DRAIN: Duration = Duration::from_secs(DRAIN + 15);
 /// How long somebody is stopped.
 const STOPPED: Duration = Duration::from_secs(5);
 /// How long there is nothing to be had.
@@ -204,7 +206,8 @@ fn happen(cell: &Cell) -> Outcome {
 fn remains(world: &World, censuses: &[std::collections::BTreeMap<String, usize>; 2], is_replaced: bool) -> Vec<String> {
     let mut faults = Vec::new();
     let proxy = &world.proxy;
-    if !within(PATIENCE, || proxy.status().epochs.len() == 1) {
+    // One that was not told to drain, or not how, leaves when a drain would have ended.
+    if !within(LAST_DRAIN, || proxy.status().epochs.len() == 1) {
         faults.push(format!("old epochs do not leave: {:?}", proxy.status().epochs));
         return faults;
     }

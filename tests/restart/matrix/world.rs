@@ -18,8 +18,11 @@ use crate::tap::Tap;
 const HABITS: [(Habit, u64); 4] =
     [(Habit::KeepAlive, 3), (Habit::Sparse, 6), (Habit::PerRequest, 2), (Habit::TwoWritePost, 1)];
 
+/// Limit of a drain, in seconds.
+pub(super) const DRAIN: u64 = 60;
 /// Kinds of streams, and how many of each.
-pub(super) const STREAMS: [(Kind, usize); 1] = [(Kind::Tunnel, 6)];
+pub(super) const STREAMS: [(Kind, usize); 4] =
+    [(Kind::Tunnel, 4), (Kind::WebSocket, 4), (Kind::Download, 2), (Kind::Upload, 2)];
 
 /// A proxy whose serving epoch is tapped.
 pub(super) struct World {
@@ -39,14 +42,14 @@ impl World {
     pub(super) fn start(within: Option<PathBuf>) -> Self {
         let (upstream, host) = (Upstream::start(), Host::start());
         let (socket, tunnel) = listening();
-        drop(socket);
-        let config =
+            let config =
             Config { tunnel: Some((tunnel, host.raw)), streams: Some(host.http), ..Config::to(upstream.address) };
         let mut setup = Setup::new(config)
+            .socket(socket)
             .scripted()
             // Nobody leaves for the drain's sake: what does not move stays where it is, and lives.
-            .flag("--drain-time-s", 60)
-            .flag("--parent-shutdown-time-s", 60)
+            .flag("--drain-time-s", DRAIN)
+            .flag("--parent-shutdown-time-s", DRAIN)
             .flag("--prepare-time-s", 6)
             .flag("--ready-time-s", 2)
             .flag("--commit-time-s", 2)
