@@ -42,7 +42,7 @@ fn epochs_with_more_statistics_than_the_segment_has_room_for_serve_and_are_taken
     let upstream = Upstream::start();
     let mut config = Config::to(upstream.address);
     for number in 0..CLUSTERS {
-        let _ = writeln!(config.clusters, "  - name: {number:0>64}\n    type: STATIC\n    connect_timeout: 1s");
+        let _ = writeln!(config.clusters, "  - name: c{number:0>64}\n    type: STATIC\n    connect_timeout: 1s");
     }
     let setup = Setup::new(config).flag("--prepare-time-s", 60);
     let proxy = setup.workers(1).start();

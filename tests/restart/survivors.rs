@@ -7,9 +7,9 @@ use nix::unistd::Pid;
 
 use crate::alone_on_the_machine;
 use crate::support::bootstrap::Config;
-use crate::support::clients::{Connection, Request, block_on, get};
+use crate::support::clients::{Connection, Request, block_on};
 use crate::support::streams::{Host, Kind, Streams};
-use crate::support::supervised::{PATIENCE, Setup, eventually, listening, within};
+use crate::support::supervised::{PATIENCE, Setup, listening, within};
 use crate::support::upstream::Upstream;
 use crate::tap::{Deed, Order, Tap, Victim, Way};
 
@@ -76,7 +76,7 @@ fn dies(death: Death, expected: Expected) {
         tap.arm(&Order { epoch: old.epoch, way, message: message.into(), nth, deed: Deed::Kill, victim });
         let operated = proxy.operator(&["reload"]);
         assert!(tap.fired_within(PATIENCE).is_some(), "{operated:?}");
-        eventually(PATIENCE, "it serves", || get(proxy.front, "/marker").is_ok());
+        Connection::open(proxy.front).await.unwrap().exchange(&GET).await.expect("it serves");
         let wanted = expected(&all, &tap.moved(old.epoch));
         let closed = |idle: &[Connection]| -> BTreeSet<u16> {
             let idle = idle.iter().filter(|connection| connection.closed_by_peer()).map(Connection::port);

@@ -134,9 +134,10 @@ impl Relay {
         let wanted = plan::current(&self.dir).is_some_and(|(_, order)| {
             order.epoch == self.epoch && matches!(order.way, Way::Out | Way::In)
         });
-        let (Some(descriptor), true, Ok((ours, theirs))) = (packet.descriptors.pop(), wanted, Channel::pair()) else {
+        if !wanted {
             return;
-        };
+        }
+        let (Some(descriptor), Ok((ours, theirs))) = (packet.descriptors.pop(), Channel::pair()) else { return };
         packet.descriptors.push(theirs.into());
         let (heir, own) = (Arc::new(descriptor), Arc::new(OwnedFd::from(ours)));
         let out = self.clone().pass(own.clone(), heir.clone(), Way::Out);
