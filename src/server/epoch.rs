@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use heirloom_supervisor::shm::{Geometry, Segment};
 use heirloom_supervisor::wire::message::{DrainStrategy, Drained, Failed, Health, Ready, Standing, Welcome};
 use heirloom_supervisor::wire::{self, Channel, Message};
+use nix::errno::Errno;
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
@@ -380,7 +381,8 @@ impl Epoch {
             self.let_go();
         }
         if let Some(link) = link {
-            send(link, &Message::Health(Health { connections, healthy: true, reason: String::new() })).await;
+            let reason = ailment();
+            send(link, &Message::Health(Health { connections, healthy: reason.is_empty(), reason })).await;
         }
         Ok(())
     }
@@ -394,6 +396,17 @@ impl Epoch {
         self.group.stop().await;
         info!(closed, "exiting");
         Ok(())
+    }
+}
+
+/// What keeps this epoch from serving well; empty when nothing does. A worker that hangs is told by silence: the orders to it wait, and the process ends.
+fn ailment() -> String {
+    // Descriptors are what a process runs out of without anything else showing it.
+    match std::fs::File::open("/dev/null") {
+        Err(error) if matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE)) => {
+            format!("it cannot open anything more: {error}")
+        }
+        _ => String::new(),
     }
 }
 

@@ -111,6 +111,9 @@ pub enum Error {
     /// The packet is not a frame of this protocol.
     #[error("malformed frame: {0}")]
     Malformed(String),
+    /// Of a message's descriptors only the first are here: this process has no room for more. Only where a part is of use ([`Message::Moved`]).
+    #[error("descriptors were lost: this process has too many open")]
+    Lost(Box<Packet>),
     /// The message does not fit into a frame.
     #[error("a frame of {size} bytes exceeds the limit of {MAX_FRAME}")]
     TooLarge {

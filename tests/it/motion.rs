@@ -127,33 +127,6 @@ fn idle_connections_move_and_nobody_is_told() {
 }
 
 #[test]
-fn a_request_in_progress_ends_where_it_began_and_the_connection_moves_then() {
-    let (go, gate) = std::sync::mpsc::channel::<()>();
-    let gate = std::sync::Mutex::new(gate);
-    let origin = Origin::http(move |request| {
-        if request.path() == "/slow" {
-            gate.lock().unwrap().recv().unwrap();
-        }
-        crate::support::origin::ok("x")
-    });
-    let (old, new) = (http(origin.address), http(origin.address));
-    let mut client = old.connect();
-    // The second request is read ahead and moves as bytes; of the third there is only the beginning.
-    client.send("GET /slow HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\n\r\nGET /3 HT");
-    old.await_gauge("http.test.downstream_rq_active", 1);
-    let way = Way::open(&old, &new);
-    client.assert_open();
-    go.send(()).unwrap();
-    assert_eq!(client.response().header("connection"), None);
-    assert_eq!(client.response().header("connection"), None);
-    client.send("TP/1.1\r\nhost: a\r\n\r\n");
-    assert_eq!(client.response().text(), "x");
-    assert_eq!(way.close(&old), (1, Vec::new()));
-    assert_eq!(old.counter("http.test.downstream_rq_total"), 1);
-    assert_eq!(new.counter("http.test.downstream_rq_total"), 2);
-}
-
-#[test]
 fn what_is_refused_drains_where_it_is() {
     let origin = Origin::text("x");
     let (old, new) = (http(origin.address), http(origin.address));
