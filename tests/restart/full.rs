@@ -1,4 +1,4 @@
-//! Statistics that find no room: they are missing, and nothing else.
+//! Statistics and log lines that find no room: they are missing, and nothing else.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -47,4 +47,14 @@ fn epochs_with_more_statistics_than_the_segment_has_room_for_serve_and_are_taken
     let setup = Setup::new(config).flag("--prepare-time-s", 60);
     let proxy = setup.workers(1).start();
     takeovers_go_well(&proxy);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_missing_and_nothing_else() {
+    let upstream = Upstream::start();
+    let mut setup = Setup::new(Config::to(upstream.address));
+    setup.log = Some("/dev/full".into());
+    let mut proxy = setup.start();
+    takeovers_go_well(&proxy);
+    assert!(proxy.alive());
 }

@@ -17,7 +17,7 @@
 //! | `operator` | what the operator types and reads |
 //! | `matrix` | whatever happens to whomever at whatever step of a takeover: only what a killed process held is lost |
 //! | `survivors` | an epoch that is killed around the move takes with it exactly the connections that were its own at that moment |
-//! | `full` | statistics that find no room are missing, and nothing else |
+//! | `full` | statistics and log lines that find no room are missing, and nothing else |
 //! | `clock` | no deadline knows the time of day |
 //! | `instruments` | the suite's own clients and counters |
 //!

@@ -42,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) own_supervisor: bool,
     /// Sockets of further listeners, handed over beside the front's and the admin endpoint's.
     pub(crate) sockets: Vec<OwnedFd>,
+    /// Where everything that is logged goes instead of a file of the instance's directory.
+    pub(crate) log: Option<PathBuf>,
     /// The directory that the instance's own one is made in.
     pub(crate) within: Option<PathBuf>,
 }
@@ -59,7 +61,7 @@ impl Setup {
             "--max-draining=10",
         ];
         let flags = flags.map(String::from).to_vec();
-        Self { config, flags, workers: 2, scripted: false, own_supervisor: false, sockets: Vec::new(), within: None }
+        Self { config, flags, workers: 2, scripted: false, own_supervisor: false, sockets: Vec::new(), log: None, within: None }
     }
 
     /// Adds or overrides a flag of the supervisor.
@@ -151,6 +153,9 @@ impl Supervised {
         let within = setup.within.clone().unwrap_or_else(std::env::temp_dir);
         let dir = tempfile::Builder::new().prefix("heirloom-restart-").tempdir_in(within);
         let dir = dir.expect("a directory can be made");
+        if let Some(log) = &setup.log {
+            std::os::unix::fs::symlink(log, dir.path().join("log")).expect("a link can be made");
+        }
         let descendants = Descendants::of(dir.path());
         let words = words(dir.path(), &setup);
         let mut command = Command::new("/bin/sh");

@@ -87,7 +87,7 @@ fn is_answered(order: &Order) -> bool {
     order.message == "Taken" && matches!(order.victim, Victim::Epoch(epoch) if epoch != order.epoch)
 }
 
-/// The peers' ports of the TCP connections that `victim` has; unless `all`, only of those that no other epoch has too.
+/// The clients' ports of the TCP connections that `victim` has; unless `all`, only of those that no other epoch has too.
 fn held(dir: &Path, victim: Pid, all: bool) -> Vec<u16> {
     let sockets = |pid: Pid| -> BTreeSet<String> { descriptors(pid).into_iter().collect() };
     let mut held = sockets(victim);
@@ -96,11 +96,26 @@ fn held(dir: &Path, victim: Pid, all: bool) -> Vec<u16> {
         held.retain(|socket| !others.contains(socket));
     }
     let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    let port = |line: &str| {
+    let rows: Vec<Row> = table.lines().skip(1).filter_map(Row::read).collect();
+    // A connection to a host has a port of its own at this end.
+    let listening: BTreeSet<u16> = rows.iter().filter(|row| row.listens).map(|row| row.local).collect();
+    let from_a_client = |row: &&Row| !row.listens && listening.contains(&row.local) && held.contains(&row.socket);
+    rows.iter().filter(from_a_client).map(|row| row.peer).collect()
+}
+
+/// One line of the kernel's table of TCP sockets.
+struct Row {
+    local: u16,
+    peer: u16,
+    listens: bool,
+    socket: String,
+}
+
+impl Row {
+    fn read(line: &str) -> Option<Self> {
         let columns: Vec<&str> = line.split_whitespace().collect();
-        let inode = format!("socket:[{}]", columns.get(9)?);
-        let port = columns.get(2)?.split(':').nth(1)?;
-        held.contains(&inode).then(|| u16::from_str_radix(port, 16).ok())?
-    };
-    table.lines().skip(1).filter_map(port).filter(|port| *port != 0).collect()
+        let port = |at: usize| u16::from_str_radix(columns.get(at)?.split(':').nth(1)?, 16).ok();
+        let listens = *columns.get(3)? == "0A";
+        Some(Self { local: port(1)?, peer: port(2)?, listens, socket: format!("socket:[{}]", columns.get(9)?) })
+    }
 }
