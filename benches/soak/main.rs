@@ -70,12 +70,15 @@ fn main() -> ExitCode {
     }
     let binaries = match args.binaries.len() {
         0 => vec![support::bins::heirloom().to_owned()],
-        _ => args.binaries.clone(),
+        // Epochs are started in another directory.
+        _ => match args.binaries.iter().map(|path| path.canonicalize().map_err(|error| (path, error))).collect() {
+            Ok(binaries) => binaries,
+            Err((path, error)) => {
+                eprintln!("{}: {error}", path.display());
+                return ExitCode::FAILURE;
+            }
+        },
     };
-    if let Some(missing) = binaries.iter().find(|path| !path.is_file()) {
-        eprintln!("{}: there is no such file", missing.display());
-        return ExitCode::FAILURE;
-    }
     let (upstream, host) = (Upstream::start(), Host::start());
     let (socket, tunnel) = listening();
     let config = Config { tunnel: Some((tunnel, host.raw)), streams: Some(host.http), ..Config::to(upstream.address) };

@@ -58,7 +58,6 @@ impl Round {
         let stats = std::panic::catch_unwind(|| crate::support::scrape::stats(proxy.admin)).map_err(|_| "no statistics")?;
         let gauge = |name: &str| stats.get(name).copied().unwrap_or(0) as f64;
         numbers.insert("cx active", gauge("http.front.downstream_cx_active"));
-        numbers.insert("cx tunnel", gauge("tcp.tunnel.downstream_cx_active"));
         numbers.insert("statistics", stats.len() as f64);
         Ok(Self { at, numbers })
     }

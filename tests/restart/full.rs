@@ -10,14 +10,14 @@ use crate::support::supervised::{PATIENCE, Setup, Supervised};
 use crate::support::upstream::Upstream;
 
 /// Each has about a hundred statistics; there is room for sixty-five thousand.
-const CLUSTERS: usize = 900;
+const CLUSTERS: usize = 700;
 const HABITS: [(Habit, u64); 3] = [(Habit::PerRequest, 2), (Habit::KeepAlive, 3), (Habit::TwoWritePost, 1)];
 
 /// Takeovers under load, watched.
 fn takeovers_go_well(proxy: &Supervised) {
     let watch = Watch::start(proxy.admin, Duration::from_millis(50));
     let load = Load::start(proxy.front, &HABITS);
-    for _ in 0..3 {
+    for _ in 0..2 {
         load.progress(50);
         proxy.reload();
     }
@@ -40,13 +40,15 @@ fn epochs_with_more_threads_than_the_segment_has_room_for_serve_and_are_taken_ov
 #[test]
 fn epochs_with_more_statistics_than_the_segment_has_room_for_serve_and_are_taken_over() {
     let upstream = Upstream::start();
-    let mut config = Config::to(upstream.address);
-    for number in 0..CLUSTERS {
-        let _ = writeln!(config.clusters, "  - name: c{number:0>64}\n    type: STATIC\n    connect_timeout: 1s");
-    }
-    let setup = Setup::new(config).flag("--prepare-time-s", 60);
-    let proxy = setup.workers(1).start();
+    let setup = Setup::new(Config::to(upstream.address)).flag("--prepare-time-s", 120);
+    let mut proxy = setup.workers(1).start();
+    proxy.configure(|config| {
+        for number in 0..CLUSTERS {
+            let _ = writeln!(config.clusters, "  - name: c{number:0>64}\n    type: STATIC\n    connect_timeout: 1s");
+        }
+    });
     takeovers_go_well(&proxy);
+    assert!(proxy.log().contains("has no room for another name"), "the table is full");
 }
 
 #[test]
