@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::alone_on_the_machine;
 use crate::support::bootstrap::Config;
 use crate::support::clients::{Connection, Request, block_on};
+use crate::support::process::{all_closes_have_arrived, gone, signal};
 use crate::support::streams::{Host, Kind, Streams};
-use crate::support::supervised::{PATIENCE, Setup, listening, within};
+use crate::support::supervised::{PATIENCE, Setup, eventually, listening, within};
 use crate::support::upstream::Upstream;
 use crate::tap::{Deed, Order, Tap, Victim, Way};
 
@@ -145,4 +147,49 @@ fn a_taker_that_dies_when_all_have_moved_takes_all() {
 fn a_giver_that_dies_when_all_have_moved_takes_nothing() {
     let _quiet = alone_on_the_machine();
     dies(Death { is_old: true, way: Way::Up, message: "Drained", nth: 1 }, none);
+}
+
+/// What a dead epoch held is closed when the last who has a descriptor of it lets go; that may be the giver, when it reads the answer. Until then a
+/// connection of the dead one is not closed but silent, and a request that is written there is reset. Whoever counts around a death must wait for the
+/// epoch before to have left, or see resets on connections that seemed to live when the dead one was gone.
+#[test]
+fn what_the_dead_one_held_may_be_silent_until_the_giver_reads_the_answer() {
+    let _quiet = alone_on_the_machine();
+    let upstream = Upstream::start();
+    let setup = Setup::new(Config::to(upstream.address)).scripted();
+    let proxy = setup.flag("--drain-time-s", 60).flag("--parent-shutdown-time-s", 60).flag("--commit-time-s", 30).start();
+    let mut tap = Tap::on(&proxy);
+    proxy.reload();
+    let old = proxy.settled(PATIENCE);
+    let giver = Pid::from_raw(old.pid);
+    block_on(async {
+        let mut idle = Vec::new();
+        for _ in 0..5 {
+            let mut connection = Connection::open(proxy.front).await.unwrap();
+            connection.exchange(&GET).await.unwrap();
+            idle.push(connection);
+        }
+        let victim = Victim::Process(giver);
+        let (way, message) = (Way::In, "Taken".to_owned());
+        tap.arm(&Order { epoch: old.epoch, way, message, nth: 1, deed: Deed::Stop, victim });
+        proxy.reload();
+        assert!(tap.fired_within(PATIENCE).is_some());
+        let given = flat(&tap.moved(old.epoch)[..1]);
+        let taker = tap.process(old.epoch + 1).expect("it runs");
+        signal(taker, Signal::SIGKILL);
+        eventually(PATIENCE, "it dies", || gone(taker));
+        eventually(PATIENCE, "its clients know", || all_closes_have_arrived(proxy.front));
+        let mut silent: Vec<_> = idle.into_iter().filter(|connection| given.contains(&connection.port())).collect();
+        assert_eq!(silent.len(), given.len());
+        for connection in &mut silent {
+            assert!(!connection.closed_by_peer(), "the giver still has a descriptor");
+            connection.send(&GET).await.expect("the kernel takes it");
+        }
+        signal(giver, Signal::SIGCONT);
+        let mut failures = Vec::new();
+        for connection in &mut silent {
+            failures.push(connection.receive().await.err().expect("nobody reads it"));
+        }
+        println!("{} connections of the dead one, with a request each: {failures:?}", failures.len());
+    });
 }

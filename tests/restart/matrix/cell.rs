@@ -195,8 +195,9 @@ fn happen(cell: &Cell) -> Outcome {
         faults.push(format!("series fell: {:.200}", format!("{:?}", watched.fell)));
     }
     faults.extend(remains(&world, &censuses, cell.who == Who::Supervisor));
-    if !faults.is_empty() && std::env::var_os("HEIRLOOM_TEST_LOG").is_some() {
-        println!("--- {}\n{}\n---", cell.name(), world.proxy.log());
+    if let (Some(directory), false) = (std::env::var_os("HEIRLOOM_CELL_LOGS"), faults.is_empty()) {
+        let name = cell.name().replace(' ', "").replace('|', "-");
+        let _ = std::fs::write(std::path::Path::new(&directory).join(name), world.proxy.log());
     }
     outcome.faults = faults;
     outcome

@@ -18,7 +18,7 @@ This file is written by
     HEIRLOOM_LONG=1 HEIRLOOM_TABLE=1 cargo test --test restart every_misfortune -- --nocapture
 
 (root mounts a small file system for the rows of the full disk; for others those rows say that they were skipped). `HEIRLOOM_CELLS='Moved | old,Taken'` runs
-those rows only whose names contain one of the texts. The short form, which every run of the suite includes, tries a few rows.
+those rows only whose names contain one of the texts; what a row that broke its promise has logged goes to the directory `HEIRLOOM_CELL_LOGS`. The short form, which every run of the suite includes, tries a few rows.
 
 How to read a row: *held* are the connections that nobody but the killed process had at that moment; *lost* those on which a client
 saw anything but what it should have; *503* are requests answered so by a process that could open nothing more. *Kept* are streams that went on, of those that were there.
