@@ -2,6 +2,7 @@
 //!
 //! The README holds the layer table and the two walks (one request, one restart); `tests/layers.rs` keeps the table true.
 
+pub mod access_log;
 pub mod admin;
 pub mod cli;
 pub mod codec;
@@ -10,6 +11,7 @@ pub mod drain;
 pub mod fault;
 pub mod handoff;
 pub mod http;
+pub mod http2;
 pub mod l4;
 pub mod listener;
 pub mod local;

@@ -53,7 +53,8 @@ struct Args {
 
 const REQUESTS: [(Habit, u64); 4] =
     [(Habit::Sparse, 60), (Habit::KeepAlive, 4), (Habit::PerRequest, 2), (Habit::SlowUpload, 3)];
-const STREAMS: [(Kind, usize); 4] = [(Kind::Tunnel, 8), (Kind::WebSocket, 8), (Kind::Download, 4), (Kind::Upload, 2)];
+const STREAMS: [(Kind, usize); 5] =
+    [(Kind::Tunnel, 8), (Kind::WebSocket, 8), (Kind::Connect, 2), (Kind::Download, 4), (Kind::Upload, 2)];
 /// Between two requests of one client.
 const PACE: Duration = Duration::from_millis(120);
 /// How long anything may take before it counts as lost.

@@ -23,6 +23,7 @@ macro_rules! ignore {
     };
 }
 
+mod access_log;
 mod address;
 mod bootstrap;
 mod cluster;
@@ -30,6 +31,7 @@ mod context;
 mod endpoint;
 mod extension;
 mod filter_chain;
+mod http2;
 mod http_connection_manager;
 mod http_options;
 mod listener;

@@ -8,14 +8,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+mod access_log;
 mod cluster;
 mod http;
+mod http2;
 mod listener;
 mod route;
 mod stats;
 
+pub use access_log::*;
 pub use cluster::*;
 pub use http::*;
+pub use http2::*;
 pub use listener::*;
 pub use route::*;
 pub use stats::*;

@@ -29,7 +29,7 @@ pub enum Body<'a> {
     /// The client's, read from its connection.
     Request(RequestBody<'a>),
     /// The host's, read from its connection; pulling it drives the upload as well.
-    Response(Box<Exchange<'a>>),
+    Response(Exchange<'a>),
     /// None of HTTP: the host has granted what the request asked for, and the connection is a tunnel from here on. Filters see the head and
     /// pass this on as it is.
     Tunnel(Box<Granted>),

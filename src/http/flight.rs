@@ -17,6 +17,7 @@ use bytes::BytesMut;
 use http::Version;
 
 use crate::codec::http1::Framing;
+use crate::config::model::LogType;
 use crate::drain::motion::Permit;
 use crate::net::Stream as Socket;
 use crate::upstream::pool::http1::{Lease, Place};
@@ -84,5 +85,8 @@ impl Flight {
     pub(super) fn lost(self, manager: &Rc<Manager>) {
         manager.stats.downstream_rq_active.dec();
         manager.stats.downstream_rq_tx_reset.inc();
+        if let Some(line) = self.record.take_log() {
+            line.write(LogType::DownstreamEnd);
+        }
     }
 }

@@ -19,11 +19,11 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 
 use crate::codec::head::ResponseHead;
-use crate::codec::http1::{self, encode_request};
+use crate::codec::http1::{self, Refusal, encode_request};
+use crate::codec::http2::head;
 use crate::config::model::{self, RouteAction};
 use crate::l4::tunnel;
-use crate::upstream::pool::http1::{Lease, Refused};
-use crate::upstream::pool::tcp;
+use crate::upstream::pool::{Refused, tcp};
 use crate::upstream::{Cluster, Host};
 
 use super::body::Body;
@@ -38,6 +38,7 @@ use super::upgrade::{Granted, Switch};
 
 mod exchange;
 
+use exchange::Lease;
 pub use exchange::{Exchange, Suspended};
 
 /// A request in the hands of the router: a future that is a plain value, so that it is no larger than what it must remember.
@@ -51,9 +52,9 @@ enum State<'a> {
     /// Settled without waiting, or over.
     Done(Result<Response<'a>, Failure>),
     /// Waits for a connection; the second time because a kept one was dead.
-    Connecting { exchange: Box<Exchange<'a>>, connect: Connecting<'a>, again: bool },
+    Connecting { exchange: Exchange<'a>, connect: Connecting<'a>, again: bool },
     /// The request is on its way; waits for the response's head.
-    Waiting(Box<Exchange<'a>>),
+    Waiting(Exchange<'a>),
     /// A CONNECT that ends here: waits for a connection that carries no HTTP.
     Opening(Opening<'a>),
 }
@@ -74,7 +75,7 @@ impl<'a> Forwarding<'a> {
     }
 
     /// Goes on with a request that waits for the response's head.
-    pub(super) fn resume(exchange: Box<Exchange<'a>>, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
+    pub(super) fn resume(exchange: Exchange<'a>, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
         Self { stream, router, state: State::Waiting(exchange) }
     }
 
@@ -85,21 +86,21 @@ impl<'a> Forwarding<'a> {
     }
 
     /// Gives the exchange up. `None`, and the request is lost, unless [`Self::may_suspend`].
-    pub(super) fn suspend(self) -> Option<Box<Exchange<'a>>> {
+    pub(super) fn suspend(self) -> Option<Exchange<'a>> {
         match self.state {
             State::Waiting(exchange) => Some(exchange),
             State::Done(_) | State::Connecting { .. } | State::Opening(_) => None,
         }
     }
 
-    fn connect(&self, exchange: Box<Exchange<'a>>, again: bool) -> Result<State<'a>, Failure> {
+    fn connect(&self, exchange: Exchange<'a>, again: bool) -> Result<State<'a>, Failure> {
         // A request that has got this far has a host.
         let host = self.stream.record().host.borrow().clone().ok_or(Failure::Internal)?;
         Ok(connect(self.stream, &host, exchange, again))
     }
 
     /// The response is on its way: its head goes up the filters, its body is pulled.
-    fn respond(&self, mut head: ResponseHead, exchange: Box<Exchange<'a>>) -> Response<'a> {
+    fn respond(&self, mut head: ResponseHead, exchange: Exchange<'a>) -> Response<'a> {
         let now = Instant::now();
         let record = self.stream.record();
         record.answered_at.set(Some(now));
@@ -171,6 +172,7 @@ enum Step {
 
 fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Router) -> Result<State<'a>, Failure> {
     let record = stream.record();
+    stream.keep_request(&request.head);
     let decision = record.route.borrow();
     let stats = &stream.manager().stats;
     stats.rq_total.inc();
@@ -185,14 +187,19 @@ fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Route
             let cluster = stream.manager().cluster(decision).ok_or(Failure::NoCluster)?;
             stream.set_timeouts(*timeout, *idle_timeout);
             *record.cluster.borrow_mut() = Some(cluster.clone());
+            record.log(|live| live.context.attempts += 1);
             let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
             *record.host.borrow_mut() = Some(host.clone());
             if stream.switch() == Switch::Terminated {
                 return Ok(State::Opening(open(stream, cluster.clone(), host.clone())));
             }
+            if stream.switch() != Switch::No && host.http2(stream.version()).is_some() {
+                // On a connection that other requests share there is no switching.
+                return Err(Failure::Refused(Refusal::UPGRADE_FAILED));
+            }
             let announced = timeout.filter(|_| !router.suppress_envoy_headers);
-            let mut exchange = encode(request, stream, cluster, announced);
-            match host.pool().reuse()? {
+            let mut exchange = encode(request, stream, cluster, host, announced)?;
+            match reuse(stream, host)? {
                 Some(lease) => {
                     exchange.begin(lease);
                     Ok(State::Waiting(exchange))
@@ -206,16 +213,24 @@ fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Route
     }
 }
 
-/// Encodes the head and forgets it.
+/// Encodes the head and forgets it, or makes of it what the host's protocol takes.
 fn encode<'a>(
     request: Request<'a>,
     stream: &'a Stream<'a>,
     cluster: &Rc<Cluster>,
+    host: &Host,
     announced: Option<Duration>,
-) -> Box<Exchange<'a>> {
+) -> Result<Exchange<'a>, Failure> {
     let Request { mut head, body } = request;
     if let Some(timeout) = announced {
         announce_timeout(&mut head.headers, timeout);
+        stream.keep_request(&head);
+    }
+    if host.http2(stream.version()).is_some() {
+        let method = head.method.clone();
+        let request = head::request(head, None).map_err(|_| Failure::Malformed)?;
+        let exchange = exchange::http2::Exchange::new(stream, cluster.clone(), request, method, body);
+        return Ok(Exchange::Http2(Box::new(exchange)));
     }
     let framing = match body.length() {
         Some(0) => http1::Body::Empty,
@@ -225,16 +240,40 @@ fn encode<'a>(
     let mut outbox = Outbox::new(stream.manager().local.block());
     encode_request(&head, framing, &mut outbox.front);
     let upload = Pump::new(outbox, framing, stream.manager().config.http1.enable_trailers);
-    Box::new(Exchange::new(stream, cluster.clone(), head.method, upload, body))
+    let exchange = exchange::http1::Exchange::new(stream, cluster.clone(), head.method, upload, body);
+    Ok(Exchange::Http1(Box::new(exchange)))
 }
 
-fn connect<'a>(stream: &'a Stream<'a>, host: &Host, exchange: Box<Exchange<'a>>, again: bool) -> State<'a> {
-    State::Connecting { exchange, connect: Box::pin(host.pool().clone().connect(stream.timer())), again }
+/// A connection that is there.
+fn reuse(stream: &Stream<'_>, host: &Host) -> Result<Option<Lease>, Refused> {
+    match host.http2(stream.version()) {
+        Some(pool) => Ok(pool.reuse()?.map(Lease::Http2)),
+        None => Ok(host.pool().reuse()?.map(Lease::Http1)),
+    }
+}
+
+fn connect<'a>(stream: &'a Stream<'a>, host: &Host, exchange: Exchange<'a>, again: bool) -> State<'a> {
+    let connect: Connecting<'a> = match host.http2(stream.version()) {
+        Some(pool) => {
+            let pool = pool.clone();
+            Box::pin(async move { pool.connect(stream.timer()).await.map(Lease::Http2) })
+        }
+        None => {
+            let pool = host.pool().clone();
+            Box::pin(async move { pool.connect(stream.timer()).await.map(Lease::Http1) })
+        }
+    };
+    State::Connecting { exchange, connect, again }
+}
+
+/// An exchange that was suspended, as a part of `stream`.
+pub(super) fn resumed<'a>(stream: &'a Stream<'a>, suspended: Suspended) -> Exchange<'a> {
+    Exchange::Http1(exchange::http1::Exchange::resume(stream, suspended))
 }
 
 /// The answer to a request that asked for a tunnel: it is granted, or an ordinary response. It says nothing of how long the host took, as a request
 /// that may go on has no end to reckon from.
-fn switched<'a>(head: ResponseHead, exchange: Box<Exchange<'a>>, stream: &Stream<'_>) -> Response<'a> {
+fn switched<'a>(head: ResponseHead, exchange: Exchange<'a>, stream: &Stream<'_>) -> Response<'a> {
     let body = match exchange.granted() {
         Ok(granted) => Body::Tunnel(Box::new(granted)),
         Err(exchange) => {
@@ -254,6 +293,7 @@ fn open<'a>(stream: &'a Stream<'a>, cluster: Rc<Cluster>, host: Rc<Host>) -> Ope
 /// A host has taken the connection of a CONNECT that ends here: that is all the client is told.
 fn terminated<'a>(connection: tcp::Connection, stream: &Stream<'_>) -> Response<'a> {
     let now = Instant::now();
+    stream.log_connected(0, || connection.local_address().ok());
     stream.record().answered_at.set(Some(now));
     stream.record().set_details("via_upstream");
     stream.moved(now);

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{Method, StatusCode};
 use thiserror::Error;
 
+use crate::access_log::{self, Logs};
 use crate::codec::head::{Headers, RequestHead, ResponseHead};
 use crate::codec::http1::{Limits, Parsed, RequestRules, Scan, Underscores};
 use crate::config::model;
@@ -31,14 +32,16 @@ use crate::l4::{Arrival, Connection, Filter, Next, Work};
 use crate::local::{Deadline, Local};
 use crate::route::{Decision, Table};
 use crate::stats::Scope;
-use crate::stats::names::{self, HttpStats, ListenerHttpStats};
+use crate::stats::names::{self, Http2Stats, HttpStats, ListenerHttpStats};
 use crate::upstream::{Cluster, Clusters};
 
-use super::downstream::{Downstream, Woken};
+use super::downstream::{Downstream, Parts, Woken};
 use super::failure::Failure;
 use super::filter::{Chain, ChainError, Extension};
 use super::headers::names::X_REQUEST_ID;
 use super::headers::{self, ConnectionFacts, DateCache, Ids, ResponseFacts, Rules};
+use super::http2;
+use super::presence::Protocol;
 use super::stream::{self, After, Stream};
 use super::upgrade::{Switch, Switched};
 
@@ -52,10 +55,13 @@ pub struct Manager {
     pub(super) config: Arc<model::HttpConnectionManager>,
     pub(super) stats: HttpStats,
     pub(super) listener_stats: ListenerHttpStats,
+    pub(super) http2_stats: Http2Stats,
     pub(super) routes: Table,
     pub(super) chain: Chain,
     pub(super) local: Local,
     pub(super) rules: RequestRules,
+    /// `None`: nothing is logged.
+    pub(super) logs: Option<Rc<Logs>>,
     /// By the index of the route.
     clusters: Vec<Option<Rc<Cluster>>>,
     /// By name, for what comes from another epoch.
@@ -79,6 +85,8 @@ pub struct Build<'a> {
     pub extensions: &'a [Extension],
     /// An address of this machine that is not loopback, for `x-forwarded-for`.
     pub own_address: Option<IpAddr>,
+    /// The files of access logs.
+    pub files: &'a access_log::Files,
 }
 
 /// A configuration that no manager can be built from.
@@ -90,6 +98,9 @@ pub enum BuildError {
     /// The HTTP filters.
     #[error(transparent)]
     Filters(#[from] ChainError),
+    /// An access log.
+    #[error(transparent)]
+    AccessLog(#[from] access_log::OpenError),
 }
 
 impl Manager {
@@ -110,8 +121,10 @@ impl Manager {
         Ok(Rc::new(Self {
             stats: HttpStats::new(&scope),
             listener_stats: ListenerHttpStats::new(&names::listener_http(with.listener_scope, &config.stat_prefix)),
+            http2_stats: Http2Stats::new(&names::http2(with.scope)),
             chain: Chain::build(&config.http_filters, with.extensions, &scope)?,
             rules: request_rules(&config),
+            logs: Logs::build(&config.access_logs, with.files)?,
             header_rules: Rules::compile(&config)?,
             routes,
             clusters,
@@ -185,8 +198,12 @@ impl Manager {
                         break;
                     }
                     After::Tunnel(switching) => {
-                        Box::pin(switching.run(conn)).await;
-                        return;
+                        let manager = conn.manager.clone();
+                        return Box::pin(switching.run(manager, conn.into_parts())).await;
+                    }
+                    After::Http2 => {
+                        let manager = conn.manager.clone();
+                        return Box::pin(http2::run(manager, conn.into_parts())).await;
                     }
                     After::Move => {
                         let Some(back) = Box::pin(conn.hand_over_busy()).await else { return };
@@ -200,7 +217,11 @@ impl Manager {
 
 impl Filter for Manager {
     fn call(self: Rc<Self>, connection: Connection, _next: Next) -> Work {
-        Box::pin(Self::run(Downstream::new(&self, connection), None))
+        let parts = Parts::new(&self, connection);
+        if self.config.codec == model::CodecType::Http2 {
+            return Box::pin(http2::run(self, parts));
+        }
+        Box::pin(Self::run(Downstream::new(&self, parts), None))
     }
 
     fn thaw(self: Rc<Self>, arrival: Arrival) -> Result<Work, Reason> {
@@ -248,8 +269,9 @@ async fn serve(conn: &Downstream) -> After {
             let started = Instant::now();
             let mut waiting = Waiting::new(conn, started);
             match poll_fn(|context| waiting.poll(context)).await {
-                Ok(Some(parsed)) => stream::run(conn, parsed, started).await,
-                Ok(None) => return After::Keep,
+                Ok(Found::Head(parsed)) => stream::run(conn, parsed, started).await,
+                Ok(Found::Nothing) => return After::Keep,
+                Ok(Found::Http2) => return After::Http2,
                 Err(Failure::DownstreamClosed) => return After::Close { linger: false },
                 Err(Failure::Drained) => return After::Cut { reset: false },
                 Err(failure) => {
@@ -263,6 +285,17 @@ async fn serve(conn: &Downstream) -> After {
             return after;
         }
     }
+}
+
+/// What the bytes of a connection turn out to be.
+#[allow(clippy::large_enum_variant, reason = "it lives for a moment, and a box would be an allocation per request")]
+enum Found {
+    /// A request.
+    Head(Parsed<RequestHead>),
+    /// Nothing is left that could be the beginning of a request.
+    Nothing,
+    /// The beginning of an HTTP/2 connection.
+    Http2,
 }
 
 /// The wait for a request head of which there are bytes.
@@ -285,14 +318,20 @@ impl<'a> Waiting<'a> {
         Self { conn, started, scan: Scan::new(), header_timeout: timer(config.request_headers_timeout), idle, late }
     }
 
-    /// The head; `None` when nothing is left that could be the beginning of one.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Parsed<RequestHead>>, Failure>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Found, Failure>> {
         let conn = self.conn;
         loop {
-            match conn.parse(&mut self.scan) {
-                Ok(None) if !conn.has_unread() => return Poll::Ready(Ok(None)),
-                Ok(None) => {}
-                parsed => return Poll::Ready(parsed),
+            match conn.protocol() {
+                Some(Protocol::Http2) => return Poll::Ready(Ok(Found::Http2)),
+                Some(Protocol::Http1) => {
+                    conn.speaks(Protocol::Http1);
+                    match conn.parse(&mut self.scan)? {
+                        Some(parsed) => return Poll::Ready(Ok(Found::Head(parsed))),
+                        None if !conn.has_unread() => return Poll::Ready(Ok(Found::Nothing)),
+                        None => {}
+                    }
+                }
+                None => {}
             }
             match conn.poll_fill(context) {
                 Poll::Ready(Ok(read)) if read > 0 => {}
@@ -302,7 +341,7 @@ impl<'a> Waiting<'a> {
         }
         if conn.held.may_move() {
             // The next epoch reads the rest of it.
-            return Poll::Ready(Ok(None));
+            return Poll::Ready(Ok(Found::Nothing));
         }
         if !self.late && conn.poll_over(context).is_ready() {
             self.late = true;

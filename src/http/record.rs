@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use http::{HeaderValue, Method};
 
+use crate::access_log::{Context, Line, Live};
 use crate::fault::Flag;
 use crate::route::Decision;
 use crate::upstream::{Cluster, Host};
@@ -42,6 +43,8 @@ pub struct Record {
     pub received_at: Cell<Option<Instant>>,
     /// When the host's response head came.
     pub answered_at: Cell<Option<Instant>>,
+    /// What is kept for its line in the access logs; none where there are no logs.
+    log: RefCell<Option<Box<Line>>>,
     flags: Cell<u32>,
     details: RefCell<Cow<'static, str>>,
 }
@@ -62,9 +65,32 @@ impl Record {
             host: RefCell::new(None),
             received_at: Cell::new(None),
             answered_at: Cell::new(None),
+            log: RefCell::new(None),
             flags: Cell::new(0),
             details: RefCell::new(Cow::Borrowed("")),
         }
+    }
+
+    /// Begins to keep what its line will say.
+    pub(super) fn log_as(&self, line: Line) {
+        *self.log.borrow_mut() = Some(Box::new(line));
+    }
+
+    /// Notes something for its line; nothing is done where there is none.
+    pub(super) fn log(&self, note: impl FnOnce(&mut Live)) {
+        if let Some(line) = &mut *self.log.borrow_mut() {
+            note(&mut line.live);
+        }
+    }
+
+    /// Takes what was kept for its line: whoever has it writes the line.
+    pub(super) fn take_log(&self) -> Option<Box<Line>> {
+        self.log.borrow_mut().take()
+    }
+
+    /// What was kept for its line, as it is written down for another epoch.
+    pub(super) fn log_record(&self) -> Option<Context> {
+        self.log.borrow().as_ref().map(|line| line.to_record())
     }
 
     /// Sets a response flag.

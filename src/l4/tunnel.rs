@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
+use crate::access_log::Context as Line;
 use crate::drain::motion::{Frozen, Kind, Outcome, Permit};
 use crate::drain::{Held, Phase};
 use crate::local::{Deadline, Local, Timer};
@@ -56,6 +57,9 @@ pub trait Owner {
     /// Gauges of what was read of the client and of the host and is not yet written.
     fn buffered(&self) -> [Gauge; 2];
 
+    /// What the line in the access logs says so far; `None` where there are no logs.
+    fn log(&self) -> Option<Line>;
+
     /// What the owner must know itself where the tunnel goes on. A record as the owner likes it.
     fn write_down(&self) -> Vec<u8> {
         Vec::new()
@@ -68,7 +72,7 @@ pub trait Owner {
     fn arrived(&mut self);
 
     /// It is over.
-    fn ended(&mut self, end: End, totals: Totals);
+    fn ended(self, end: End, totals: Totals);
 }
 
 /// One of the two sides.
@@ -98,10 +102,10 @@ pub enum End {
 /// What went through a tunnel in its whole life, wherever it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {
-    /// Bytes that the host took.
-    pub up: u64,
+    /// Bytes that came from the client.
+    pub received: u64,
     /// Bytes that the client took.
-    pub down: u64,
+    pub sent: u64,
 }
 
 /// A tunnel.
@@ -169,8 +173,8 @@ impl<O: Owner> Tunnel<O> {
             too_old: end.map_or(Deadline::NEVER, |end| timer.at(end)),
             phase: held.phase(),
             buffered: Buffered { gauges: owner.buffered(), held: [0; 2] },
-            up: Flow { buffer: up, ..Flow::default() },
-            down: Flow { buffer: down, ..Flow::default() },
+            up: Flow::holding(up),
+            down: Flow::holding(down),
             first: None,
             active: Instant::now(),
             permit: None,
@@ -209,15 +213,15 @@ impl<O: Owner> Tunnel<O> {
         }
     }
 
-    fn close(mut self, end: End) {
+    fn close(self, end: End) {
         // A side that is told of an end where there was none must not take it for one. (A socket that cannot be told so is gone already.)
         match end {
             End::Broken(Who::Client) => self.host.reset_on_close(),
             End::Broken(Who::Host) => drop(self.client.reset_on_close()),
             _ => {}
         }
-        let totals = Totals { up: self.rest.up.bytes, down: self.rest.down.bytes };
-        self.rest.owner.ended(end, totals);
+        let Rest { owner, up, down, .. } = self.rest;
+        owner.ended(end, Totals { received: up.read, sent: down.bytes });
     }
 
     /// Moves bytes. Ready when something else is to be done with the tunnel.
@@ -253,7 +257,7 @@ impl<O: Owner> Tunnel<O> {
         let (socket, place) = host.into_parts();
         // A socket that the reactor does not let go of is lost, and the tunnel with it.
         let sockets = vec![client.into_fd().ok()?, socket.into_fd().ok()?];
-        let record = Record::new(&place, &rest.up, &rest.down, rest.first, rest.active, rest.owner.write_down());
+        let record = Record::new(&place, &rest);
         let frozen = Frozen {
             kind: O::KIND,
             listener: rest.facts.listener.to_string(),

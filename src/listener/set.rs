@@ -194,6 +194,7 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
         local: &context.local,
         extensions: context.http_filters,
         own_address: context.own_address,
+        files: &context.files,
     };
     let chain = |chain: &Arc<model::FilterChain>| {
         let filters = chain
@@ -204,8 +205,9 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
                     Manager::build(config.clone(), &with).map(|manager| manager as Rc<dyn l4::Filter>)
                 }
                 model::NetworkFilter::TcpProxy(config) => {
-                    Ok(TcpProxy::build(config.clone(), &context.scope, context.clusters.clone(), &context.local)
-                        as Rc<dyn l4::Filter>)
+                    let (scope, clusters) = (&context.scope, context.clusters.clone());
+                    let proxy = TcpProxy::build(config.clone(), scope, clusters, &context.local, &context.files)?;
+                    Ok(proxy as Rc<dyn l4::Filter>)
                 }
             })
             .collect::<Result<_, _>>()?;
@@ -219,6 +221,7 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
         stats: Rc::new(ListenerStats::new(&scope)),
         worker_stats: ListenerWorkerStats::new(&names::listener_worker(&scope, context.worker)),
         drain: context.drain.clone(),
+        next: context.next_connection.clone(),
         name: listener.name.as_str().into(),
     }))
 }

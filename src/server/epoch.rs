@@ -17,10 +17,12 @@ use tracing::{debug, error, info, warn};
 
 use super::assemble::{Parts, bind_to};
 use super::group::{self, Group};
+use super::logs::Logs;
 use super::phase::{Ending, Phase};
 use super::report::{Life, Report};
 use super::signals::{Request, Signals};
 use super::{Failure, Options};
+use crate::access_log;
 use crate::admin::Action;
 use crate::config;
 use crate::config::model::{Address, SocketOptions};
@@ -101,6 +103,7 @@ struct Epoch {
     recall_until: Option<Instant>,
     /// Where connections go.
     legacy: Legacy,
+    access_logs: Box<Logs>,
     reopen_logs: Box<dyn Fn()>,
 }
 
@@ -166,14 +169,17 @@ impl Epoch {
         life: Life,
     ) -> Result<Self, Failure> {
         let bootstrap = Arc::new(loaded.bootstrap);
-        let parts = Arc::new(Parts::new(bootstrap.clone(), sockets.listeners, store.clone()));
+        let files = access_log::Files::new(options.access_logs);
+        let parts = Arc::new(Parts::new(bootstrap.clone(), sockets.listeners, store.clone(), files.clone()));
         let group = Group::spawn(&parts, options.concurrency).map_err(Failure::System)?;
         let listeners = u32::try_from(bootstrap.listeners.len()).unwrap_or(u32::MAX);
         let flush_interval = bootstrap.stats.flush_interval;
         let report =
             Report::new(bootstrap, store, sockets.admin, &options, group.len(), life).map_err(Failure::System)?;
+        let access_logs = Box::new(Logs::new(files, report.filesystem()));
         Ok(Self {
             phase: Phase::Ready,
+            access_logs,
             group,
             report,
             limits: life.limits,
@@ -371,6 +377,7 @@ impl Epoch {
         let connections = self.group.connections().await.map_err(hopeless)?;
         self.connections = connections;
         self.report.second(self.phase, connections);
+        self.access_logs.second();
         self.report.show_hosts(self.group.hosts().await.map_err(hopeless)?);
         if self.stop_listening_at.is_some_and(|at| at <= Instant::now()) {
             self.stop_listening_at = None;
@@ -394,6 +401,7 @@ impl Epoch {
             send(link, &Message::Drained(Drained { closed })).await;
         }
         self.group.stop().await;
+        Box::pin(self.access_logs.finish()).await;
         info!(closed, "exiting");
         Ok(())
     }

@@ -96,6 +96,15 @@ macro_rules! stats {
     (@name $field:ident) => { stringify!($field) };
 }
 
+mod http2;
+
+pub use http2::Http2Stats;
+
+/// The scope of the HTTP/2 codec: of the root for all clients' connections, of a cluster for its own.
+pub fn http2(scope: &Scope) -> Scope {
+    scope.scope("http2")
+}
+
 stats! {
     /// `server.`: what the process says of itself, from the main thread.
     ServerStats {
@@ -141,6 +150,19 @@ stats! {
         counter refused_record = "connections_refused.record",
         counter refused_socket = "connections_refused.socket",
         counter refused_way = "connections_refused.way",
+    }
+}
+
+stats! {
+    /// `filesystem.`: the files of access logs. `lines_dropped` is not Envoy's: what a disk did not take, or not in time.
+    FilesystemStats {
+        counter flushed_by_timer,
+        counter lines_dropped,
+        counter reopen_failed,
+        counter write_buffered,
+        counter write_completed,
+        counter write_failed,
+        gauge write_total_buffered,
     }
 }
 

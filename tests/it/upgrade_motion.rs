@@ -41,7 +41,8 @@ fn a_tunnel_moves_with_all_it_counts() {
         echo(wire);
     });
     type Start = fn(SocketAddr) -> Proxy;
-    let rows: [(&Origin, Start, fn(&Proxy) -> Client, u64); 3] = [
+    type Ask = fn(&Proxy) -> Client;
+    let rows: [(&Origin, Start, Ask, u64); 3] = [
         (&granting, websocket, join, 1),
         (&echoing, |origin| connect(origin, true), ask_connect, 0),
         (&forwarding, |origin| connect(origin, false), ask_connect, 1),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A front proxy: `/marker` answers by itself, everything else goes to the origin.
@@ -15,13 +16,20 @@ pub(crate) struct Config {
     pub(crate) marker: String,
     /// More listeners like the first one.
     pub(crate) more: Vec<SocketAddr>,
-    /// A TCP proxy: where it listens, and where it goes.
+    /// A TCP proxy: where it listens, and where it goes. The front proxy then has WebSockets (`/ws`) and CONNECT to the same place.
     pub(crate) tunnel: Option<(SocketAddr, SocketAddr)>,
     /// Where what begins with `/streams/` goes.
     pub(crate) streams: Option<SocketAddr>,
     /// More clusters, as text.
     pub(crate) clusters: String,
+    /// The file of the first listener's and the tunnel's access log.
+    pub(crate) access_log: Option<PathBuf>,
 }
+
+/// A virtual host whose CONNECT is for the host itself.
+const FORWARDS: &str = "            - name: forwards\n              domains: [\"forward:80\"]\n              routes:\n              \
+                        - match: { connect_matcher: {} }\n                route:\n                  cluster: far\n                  \
+                        upgrade_configs: [{ upgrade_type: CONNECT }]\n";
 
 /// The statistics prefix of the connection manager.
 pub(crate) const HTTP: &str = "http.front";
@@ -61,6 +69,7 @@ impl Config {
                  stat_prefix: tunnel\n          cluster: far\n",
                 address(listen)
             );
+            self.log(&mut text, "tcp %BYTES_RECEIVED% %BYTES_SENT% %RESPONSE_FLAGS% %DURATION%");
         }
         let far = self.tunnel.map(|(_, far)| ("far", far));
         let streams = self.streams.map(|streams| ("streams", streams));
@@ -81,6 +90,19 @@ impl Config {
         text
     }
 
+    /// An access log, where a filter's settings stand.
+    fn log(&self, text: &mut String, format: &str) {
+        if let Some(path) = &self.access_log {
+            let _ = write!(
+                text,
+                "          access_log:\n          - name: file\n            typed_config:\n              \
+                 \"@type\": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog\n              \
+                 path: {}\n              log_format: {{ text_format_source: {{ inline_string: \"{format}\\n\" }} }}\n",
+                path.display()
+            );
+        }
+    }
+
     fn listener(&self, text: &mut String, number: usize, listen: SocketAddr) {
         let _ = write!(
             text,
@@ -89,10 +111,11 @@ impl Config {
              \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n          \
              stat_prefix: front\n          upgrade_configs: [{{ upgrade_type: websocket }}]\n          http_filters:\n          - name: envoy.filters.http.router\n            \
              typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}\n          \
-             route_config:\n            virtual_hosts:\n            - name: all\n              domains: [\"*\"]\n              \
+             route_config:\n            virtual_hosts:\n{}            - name: all\n              domains: [\"*\"]\n              \
              routes:\n              - match: {{ path: /marker }}\n                \
              direct_response: {{ status: 200, body: {{ inline_string: \"{}\" }} }}\n",
             address(listen),
+            if self.tunnel.is_some() { FORWARDS } else { "" },
             self.marker
         );
         if self.streams.is_some() {
@@ -100,11 +123,19 @@ impl Config {
                 "              - match: { prefix: /streams/ }\n                route: { cluster: streams, timeout: 0s }\n",
             );
         }
+        if self.tunnel.is_some() {
+            text.push_str(
+                "              - match: { prefix: /ws }\n                route: { cluster: far, timeout: 0s }\n              \
+                 - match: { connect_matcher: {} }\n                route:\n                  cluster: far\n                  \
+                 upgrade_configs: [{ upgrade_type: CONNECT, connect_config: {} }]\n",
+            );
+        }
         if self.origin.is_some() {
             text.push_str(
                 "              - match: { prefix: / }\n                route: { cluster: origin, timeout: 0s }\n",
             );
         }
+        self.log(text, "http %REQ(:PATH)% %RESPONSE_CODE% %BYTES_SENT% %RESPONSE_FLAGS% %DURATION% %CONNECTION_ID%");
     }
 }
 

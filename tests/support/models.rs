@@ -9,6 +9,8 @@ use heirloom::config::model::*;
 /// A connection manager with these routes on one virtual host `*`.
 pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
     HttpConnectionManager {
+        access_logs: Vec::new(),
+        log_new_requests: false,
         stat_prefix: "test".into(),
         routes: Arc::new(RouteConfiguration {
             name: "local".into(),
@@ -40,7 +42,9 @@ pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
         max_headers_count: 100,
         underscores: Underscores::Allow,
         upgrades: Vec::new(),
+        codec: Default::default(),
         http1: Http1Options::default(),
+        http2: Default::default(),
     }
 }
 
@@ -81,6 +85,7 @@ pub fn cluster(name: &str, hosts: &[SocketAddr]) -> Cluster {
         tcp_keepalive: None,
         max_response_headers_bytes: 80 * 1024,
         max_response_headers_count: 100,
+        protocol: Default::default(),
     }
 }
 
@@ -103,6 +108,9 @@ pub fn tcp_proxy(cluster: &str) -> TcpProxy {
         idle_timeout: Some(Duration::from_secs(3600)),
         max_connection_duration: None,
         max_connect_attempts: 1,
+        access_logs: Vec::new(),
+        log_start: false,
+        log_connected: false,
     }
 }
 

@@ -9,8 +9,8 @@ use envoy_types::pb::google::protobuf::BoolValue;
 use super::context::Context;
 use super::extension::HTTP_FILTERS;
 use super::http_options::{self, Common};
-use super::{address, route, upgrade, values};
-use crate::config::model::{Cidr, HttpConnectionManager, HttpFilter, RouteConfiguration, ServerHeader};
+use super::{access_log, address, http2, route, upgrade, values};
+use crate::config::model::{Cidr, CodecType, HttpConnectionManager, HttpFilter, RouteConfiguration, ServerHeader};
 
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,14 +89,13 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         path_with_escaped_slashes_action, request_id_extension, local_reply_config, strip_matching_host_port,
         stream_error_on_invalid_http_message, path_normalization_options, strip_trailing_host_dot, proxy_status_config,
         typed_header_validation_config, append_x_forwarded_port, append_local_overload, forward_proto_config);
-    ignore!(cx; tracing, http1_safe_max_connection_duration, http2_protocol_options, http3_protocol_options,
-        stream_flush_timeout, drain_timeout_jitter, access_log, access_log_flush_interval,
-        flush_access_log_on_new_request, access_log_options, set_current_client_cert_details,
+    ignore!(cx; tracing, http1_safe_max_connection_duration, http3_protocol_options,
+        stream_flush_timeout, drain_timeout_jitter, access_log_flush_interval, set_current_client_cert_details,
         add_proxy_protocol_connection_state);
     if let Some(api::http_connection_manager::StripPortMode::StripAnyHostPort(true)) = strip_port_mode {
         cx.refuse("strip_any_host_port");
     }
-    codec(cx, codec_type);
+    let codec = codec(cx, codec_type);
     let common = cx.at("common_http_protocol_options", |cx| {
         http_options::downstream_common(cx, common_http_protocol_options.unwrap_or_default())
     });
@@ -105,6 +104,9 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
     let http1 = cx.at("http_protocol_options", |cx| {
         http_options::downstream_http1(cx, http_protocol_options.unwrap_or_default())
     });
+    let http2 = cx.at("http2_protocol_options", |cx| http2::convert(cx, http2_protocol_options.unwrap_or_default()));
+    let access_logs = access_log::each(cx, access_log);
+    let on_new_request = cx.at("access_log_options", |cx| log_options(cx, access_log_options.unwrap_or_default()));
     let (internal_addresses, internal_unix_sockets) = internal(cx, internal_address_config);
     let http_filters = filters(cx, http_filters);
     let routes = routes(cx, route_specifier);
@@ -143,15 +145,37 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         max_headers_count,
         underscores,
         upgrades: upgrade::of_manager(cx, upgrade_configs),
+        codec,
         http1,
+        http2,
+        access_logs,
+        log_new_requests: flush_access_log_on_new_request || on_new_request,
     })
 }
 
+/// Whether a new request has a line of its own.
+fn log_options(cx: &mut Context, message: api::http_connection_manager::HcmAccessLogOptions) -> bool {
+    let api::http_connection_manager::HcmAccessLogOptions {
+        access_log_flush_interval,
+        flush_access_log_on_new_request,
+        // Nothing is upgraded to a tunnel yet.
+        flush_log_on_tunnel_successfully_established: _,
+    } = message;
+    ignore!(cx; access_log_flush_interval);
+    flush_access_log_on_new_request
+}
+
 /// AUTO speaks HTTP/1 as long as there is nothing else.
-fn codec(cx: &mut Context, codec_type: i32) {
-    use api::http_connection_manager::CodecType;
-    if let Ok(CodecType::Http2 | CodecType::Http3) = CodecType::try_from(codec_type) {
-        cx.refuse("codec_type");
+fn codec(cx: &mut Context, codec_type: i32) -> CodecType {
+    use api::http_connection_manager::CodecType as Api;
+    match Api::try_from(codec_type) {
+        Ok(Api::Http1) => CodecType::Http1,
+        Ok(Api::Http2) => CodecType::Http2,
+        Ok(Api::Auto) | Err(_) => CodecType::Auto,
+        Ok(Api::Http3) => {
+            cx.refuse("codec_type");
+            CodecType::Auto
+        }
     }
 }
 

@@ -10,6 +10,8 @@ mod action;
 mod direct_response;
 mod matching;
 
+pub(super) use direct_response::data;
+
 const MAX_DIRECT_RESPONSE_BODY: u32 = 4096;
 
 /// What the routes of a table must know of it.

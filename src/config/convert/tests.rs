@@ -159,6 +159,7 @@ fn a_cluster_has_the_defaults_of_envoy() {
         tcp_keepalive: None,
         max_response_headers_bytes: 80 * 1024,
         max_response_headers_count: 100,
+        protocol: UpstreamProtocol::Http1,
     };
     assert_eq!(*cluster, expected);
 }
@@ -299,6 +300,9 @@ fn a_tcp_proxy_has_the_defaults_of_envoy() {
         idle_timeout: Some(Duration::from_secs(3600)),
         max_connection_duration: None,
         max_connect_attempts: 1,
+        access_logs: Vec::new(),
+        log_start: false,
+        log_connected: false,
     };
     assert_eq!(*tcp_proxy(""), expected);
 }

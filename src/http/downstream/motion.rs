@@ -11,10 +11,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use prost::Message;
 
-use super::{Downstream, End, Io, Presence, Woken};
+use super::{Downstream, Io, Parts, Protocol, Woken};
 use crate::drain::motion::{Frozen, Kind, Mover, Outcome, Permit, Reason, moment};
 use crate::http::flight::{Flight, written};
 use crate::http::manager::Manager;
@@ -37,6 +36,9 @@ struct Record {
     /// It was idle or open for too long, and closes after so long.
     #[prost(uint64, optional, tag = "4")]
     ends_in_ms: Option<u64>,
+    /// The connection's number.
+    #[prost(uint64, optional, tag = "5")]
+    id: Option<u64>,
 }
 
 /// A connection with a request in flight. A field is never renumbered and never reused.
@@ -99,6 +101,7 @@ impl Downstream {
             requests: requests.get(),
             idle_ms: moment::ago(idle_since.get()),
             ends_in_ms: timer.left(ending.get()).map(moment::milliseconds),
+            id: Some(facts.id),
         };
         let (kind, record) = match &flight {
             None => (Kind::Http1, record.encode_to_vec()),
@@ -164,11 +167,14 @@ impl Downstream {
         Ok(this)
     }
 
-    fn arriving(manager: &Rc<Manager>, connection: Connection, record: Record) -> Self {
-        let this = Self::with_presence(manager, connection, Presence::arriving);
+    fn arriving(manager: &Rc<Manager>, mut connection: Connection, record: Record) -> Self {
+        connection.facts.id = record.id.unwrap_or(connection.facts.id);
+        let this = Self::new(manager, Parts::arriving(manager, connection, &record.unread));
         let now = Instant::now();
-        this.io.borrow_mut().read = BytesMut::from(&*record.unread);
         this.requests.set(record.requests);
+        if record.requests > 0 {
+            this.presence.spoke(Protocol::Http1);
+        }
         this.idle_since.set(moment::before(record.idle_ms));
         let end = record.ends_in_ms.and_then(|left| now.checked_add(Duration::from_millis(left)));
         this.ending.set(end.map_or(Deadline::NEVER, |end| this.timer.at(end)));
@@ -213,17 +219,5 @@ impl Drop for Midair<'_> {
         if let Some(flight) = self.flight.take() {
             flight.lost(self.manager);
         }
-    }
-}
-
-impl Presence {
-    pub(in crate::http) fn arrived(&mut self) {
-        self.end.set(End::Local);
-        self.guard.arrived();
-    }
-
-    pub(in crate::http) fn moved(&mut self) {
-        self.end.set(End::Moved);
-        self.guard.moved();
     }
 }

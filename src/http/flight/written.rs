@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +13,7 @@ use http::{HeaderValue, Method, Version};
 use prost::Message;
 
 use super::Flight;
+use crate::access_log::{Context, Line, Logs};
 use crate::codec::http1::{self, BodyWriter, Framing};
 use crate::drain::motion::Reason;
 use crate::drain::motion::moment::{ago, before, milliseconds};
@@ -108,6 +110,9 @@ struct Facts {
     received_ms: Option<u64>,
     #[prost(uint64, optional, tag = "10")]
     answered_ms: Option<u64>,
+    /// What its line in the access logs says so far.
+    #[prost(message, optional, tag = "11")]
+    log: Option<Context>,
 }
 
 /// The host's side.
@@ -230,7 +235,7 @@ impl Flight {
             return Err(Reason::Record);
         }
         let exchange = record.exchange.ok_or(Reason::Record)?;
-        let facts = record.facts.ok_or(Reason::Record)?.into_record(method(&record.method)?)?;
+        let facts = record.facts.ok_or(Reason::Record)?.into_record(method(&record.method)?, manager.logs.as_ref())?;
         let deadlines = record.deadlines.ok_or(Reason::Record)?.into_deadlines(timer);
         let begun = record.begun.ok_or(Reason::Record)?.into_begun(record.download.is_some());
         let version = match record.version {
@@ -319,16 +324,23 @@ impl Facts {
             details: record.details().into_owned(),
             received_ms: record.received_at.get().map(ago),
             answered_ms: record.answered_at.get().map(ago),
+            log: record.log_record(),
         }
     }
 
-    fn into_record(self, method: Method) -> Result<record::Record, Reason> {
+    fn into_record(self, method: Method, logs: Option<&Rc<Logs>>) -> Result<record::Record, Reason> {
         let client = match &*self.client {
             "" => None,
             text => Some(text.parse::<IpAddr>().map_err(|_| Reason::Record)?),
         };
         let id = self.request_id.map(|id| HeaderValue::from_bytes(&id)).transpose().map_err(|_| Reason::Record)?;
         let record = record::Record::new(method, before(self.started_ms));
+        if let Some(logs) = logs {
+            record.log_as(match self.log {
+                Some(log) => Line::from_record(logs.clone(), log),
+                None => Line::new(logs.clone(), record.started),
+            });
+        }
         record.internal.set(self.internal);
         record.client.set(client);
         *record.request_id.borrow_mut() = id;

@@ -16,6 +16,8 @@ use crate::config::model::{Http1Options, RouteConfiguration, Underscores};
 
 fn manager() -> HttpConnectionManager {
     HttpConnectionManager {
+        access_logs: Vec::new(),
+        log_new_requests: false,
         stat_prefix: "h".into(),
         routes: Arc::new(RouteConfiguration {
             internal_only_headers: vec!["x-secret".into()],
@@ -46,7 +48,9 @@ fn manager() -> HttpConnectionManager {
         max_headers_count: 100,
         underscores: Underscores::Allow,
         upgrades: Vec::new(),
+        codec: crate::config::model::CodecType::Auto,
         http1: Http1Options::default(),
+        http2: crate::config::model::Http2Options::default(),
     }
 }
 

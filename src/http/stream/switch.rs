@@ -29,7 +29,9 @@ impl Stream<'_> {
         let manager = self.manager();
         let decision = self.record.route.borrow();
         let action = decision.as_ref().map(|decision| decision.action());
-        match Switch::decide(head, action, &manager.config.upgrades) {
+        // A CONNECT over HTTP/2 asks for its stream to be the tunnel, and that is none yet.
+        let may_ask = self.switch.get() != Switch::No;
+        match may_ask.then(|| Switch::decide(head, action, &manager.config.upgrades)).flatten() {
             Some(switch) => {
                 self.switch.set(switch);
                 manager.stats.downstream_cx_upgrades_total.inc();
@@ -52,6 +54,7 @@ impl Stream<'_> {
         // Behind this head there is no body, whatever it says of one (RFC 9110, 9.3.6).
         head.headers.remove(&header::CONTENT_LENGTH);
         self.manager().prepare_response(&mut head, self);
+        self.keep_response(&head);
         self.count_head(head.status);
         let Granted { host, read } = granted;
         let mut down = self.manager().local.block();
@@ -68,6 +71,7 @@ impl Stream<'_> {
     /// Leaves the connection to the tunnel, which ends the request.
     pub(super) fn become_tunnel(self, joined: Joined) -> After {
         let Joined { host, cluster, active, down, head } = joined;
+        self.log_suspended(0);
         let idle_timeout = self.deadlines.idle_timeout.get();
         After::Tunnel(Box::new(Switching { record: self.record, idle_timeout, host, down, head, active, cluster }))
     }

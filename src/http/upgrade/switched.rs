@@ -7,10 +7,13 @@ use bytes::BytesMut;
 use prost::Message;
 
 use super::frozen::Written;
+use crate::access_log::{Context, Line};
+use crate::config::model::{LogType, Moment};
 use crate::drain::motion::{Kind, Reason};
 use crate::fault::Flag;
-use crate::http::downstream::{Downstream, End as ConnectionEnd, Parts, Presence};
+use crate::http::downstream::Parts;
 use crate::http::manager::Manager;
+use crate::http::presence::{self, Presence, Protocol};
 use crate::http::record::Record;
 use crate::l4::tunnel::{End, Host, Join, Owner, Thawed, Totals, Tunnel, Who};
 use crate::l4::{Arrival, Connection};
@@ -70,8 +73,9 @@ pub(in crate::http) struct Switching {
 
 impl Switching {
     /// The rest of the connection's life.
-    pub(in crate::http) async fn run(self, conn: Downstream) {
-        let Parts { manager, stream: client, read: up, facts, timer, held, presence } = conn.into_parts();
+    pub(in crate::http) async fn run(self, manager: Rc<Manager>, parts: Parts) {
+        let Parts { stream: client, read: up, facts, held, presence } = parts;
+        let timer = manager.local.timers().timer();
         let Self { record, idle_timeout, host, down, head, active, cluster } = self;
         let terminated = matches!(host, Host::Tcp(_));
         let head = head as u64;
@@ -86,15 +90,25 @@ impl Switched {
     /// # Errors
     /// Why it cannot be gone on with.
     pub(in crate::http) fn thaw(manager: &Rc<Manager>, arrival: Arrival) -> Result<Tunnel<Self>, Reason> {
-        let thawed = Thawed::read(&arrival.record)?;
+        let mut thawed = Thawed::read(&arrival.record)?;
         let written = Written::decode(thawed.owner()).map_err(|_| Reason::Record)?;
         let record = written.record().ok_or(Reason::Record)?;
         let (host, cluster) = thawed.host(arrival.sockets, &manager.named)?;
         let Connection { stream: client, facts, held, guard } = arrival.connection;
         *record.cluster.borrow_mut() = Some(cluster.clone());
+        if let Some(logs) = &manager.logs {
+            record.log_as(match thawed.take_log() {
+                Some(log) => Line::from_record(logs.clone(), log),
+                None => Line::new(logs.clone(), record.started),
+            });
+            let id = facts.id;
+            record.log(|live| live.context.connection_id = id);
+        }
         manager.stats.downstream_rq_active.inc();
+        let presence = Presence::arriving(manager, guard, facts.accepted);
+        presence.spoke(Protocol::Http1);
         let owner = Self {
-            presence: Presence::arriving(manager, guard, facts.accepted),
+            presence,
             manager: manager.clone(),
             cluster,
             record,
@@ -108,12 +122,47 @@ impl Switched {
         Ok(Tunnel::thaw(Join { client, host, owner, facts, held, timer, up, down }, thawed))
     }
 
-    /// Notes why it ended: a response flag where it is nobody's wish, and details.
-    fn conclude(&self, flag: Option<Flag>, details: &'static str) {
+    /// Notes and counts why it ended: a response flag where it is nobody's wish, and details.
+    fn conclude(&self, end: End) {
+        let stats = &self.manager.stats;
+        let (flag, details) = match end {
+            End::Whole(Who::Client) | End::Broken(Who::Client) => {
+                (Some(Flag::DownstreamConnectionTermination), "downstream_remote_disconnect")
+            }
+            // A host that speaks no HTTP may end when it likes.
+            End::Whole(Who::Host) if self.terminated => (None, "via_upstream"),
+            End::Whole(Who::Host) | End::Broken(Who::Host) => {
+                stats.downstream_rq_tx_reset.inc();
+                let details = "upstream_reset_after_response_started{connection_termination}";
+                (Some(Flag::UpstreamConnectionTermination), details)
+            }
+            End::Idle => {
+                stats.downstream_rq_idle_timeout.inc();
+                stats.downstream_rq_tx_reset.inc();
+                (Some(Flag::StreamIdleTimeout), "stream_idle_timeout")
+            }
+            End::TooOld | End::Drained => {
+                stats.downstream_rq_tx_reset.inc();
+                (None, "downstream_local_disconnect")
+            }
+        };
         if let Some(flag) = flag {
             self.record.flag(flag);
         }
         self.record.set_details(details);
+    }
+
+    /// The tunnel's line in the access logs.
+    fn write_line(&self, now: Instant) {
+        let record = &self.record;
+        let Some(mut line) = record.take_log() else { return };
+        line.live.reach_once(Moment::SendEnd, now);
+        let context = &mut line.live.context;
+        context.flags = record.flags().into();
+        context.details = record.details().into_owned();
+        context.received = record.received.get();
+        context.sent = record.sent.get();
+        line.write(LogType::DownstreamEnd);
     }
 }
 
@@ -161,6 +210,10 @@ impl Owner for Switched {
         [stats.downstream_cx_rx_bytes_buffered.clone(), stats.downstream_cx_tx_bytes_buffered.clone()]
     }
 
+    fn log(&self) -> Option<Context> {
+        self.record.log_record()
+    }
+
     fn write_down(&self) -> Vec<u8> {
         Written::of(&self.record, self.idle_timeout, self.head, self.terminated).encode_to_vec()
     }
@@ -174,36 +227,21 @@ impl Owner for Switched {
         self.presence.set_busy(true);
     }
 
-    /// Every tunnel ends as a request that was not complete: Envoy counts it so, and so do we.
-    fn ended(&mut self, end: End, totals: Totals) {
+    fn ended(self, end: End, totals: Totals) {
+        let now = Instant::now();
         let stats = &self.manager.stats;
+        // Every tunnel ends as a request that was not complete: Envoy counts it so, and so do we.
         stats.downstream_rq_rx_reset.inc();
-        stats.downstream_rq_time.record((Instant::now() - self.record.started).as_millis() as u64);
-        self.record.received.set(self.record.received.get() + totals.up);
-        self.record.sent.set(totals.down.saturating_sub(self.head));
-        match end {
-            End::Whole(Who::Client) | End::Broken(Who::Client) => {
-                self.presence.ended_by(ConnectionEnd::Remote);
-                return self.conclude(Some(Flag::DownstreamConnectionTermination), "downstream_remote_disconnect");
-            }
-            // A host that speaks no HTTP may end when it likes.
-            End::Whole(Who::Host) if self.terminated => self.conclude(None, "via_upstream"),
-            End::Whole(Who::Host) | End::Broken(Who::Host) => {
-                stats.downstream_rq_tx_reset.inc();
-                let details = "upstream_reset_after_response_started{connection_termination}";
-                self.conclude(Some(Flag::UpstreamConnectionTermination), details);
-            }
-            End::Idle => {
-                stats.downstream_rq_idle_timeout.inc();
-                stats.downstream_rq_tx_reset.inc();
-                self.conclude(Some(Flag::StreamIdleTimeout), "stream_idle_timeout");
-            }
-            End::TooOld | End::Drained => {
-                stats.downstream_rq_tx_reset.inc();
-                self.conclude(None, "downstream_local_disconnect");
-            }
+        stats.downstream_rq_time.record((now - self.record.started).as_millis() as u64);
+        self.record.received.set(self.record.received.get() + totals.received);
+        self.record.sent.set(totals.sent.saturating_sub(self.head));
+        if let End::Whole(Who::Client) | End::Broken(Who::Client) = end {
+            self.presence.ended_by(presence::End::Remote);
+        } else {
+            // Its request ended before it.
+            self.presence.set_busy(false);
         }
-        // Its request ended before it.
-        self.presence.set_busy(false);
+        self.conclude(end);
+        self.write_line(now);
     }
 }

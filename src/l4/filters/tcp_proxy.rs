@@ -17,9 +17,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use crate::access_log::{Context, Files, Logs, OpenError};
 use crate::config::model;
+use crate::config::model::LogType;
 use crate::drain::Phase;
 use crate::drain::motion::{Kind, Reason};
+use crate::fault::Flag;
 use crate::local::{Deadline, Local, Timer};
 use crate::stats::names::{self, TcpStats};
 use crate::stats::{Gauge, Scope};
@@ -28,6 +31,10 @@ use crate::upstream::{Cluster, Clusters};
 
 use super::super::tunnel::{End, Host, Join, Owner, Thawed, Totals, Tunnel, Who};
 use super::super::{Arrival, Connection, Facts, Filter, Guard, Next, Work};
+
+mod log;
+
+use log::Line;
 
 /// The filter of one filter chain on one worker.
 pub struct TcpProxy {
@@ -38,34 +45,68 @@ pub struct TcpProxy {
     /// For tunnels from another epoch, which may have begun with another cluster.
     clusters: Rc<Clusters>,
     local: Local,
+    /// `None`: nothing is logged.
+    logs: Option<Rc<Logs>>,
 }
 
 impl TcpProxy {
     /// Builds it. `scope` is the root of the statistics.
-    pub fn build(config: Arc<model::TcpProxy>, scope: &Scope, clusters: Rc<Clusters>, local: &Local) -> Rc<Self> {
-        Rc::new(Self {
+    ///
+    /// # Errors
+    /// A file of its access logs cannot be opened.
+    pub fn build(
+        config: Arc<model::TcpProxy>,
+        scope: &Scope,
+        clusters: Rc<Clusters>,
+        local: &Local,
+        files: &Files,
+    ) -> Result<Rc<Self>, OpenError> {
+        Ok(Rc::new(Self {
+            logs: Logs::build(&config.access_logs, files)?,
             stats: TcpStats::new(&names::tcp(scope, &config.stat_prefix)),
             cluster: clusters.get(&config.cluster).cloned(),
             clusters,
             local: local.clone(),
             config,
-        })
+        }))
     }
 
     async fn run(self: Rc<Self>, connection: Connection) {
         self.stats.downstream_cx_total.inc();
+        let mut line = Line::new(self.logs.as_ref(), &connection.facts);
+        if self.config.log_start {
+            line.write(LogType::TcpStart);
+        }
         let Some(cluster) = self.cluster.clone() else {
             self.stats.downstream_cx_no_route.inc();
+            line.flag(Flag::NoClusterFound);
+            line.end();
             return;
         };
+        line.cluster(&cluster);
         let timer = self.local.timers().timer();
-        let Some(upstream) = self.connect(&cluster, &connection, &timer).await else { return };
-        Tunnel::new(Joined::join(self, cluster, connection, Host::Tcp(upstream), timer)).run().await;
+        let Some(upstream) = self.connect(&cluster, &connection, &timer, &mut line).await else {
+            line.end();
+            return;
+        };
+        // A socket that has no address any more has none to show.
+        let local = line.shows_upstream_local().then(|| upstream.local_address().ok()).flatten();
+        line.connected(local.map(|address| address.to_string()).unwrap_or_default());
+        if self.config.log_connected {
+            line.write(LogType::TcpUpstreamConnected);
+        }
+        Tunnel::new(Joined::join(self, cluster, connection, Host::Tcp(upstream), timer, line)).run().await;
     }
 
     /// A host that takes the connection, before it is too old or the drain is over.
-    async fn connect(&self, cluster: &Cluster, connection: &Connection, timer: &Timer) -> Option<tcp::Connection> {
-        let mut connecting = pin!(self.attempts(cluster, timer));
+    async fn connect(
+        &self,
+        cluster: &Cluster,
+        connection: &Connection,
+        timer: &Timer,
+        line: &mut Line,
+    ) -> Option<tcp::Connection> {
+        let mut connecting = pin!(self.attempts(cluster, timer, line));
         let too_old = self.too_old(&connection.facts, timer);
         let mut phase = connection.held.phase();
         poll_fn(|context| {
@@ -89,14 +130,23 @@ impl TcpProxy {
         .await
     }
 
-    async fn attempts(&self, cluster: &Cluster, timer: &Timer) -> Option<tcp::Connection> {
+    async fn attempts(&self, cluster: &Cluster, timer: &Timer, line: &mut Line) -> Option<tcp::Connection> {
         for _ in 0..self.config.max_connect_attempts {
-            match cluster.open_tcp(cluster.pick()?, timer).await {
+            let Some(host) = cluster.pick() else {
+                line.flag(Flag::NoHealthyUpstream);
+                return None;
+            };
+            line.tried(host);
+            match cluster.open_tcp(host, timer).await {
                 Ok(connection) => return Some(connection),
-                Err(Refused::Overflow) => return None,
-                Err(Refused::Connect(_) | Refused::Timeout) => {}
+                Err(Refused::Overflow) => {
+                    line.flag(Flag::UpstreamOverflow);
+                    return None;
+                }
+                Err(refused @ (Refused::Connect(_) | Refused::Timeout)) => line.refused(&refused),
             }
         }
+        line.flag(Flag::UpstreamRetryLimitExceeded);
         cluster.stats().upstream_cx_connect_attempts_exceeded.inc();
         None
     }
@@ -117,10 +167,11 @@ impl Filter for TcpProxy {
         if arrival.kind != Kind::Tcp {
             return Err(Reason::OtherFilter);
         }
-        let thawed = Thawed::read(&arrival.record)?;
+        let mut thawed = Thawed::read(&arrival.record)?;
         let (host, cluster) = thawed.host(arrival.sockets, &self.clusters)?;
         let timer = self.local.timers().timer();
-        let mut tunnel = Tunnel::thaw(Joined::join(self, cluster, arrival.connection, host, timer), thawed);
+        let line = Line::from_record(self.logs.as_ref(), &arrival.connection.facts, thawed.take_log());
+        let mut tunnel = Tunnel::thaw(Joined::join(self, cluster, arrival.connection, host, timer, line), thawed);
         Ok(Box::pin(async move {
             tunnel.arrived();
             tunnel.run().await;
@@ -133,12 +184,20 @@ struct Joined {
     proxy: Rc<TcpProxy>,
     cluster: Rc<Cluster>,
     guard: Box<dyn Guard>,
+    line: Line,
 }
 
 impl Joined {
-    fn join(proxy: Rc<TcpProxy>, cluster: Rc<Cluster>, connection: Connection, host: Host, timer: Timer) -> Join<Self> {
+    fn join(
+        proxy: Rc<TcpProxy>,
+        cluster: Rc<Cluster>,
+        connection: Connection,
+        host: Host,
+        timer: Timer,
+        line: Line,
+    ) -> Join<Self> {
         let Connection { stream: client, facts, held, guard } = connection;
-        let owner = Self { proxy, cluster, guard };
+        let owner = Self { proxy, cluster, guard, line };
         Join { client, host, owner, facts, held, timer, up: BytesMut::new(), down: BytesMut::new() }
     }
 }
@@ -181,6 +240,10 @@ impl Owner for Joined {
         [stats.downstream_cx_rx_bytes_buffered.clone(), stats.downstream_cx_tx_bytes_buffered.clone()]
     }
 
+    fn log(&self) -> Option<Context> {
+        self.line.to_record()
+    }
+
     fn moved(&mut self) {
         self.guard.moved();
     }
@@ -189,7 +252,9 @@ impl Owner for Joined {
         self.guard.arrived();
     }
 
-    fn ended(&mut self, end: End, _totals: Totals) {
+    fn ended(mut self, end: End, totals: Totals) {
+        self.line.bytes(totals.received, totals.sent);
+        self.line.end();
         match end {
             End::Idle => self.proxy.stats.idle_timeout.inc(),
             End::TooOld => self.proxy.stats.max_downstream_connection_duration.inc(),

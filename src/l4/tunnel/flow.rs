@@ -25,6 +25,8 @@ pub(super) trait Side {
 pub(super) struct Flow {
     /// Read and not yet written.
     pub(super) buffer: BytesMut,
+    /// Read since the connection began.
+    pub(super) read: u64,
     /// Written since the connection began.
     pub(super) bytes: u64,
     /// The source has said that no more comes.
@@ -40,6 +42,11 @@ pub(super) struct Flow {
 pub(super) struct Broken;
 
 impl Flow {
+    /// With bytes that were read before.
+    pub(super) fn holding(buffer: BytesMut) -> Self {
+        Self { read: buffer.len() as u64, buffer, ..Self::default() }
+    }
+
     /// Moves what can be moved. Ready when the direction is over.
     ///
     /// # Errors
@@ -73,7 +80,7 @@ impl Flow {
             } else {
                 match source.poll_fill(context, &mut self.buffer) {
                     Poll::Ready(Ok(0)) => self.source_ended = true,
-                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Ok(read)) => self.read += read as u64,
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken)),
                     Poll::Pending => return Poll::Pending,
                 }

@@ -9,7 +9,8 @@ use prost::Message;
 
 use super::flow::Flow;
 use super::host::Place;
-use super::{Host, Who};
+use super::{Host, Owner, Rest, Who};
+use crate::access_log::Context;
 use crate::config::model::Address;
 use crate::drain::motion::Reason;
 use crate::drain::motion::moment::{ago, before};
@@ -40,14 +41,17 @@ pub(super) struct Record {
     /// From the host to the client.
     #[prost(message, optional, tag = "7")]
     down: Option<Direction>,
+    /// What its line in the access logs says so far.
+    #[prost(message, optional, tag = "8")]
+    log: Option<Context>,
     /// Requests that the host's connection has carried; 0 where it speaks no HTTP.
-    #[prost(uint32, tag = "8")]
+    #[prost(uint32, tag = "9")]
     requests: u32,
     /// Who ended its side first: 0 nobody yet, 1 the client, 2 the host.
-    #[prost(uint32, tag = "9")]
+    #[prost(uint32, tag = "10")]
     first: u32,
     /// The owner's own record.
-    #[prost(bytes = "vec", tag = "10")]
+    #[prost(bytes = "vec", tag = "11")]
     owner: Vec<u8>,
 }
 
@@ -69,26 +73,20 @@ struct Direction {
 }
 
 impl Record {
-    pub(super) fn new(
-        place: &Place,
-        up: &Flow,
-        down: &Flow,
-        first: Option<Who>,
-        active: Instant,
-        owner: Vec<u8>,
-    ) -> Self {
+    pub(super) fn new<O: Owner>(place: &Place, rest: &Rest<O>) -> Self {
         let (host, host_path) = written::write(place.address());
         Self {
             cluster: place.cluster().to_owned(),
             host,
             host_path,
             opened_ms: ago(place.opened()),
-            idle_ms: ago(active),
-            up: Some(Direction::of(up)),
-            down: Some(Direction::of(down)),
+            idle_ms: ago(rest.active),
+            up: Some(Direction::of(&rest.up)),
+            down: Some(Direction::of(&rest.down)),
+            log: rest.owner.log(),
             requests: place.requests(),
-            first: first.map_or(0, |who| if who == Who::Client { 1 } else { 2 }),
-            owner,
+            first: rest.first.map_or(0, |who| if who == Who::Client { 1 } else { 2 }),
+            owner: rest.owner.write_down(),
         }
     }
 }
@@ -116,6 +114,11 @@ impl Thawed {
     /// What the owner wrote down.
     pub fn owner(&self) -> &[u8] {
         &self.record.owner
+    }
+
+    /// What its line in the access logs says so far.
+    pub fn take_log(&mut self) -> Option<Context> {
+        self.record.log.take()
     }
 
     /// The host's connection, with a place in its cluster here, and that cluster. `sockets` are those behind the client's.
@@ -157,7 +160,8 @@ impl Direction {
         if over && !pending.is_empty() {
             return Err(Reason::Record);
         }
-        Ok(Flow { buffer: BytesMut::from(&*pending), bytes, source_ended, over, blocked: false })
+        let read = bytes.saturating_add(pending.len() as u64);
+        Ok(Flow { buffer: BytesMut::from(&*pending), read, bytes, source_ended, over, blocked: false })
     }
 }
 
@@ -166,7 +170,8 @@ mod tests {
     use super::*;
 
     fn record(host: &Address) -> Record {
-        let up = Flow { buffer: BytesMut::from("abc"), bytes: 7, source_ended: true, over: false, blocked: true };
+        let up =
+            Flow { buffer: BytesMut::from("abc"), read: 10, bytes: 7, source_ended: true, over: false, blocked: true };
         let down = Flow { over: true, ..Flow::default() };
         let (host, host_path) = written::write(host);
         Record {
@@ -177,6 +182,7 @@ mod tests {
             idle_ms: 20,
             up: Some(Direction::of(&up)),
             down: Some(Direction::of(&down)),
+            log: None,
             requests: 3,
             first: 1,
             owner: vec![9; 5],

@@ -69,7 +69,7 @@ impl Epoch {
                 None
             }
             Message::ReopenLogs(_) => {
-                (self.reopen_logs)();
+                self.reopen_logs();
                 None
             }
             Message::Ping(ping) => Some(Message::Pong(Pong { token: ping.token })),
@@ -88,13 +88,18 @@ impl Epoch {
         Ok(())
     }
 
+    fn reopen_logs(&self) {
+        (self.reopen_logs)();
+        self.access_logs.reopen();
+    }
+
     /// What a signal asks for.
     pub(super) async fn signalled(&mut self, request: Request, supervised: bool) -> Result<(), Failure> {
         match request {
             Request::HangUp => info!("caught and eating SIGHUP"),
             Request::ReopenLogs => {
                 info!("opening log files again");
-                (self.reopen_logs)();
+                self.reopen_logs();
             }
             // The supervisor drains through its channel; a signal from elsewhere means now, and a new epoch follows.
             Request::Terminate if supervised => self.close().await?,
@@ -116,7 +121,7 @@ impl Epoch {
             Action::Quit if supervised => self.close().await,
             Action::Quit => self.drain_alone().await,
             Action::ReopenLogs => {
-                (self.reopen_logs)();
+                self.reopen_logs();
                 Ok(())
             }
             // A takeover's own drain goes before an operator's wish about health.

@@ -21,8 +21,8 @@ const HABITS: [(Habit, u64); 4] =
 /// Limit of a drain, in seconds.
 pub(super) const DRAIN: u64 = 60;
 /// Kinds of streams, and how many of each.
-pub(super) const STREAMS: [(Kind, usize); 4] =
-    [(Kind::Tunnel, 4), (Kind::WebSocket, 4), (Kind::Download, 2), (Kind::Upload, 2)];
+pub(super) const STREAMS: [(Kind, usize); 5] =
+    [(Kind::Tunnel, 3), (Kind::WebSocket, 3), (Kind::Connect, 2), (Kind::Download, 2), (Kind::Upload, 2)];
 
 /// A proxy whose serving epoch is tapped.
 pub(super) struct World {

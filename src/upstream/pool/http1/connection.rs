@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::config::model::Address;
-use crate::net::Stream;
+use crate::net::{PeerAddress, Stream};
 use crate::upstream::host::{bump, drop_one};
 use crate::upstream::limits::{Kind, Ticket};
 
@@ -254,6 +254,14 @@ impl Lease {
     pub fn into_parts(self) -> (Stream, Place) {
         let Connection { stream, place } = *self.connection;
         (stream, place)
+    }
+
+    /// Our own address.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn local_address(&self) -> io::Result<PeerAddress> {
+        self.connection.stream.local_address()
     }
 
     /// Reads into `buffer`, taking a block where it has none. `Ready(Ok(0))` is the end.
