@@ -191,6 +191,25 @@ fn batch(number: u64) -> (Message, Vec<std::os::fd::OwnedFd>) {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_batch_that_comes_twice_is_taken_once() {
+    LocalSet::new()
+        .run_until(async {
+            let (old, new) = Channel::pair().unwrap();
+            let (message, sockets) = batch(0);
+            let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+            for _ in 0..2 {
+                assert!(old.try_send(&message, &sockets).unwrap());
+            }
+            let taker = Rc::new(RefCell::new(Worker::default()));
+            take(new, 1, 1, worker(&taker)).await;
+            tokio::task::yield_now().await;
+            assert_eq!(taker.borrow().begun, 1);
+            assert!(matches!(old.try_recv(), Ok(Some(packet)) if matches!(packet.message, Message::Taken(_))));
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn what_a_dead_epoch_has_given_is_kept_and_what_a_living_one_withdrew_is_not() {
     LocalSet::new()
         .run_until(async {

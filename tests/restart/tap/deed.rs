@@ -21,14 +21,18 @@ pub(super) fn commit(dir: &Path, order: &Order) -> Vec<u16> {
     let Some(victim) = victim else { return Vec::new() };
     match order.deed {
         Deed::Kill => {
-            // First it stands still, so that what it holds is what it dies with.
+            // First it stands still, so that what it holds is what it dies with. A supervisor holds no connection, and the message is not kept waiting.
+            if !plan::processes(dir).contains(&victim) {
+                signal(victim, Signal::SIGKILL);
+                return Vec::new();
+            }
             stop(victim);
             let held = held(dir, victim, is_answered(order));
             signal(victim, Signal::SIGKILL);
             held
         }
         Deed::Stop => {
-            stop(victim);
+            signal(victim, Signal::SIGSTOP);
             Vec::new()
         }
         Deed::Limit => {
