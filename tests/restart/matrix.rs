@@ -193,7 +193,7 @@ fn a_few_misfortunes_lose_only_what_a_killed_process_held() {
     check(&every(&cells, 3));
 }
 
-/// All of them, or those whose name contains `HEIRLOOM_CELLS`.
+/// All of them, or those whose name contains one of the texts of `HEIRLOOM_CELLS`; `HEIRLOOM_AT_ONCE` of them at a time.
 #[test]
 fn every_misfortune_loses_only_what_a_killed_process_held() {
     let chosen = std::env::var("HEIRLOOM_CELLS").ok();
@@ -205,7 +205,8 @@ fn every_misfortune_loses_only_what_a_killed_process_held() {
     let words: Vec<&str> = chosen.iter().flat_map(|chosen| chosen.split(',')).collect();
     let wanted = |cell: &Cell| words.is_empty() || words.iter().any(|word| cell.name().contains(word));
     let cells: Vec<Cell> = all().into_iter().filter(wanted).collect();
-    let outcomes = every(&cells, 3);
+    let at_once = std::env::var("HEIRLOOM_AT_ONCE").ok().and_then(|count| count.parse().ok()).unwrap_or(3);
+    let outcomes = every(&cells, at_once);
     if std::env::var_os("HEIRLOOM_TABLE").is_some() {
         table::write(&outcomes);
     }

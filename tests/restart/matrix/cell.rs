@@ -248,6 +248,12 @@ fn remains(world: &World, censuses: &[std::collections::BTreeMap<String, usize>;
 fn in_short(said: &str) -> String {
     let line = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
     let line = line.split(" (prepare").next().unwrap_or_default();
+    let word = |word: &str| match word {
+        path if path.starts_with("/tmp/") => path.rsplit('/').next().unwrap_or_default().to_owned(),
+        address if address.starts_with("127.0.0.1:") => "127.0.0.1:…".to_owned(),
+        other => other.to_owned(),
+    };
+    let line: String = line.split(' ').map(word).collect::<Vec<_>>().join(" ");
     let line: String = line.chars().take(160).collect();
     line
 }
