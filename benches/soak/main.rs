@@ -83,9 +83,11 @@ fn main() -> ExitCode {
     let (upstream, host) = (Upstream::start(), Host::start());
     let (socket, tunnel) = listening();
     let config = Config { tunnel: Some((tunnel, host.raw)), streams: Some(host.http), ..Config::to(upstream.address) };
-    let setup = Setup::new(config).socket(socket).scripted().flag("--drain-time-s", 3).flag("--parent-shutdown-time-s", 4);
+    let setup =
+        Setup::new(config).socket(socket).scripted().flag("--drain-time-s", 3).flag("--parent-shutdown-time-s", 4);
     let setup = setup.flag("--probation-time-s", 0.2).flag("--prepare-time-s", 60).flag("--commit-time-s", 20);
-    let proxy = setup.flag("--ready-time-s", 20).flag("--terminate-time-s", 5).flag("--unresponsive-time-s", 60).start();
+    let proxy =
+        setup.flag("--ready-time-s", 20).flag("--terminate-time-s", 5).flag("--unresponsive-time-s", 60).start();
     println!(
         "soak: {} min, a takeover every {} s, binaries {binaries:?}, in {}",
         args.minutes,
@@ -137,7 +139,10 @@ impl Soak {
             if begun.elapsed().as_secs() / 60 > minute {
                 minute = begun.elapsed().as_secs() / 60;
                 let latest = rounds.len().saturating_sub((60.0 / self.args.every) as usize);
-                println!("{}", Round::line(minute, &rounds[latest..], load.answered(), load.failed(), cpu.share(begun.elapsed())));
+                println!(
+                    "{}",
+                    Round::line(minute, &rounds[latest..], load.answered(), load.failed(), cpu.share(begun.elapsed()))
+                );
             }
         }
         if !streams.progress(PATIENCE) {

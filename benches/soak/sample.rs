@@ -44,7 +44,9 @@ impl Round {
         let status = status(proxy).ok_or("no status")?;
         let serving = status.in_state(SERVING).first().map(|row| Pid::from_raw(row.pid)).ok_or("nothing serves")?;
         let mut numbers = BTreeMap::new();
-        for (who, pid) in [(["supervisor descriptors", "supervisor kB"], proxy.pid()), (["epoch descriptors", "epoch kB"], serving)] {
+        for (who, pid) in
+            [(["supervisor descriptors", "supervisor kB"], proxy.pid()), (["epoch descriptors", "epoch kB"], serving)]
+        {
             numbers.insert(who[0], descriptors(pid).len() as f64);
             numbers.insert(who[1], pss(pid).ok_or("no account of memory")?);
         }
@@ -55,7 +57,8 @@ impl Round {
         numbers.insert("p50 us", median);
         numbers.insert("p99 us", p99);
         numbers.insert("worst us", worst);
-        let stats = std::panic::catch_unwind(|| crate::support::scrape::stats(proxy.admin)).map_err(|_| "no statistics")?;
+        let stats =
+            std::panic::catch_unwind(|| crate::support::scrape::stats(proxy.admin)).map_err(|_| "no statistics")?;
         let gauge = |name: &str| stats.get(name).copied().unwrap_or(0) as f64;
         numbers.insert("cx active", gauge("http.front.downstream_cx_active"));
         numbers.insert("statistics", stats.len() as f64);

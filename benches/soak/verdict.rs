@@ -40,9 +40,8 @@ impl Verdict {
         let warm = rounds.len() - (rounds.len() as f64 * WARM) as usize;
         let rounds = &rounds[rounds.len() - warm..];
         let line = |(name, least): &(&'static str, f64)| {
-            let points: Vec<(f64, f64)> = (rounds.iter())
-                .filter_map(|round| Some((round.at.as_secs_f64(), *round.numbers.get(name)?)))
-                .collect();
+            let points: Vec<(f64, f64)> =
+                (rounds.iter()).filter_map(|round| Some((round.at.as_secs_f64(), *round.numbers.get(name)?))).collect();
             let (mean, slope) = fit(&points)?;
             let length = points.last()?.0 - points.first()?.0;
             Some(Line { name, mean, growth: slope * length, allowed: least.max(mean * PART) })
@@ -80,7 +79,10 @@ impl fmt::Display for Verdict {
         for line in &self.lines {
             let Line { name, mean, growth, allowed } = line;
             let word = if line.is_flat() { "flat" } else { "GROWS" };
-            writeln!(f, "  {name:<24}mean {mean:>10.1}, from beginning to end {growth:>+10.2} (allowed {allowed:.1}): {word}")?;
+            writeln!(
+                f,
+                "  {name:<24}mean {mean:>10.1}, from beginning to end {growth:>+10.2} (allowed {allowed:.1}): {word}"
+            )?;
         }
         let failures = self.failures.len();
         write!(f, "verdict: {}, {failures} failures", if self.is_good() { "good, nothing grows" } else { "NOT GOOD" })

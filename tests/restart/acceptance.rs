@@ -23,8 +23,7 @@ fn streams() -> usize {
 /// A proxy between clients and these hosts whose drains end after so many seconds, and where its tunnels begin.
 fn setup(upstream: &Upstream, host: &Host, drain: u64) -> (Setup, SocketAddr) {
     let (socket, tunnel) = listening();
-    let config =
-        Config { tunnel: Some((tunnel, host.raw)), streams: Some(host.http), ..Config::to(upstream.address) };
+    let config = Config { tunnel: Some((tunnel, host.raw)), streams: Some(host.http), ..Config::to(upstream.address) };
     (Setup::new(config).socket(socket).flag("--drain-time-s", drain).flag("--parent-shutdown-time-s", drain), tunnel)
 }
 

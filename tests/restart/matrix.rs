@@ -223,7 +223,9 @@ fn the_clients_of_a_cell_see_what_breaks() {
     assert!(load.progress(20) && streams.progress(crate::support::supervised::PATIENCE));
     crate::support::process::signal(nix::unistd::Pid::from_raw(serving.pid), nix::sys::signal::Signal::SIGKILL);
     let tunnels = streams.living();
-    crate::support::supervised::eventually(crate::support::supervised::PATIENCE, "they break", || streams.living() == 0);
+    crate::support::supervised::eventually(crate::support::supervised::PATIENCE, "they break", || {
+        streams.living() == 0
+    });
     let fate = streams.close(crate::support::supervised::PATIENCE);
     assert_eq!(fate.broken.len(), tunnels, "{fate}");
     assert!(!load.stop().total().lost.is_empty());

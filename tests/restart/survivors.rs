@@ -157,7 +157,8 @@ fn what_the_dead_one_held_may_be_silent_until_the_giver_reads_the_answer() {
     let _quiet = alone_on_the_machine();
     let upstream = Upstream::start();
     let setup = Setup::new(Config::to(upstream.address)).scripted();
-    let proxy = setup.flag("--drain-time-s", 60).flag("--parent-shutdown-time-s", 60).flag("--commit-time-s", 30).start();
+    let proxy =
+        setup.flag("--drain-time-s", 60).flag("--parent-shutdown-time-s", 60).flag("--commit-time-s", 30).start();
     let mut tap = Tap::on(&proxy);
     proxy.reload();
     let old = proxy.settled(PATIENCE);

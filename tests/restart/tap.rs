@@ -55,7 +55,8 @@ pub(crate) struct Fired {
 impl Tap {
     /// Every epoch of `proxy` from the next one on is tapped.
     pub(crate) fn on(proxy: &Supervised) -> Self {
-        let tap = Self { dir: tempfile::Builder::new().prefix("heirloom-tap-").tempdir().expect("a directory"), orders: 0 };
+        let tap =
+            Self { dir: tempfile::Builder::new().prefix("heirloom-tap-").tempdir().expect("a directory"), orders: 0 };
         proxy.set_script(&tap.script(&proxy.real_epoch()));
         tap
     }

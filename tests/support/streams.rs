@@ -195,16 +195,13 @@ async fn host(
         }
         (std::str::from_utf8(&opening).ok().and_then(|number| number.parse().ok()), Vec::new())
     };
-    let stream = number.and_then(|number: u16| {
-        known.lock().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
-    });
+    let stream =
+        number.and_then(|number: u16| known.lock().unwrap_or_else(PoisonError::into_inner).get(&number).cloned());
     let Some(stream) = stream else { return };
     let answer = match stream.kind {
-        Kind::WebSocket => {
-            "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+        Kind::WebSocket => "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
              sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-                .to_owned()
-        }
+            .to_owned(),
         Kind::Download => format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", 1_u64 << 40),
         Kind::Tunnel | Kind::Connect | Kind::Upload => String::new(),
     };
@@ -333,7 +330,9 @@ impl<'a> Streams<'a> {
         let _ = within(time, || living().all(|stream| stream.is_even()));
         let uneven: Vec<String> = living()
             .filter(|stream| !stream.is_even())
-            .map(|stream| format!("{:?} {}: sent {:?} received {:?}", stream.kind, stream.number, stream.sent, stream.received))
+            .map(|stream| {
+                format!("{:?} {}: sent {:?} received {:?}", stream.kind, stream.number, stream.sent, stream.received)
+            })
             .collect();
         let mut fate = self.fate();
         fate.wrong.extend(uneven);

@@ -61,7 +61,16 @@ impl Setup {
             "--max-draining=10",
         ];
         let flags = flags.map(String::from).to_vec();
-        Self { config, flags, workers: 2, scripted: false, own_supervisor: false, sockets: Vec::new(), log: None, within: None }
+        Self {
+            config,
+            flags,
+            workers: 2,
+            scripted: false,
+            own_supervisor: false,
+            sockets: Vec::new(),
+            log: None,
+            within: None,
+        }
     }
 
     /// Adds or overrides a flag of the supervisor.

@@ -54,7 +54,10 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { reached, requests, held, lost, refused, kept, streams, worst, told, faults } = self;
         let reached = if *reached { "" } else { "NOT REACHED, " };
-        write!(f, "{reached}{requests} requests, held {held:?}, lost {lost}, 503 {refused}, kept {kept}/{streams}, worst {worst:.1?}, told {told:?}")?;
+        write!(
+            f,
+            "{reached}{requests} requests, held {held:?}, lost {lost}, 503 {refused}, kept {kept}/{streams}, worst {worst:.1?}, told {told:?}"
+        )?;
         if faults.is_empty() { Ok(()) } else { write!(f, " BROKEN: {}", faults.join("; ")) }
     }
 }
@@ -183,7 +186,11 @@ fn happen(cell: &Cell) -> Outcome {
         }
         let unexpected = lost.iter().filter(|port| !allowed.contains(port)).count();
         if unexpected > 0 {
-            faults.push(format!("{unexpected} connections broke that no killed process held: {:?}, {:?}", report.total().failures, fate.broken));
+            faults.push(format!(
+                "{unexpected} connections broke that no killed process held: {:?}, {:?}",
+                report.total().failures,
+                fate.broken
+            ));
         }
         (report, fate)
     };
@@ -235,7 +242,8 @@ fn remains(world: &World, censuses: &[std::collections::BTreeMap<String, usize>;
     let same = |[supervisor, epoch]: &[std::collections::BTreeMap<String, usize>; 2]| {
         // Another supervisor holds what it has differently; it must not hold more.
         let count = |census: &std::collections::BTreeMap<String, usize>| census.values().sum::<usize>();
-        let supervisor = if is_replaced { count(supervisor) <= count(&censuses[0]) } else { *supervisor == censuses[0] };
+        let supervisor =
+            if is_replaced { count(supervisor) <= count(&censuses[0]) } else { *supervisor == censuses[0] };
         supervisor && *epoch == censuses[1]
     };
     if !within(PATIENCE, || same(&now())) {

@@ -76,7 +76,10 @@ pub(super) fn write(outcomes: &[(Cell, Outcome)]) {
         .iter()
         .filter_map(|cell| match outcomes.iter().find(|(tried, _)| tried == cell) {
             Some((cell, outcome)) => Some(Row::of(cell, outcome)),
-            None => before.iter().find(|row| row.name == cell.name()).map(|row| Row { name: cell.name(), line: row.line.clone() }),
+            None => before
+                .iter()
+                .find(|row| row.name == cell.name())
+                .map(|row| Row { name: cell.name(), line: row.line.clone() }),
         })
         .collect();
     let kept = rows.iter().filter(|row| row.line.ends_with("| kept |")).count();

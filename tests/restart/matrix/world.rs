@@ -42,7 +42,7 @@ impl World {
     pub(super) fn start(within: Option<PathBuf>) -> Self {
         let (upstream, host) = (Upstream::start(), Host::start());
         let (socket, tunnel) = listening();
-            let config =
+        let config =
             Config { tunnel: Some((tunnel, host.raw)), streams: Some(host.http), ..Config::to(upstream.address) };
         let mut setup = Setup::new(config)
             .socket(socket)

@@ -12,9 +12,7 @@ use heirloom_supervisor::wire::message::{Connection, Moved};
 use heirloom_supervisor::wire::{Channel, MAX_FRAME, Message, Opened, frame};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, recvmsg, sendmsg, shutdown,
-};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, recvmsg, sendmsg, shutdown};
 
 use super::deed;
 use super::plan::{self, ANY, Deed, Order, Way};
@@ -131,9 +129,8 @@ impl Relay {
 
     /// Puts itself between this epoch and its heir, if the order that stands is about what they say.
     fn splice(self: &Arc<Self>, packet: &mut Packet) {
-        let wanted = plan::current(&self.dir).is_some_and(|(_, order)| {
-            order.epoch == self.epoch && matches!(order.way, Way::Out | Way::In)
-        });
+        let wanted = plan::current(&self.dir)
+            .is_some_and(|(_, order)| order.epoch == self.epoch && matches!(order.way, Way::Out | Way::In));
         if !wanted {
             return;
         }
@@ -153,7 +150,8 @@ fn receive(from: &OwnedFd, to: Option<&OwnedFd>) -> Option<Packet> {
     let mut deaf = false;
     loop {
         let mut interest = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
-        let timeout = if to.is_some() { PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::MAX) } else { PollTimeout::NONE };
+        let timeout =
+            if to.is_some() { PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::MAX) } else { PollTimeout::NONE };
         let _ = poll(&mut interest, timeout);
         if !deaf && to.is_some_and(is_deaf) {
             deaf = true;
