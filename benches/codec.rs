@@ -61,6 +61,8 @@ fn manager() -> HttpConnectionManager {
         codec: heirloom::config::model::CodecType::Auto,
         http1: Default::default(),
         http2: heirloom::config::model::Http2Options::default(),
+        access_logs: Vec::new(),
+        log_new_requests: false,
     }
 }
 

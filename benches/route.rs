@@ -9,7 +9,13 @@ use heirloom::route::Table;
 use http::Method;
 
 fn route(path: PathMatch) -> Route {
-    let action = RouteAction::Cluster { cluster: "c".into(), timeout: None, idle_timeout: None, upgrades: Vec::new() };
+    let action = RouteAction::Cluster {
+        cluster: "c".into(),
+        timeout: None,
+        idle_timeout: None,
+        tries: Default::default(),
+        upgrades: Vec::new(),
+    };
     Route { name: String::new(), path, action }
 }
 

@@ -20,4 +20,5 @@ pub mod net;
 pub mod route;
 pub mod server;
 pub mod stats;
+pub mod tls;
 pub mod upstream;

@@ -7,6 +7,7 @@ mod bind;
 mod listener;
 mod poll;
 mod stream;
+pub mod tls;
 mod watched;
 
 pub use bind::{BindAddress, BindOptions, bind};

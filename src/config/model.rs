@@ -10,19 +10,25 @@ use std::sync::Arc;
 
 mod access_log;
 mod cluster;
+mod header_match;
 mod http;
 mod http2;
 mod listener;
+mod retry;
 mod route;
 mod stats;
+mod tls;
 
 pub use access_log::*;
 pub use cluster::*;
+pub use header_match::*;
 pub use http::*;
 pub use http2::*;
 pub use listener::*;
+pub use retry::*;
 pub use route::*;
 pub use stats::*;
+pub use tls::*;
 
 /// A whole bootstrap (`envoy.config.bootstrap.v3.Bootstrap`).
 #[derive(Clone, Debug, Default, PartialEq)]

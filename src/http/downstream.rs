@@ -66,7 +66,10 @@ impl Parts {
     /// Of a connection that has been accepted.
     pub(super) fn new(manager: &Rc<Manager>, connection: Connection) -> Self {
         let Connection { stream, facts, held, guard } = connection;
-        let presence = Presence::new(manager, guard, facts.accepted);
+        let mut presence = Presence::new(manager, guard, facts.accepted);
+        if facts.tls.is_some() {
+            presence.secured();
+        }
         Self { stream, read: BytesMut::new(), facts, held, presence }
     }
 

@@ -68,6 +68,7 @@ pub struct Manager {
     pub(super) named: Rc<Clusters>,
     header_rules: Rules,
     own_address: Option<IpAddr>,
+    pub(super) buffer_limit: u32,
     date: RefCell<DateCache>,
 }
 
@@ -85,6 +86,8 @@ pub struct Build<'a> {
     pub extensions: &'a [Extension],
     /// An address of this machine that is not loopback, for `x-forwarded-for`.
     pub own_address: Option<IpAddr>,
+    /// `per_connection_buffer_limit_bytes` of its listener.
+    pub buffer_limit: u32,
     /// The files of access logs.
     pub files: &'a access_log::Files,
 }
@@ -131,6 +134,7 @@ impl Manager {
             named: with.clusters.clone(),
             local: with.local.clone(),
             own_address: with.own_address,
+            buffer_limit: with.buffer_limit,
             date: RefCell::default(),
             config,
         }))
@@ -147,13 +151,14 @@ impl Manager {
             upgrade: stream.switch() != Switch::No && head.method != Method::CONNECT,
             peer: stream.facts().peer.ip(),
             own_address: self.own_address,
-            tls: false,
+            tls: stream.facts().tls.is_some(),
         };
         let client =
             headers::prepare_request(head, &self.header_rules, &facts, &mut Ids::random()).map_err(Failure::Refused)?;
         let record = stream.record();
         record.internal.set(client.internal);
         record.client.set(client.address);
+        record.controls.set(client.controls);
         if self.config.always_set_request_id_in_response {
             *record.request_id.borrow_mut() = head.headers.get(&X_REQUEST_ID).cloned();
         }
@@ -186,9 +191,11 @@ impl Manager {
                 let Some(after) = next(&conn, woken.take()).await else { break };
                 match after {
                     After::Keep => {}
-                    After::Close { linger: false } => break,
-                    After::Close { linger: true } => {
-                        Box::pin(linger(&conn)).await;
+                    After::Close { linger: wait } => {
+                        // Over TLS the end has to be said, or the client must take what it has got for cut off.
+                        if wait || conn.facts.tls.is_some() {
+                            Box::pin(linger(&conn)).await;
+                        }
                         break;
                     }
                     After::Cut { reset } => {
@@ -218,7 +225,13 @@ impl Manager {
 impl Filter for Manager {
     fn call(self: Rc<Self>, connection: Connection, _next: Next) -> Work {
         let parts = Parts::new(&self, connection);
-        if self.config.codec == model::CodecType::Http2 {
+        // What was agreed on by TLS is spoken; else the first bytes tell.
+        let agreed = parts.facts.tls.as_ref().and_then(|tls| tls.protocol.as_deref());
+        if match self.config.codec {
+            model::CodecType::Http1 => false,
+            model::CodecType::Http2 => true,
+            model::CodecType::Auto => agreed == Some(b"h2"),
+        } {
             return Box::pin(http2::run(self, parts));
         }
         Box::pin(Self::run(Downstream::new(&self, parts), None))
@@ -359,7 +372,13 @@ impl<'a> Waiting<'a> {
 /// Ends our side and reads on for a while, so that the client can read the last response: closing a socket with unread bytes
 /// makes the system throw away what the other side has not read.
 async fn linger(conn: &Downstream) {
-    let Some(wait) = conn.manager.config.delayed_close_timeout else { return };
+    let Some(wait) = conn.manager.config.delayed_close_timeout else {
+        // Without a wait there is still one chance to say that this is the end.
+        if conn.facts.tls.is_some() {
+            let _ = poll_fn(|context| Poll::Ready(conn.poll_shutdown(context))).await;
+        }
+        return;
+    };
     let deadline = conn.timer.at(Instant::now() + wait);
     let mut left = LINGER_BYTES;
     poll_fn(|context| {

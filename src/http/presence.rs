@@ -34,6 +34,8 @@ pub(super) struct Presence {
     protocol: Cell<Option<Protocol>>,
     end: Cell<End>,
     busy: Cell<bool>,
+    /// It speaks TLS.
+    secured: bool,
 }
 
 impl Presence {
@@ -55,7 +57,15 @@ impl Presence {
             protocol: Cell::new(None),
             end: Cell::new(End::Moved),
             busy: Cell::new(false),
+            secured: false,
         }
+    }
+
+    /// It speaks TLS.
+    pub(super) fn secured(&mut self) {
+        self.secured = true;
+        self.manager.stats.downstream_cx_ssl_total.inc();
+        self.manager.stats.downstream_cx_ssl_active.inc();
     }
 
     /// Its first bytes have told what it speaks.
@@ -115,6 +125,9 @@ impl Drop for Presence {
         stats.downstream_cx_active.dec();
         if let Some(protocol) = self.protocol.get() {
             self.counters(protocol).1.dec();
+        }
+        if self.secured {
+            stats.downstream_cx_ssl_active.dec();
         }
         let (destroy, with_request) = match self.end.get() {
             End::Moved => return,

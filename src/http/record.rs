@@ -23,6 +23,12 @@ pub struct Record {
     pub method: Method,
     /// It came from inside (Envoy's `x-envoy-internal`).
     pub internal: Cell<bool>,
+    /// It may ask something of the router: see [`super::headers::Client::controls`].
+    pub controls: Cell<bool>,
+    /// Tries that there have been, 0 before the first (`%UPSTREAM_REQUEST_ATTEMPT_COUNT%`).
+    pub attempts: Cell<u32>,
+    /// The response says so (`include_attempt_count_in_response`).
+    pub announces_attempts: Cell<bool>,
     /// The trusted client address.
     pub client: Cell<Option<IpAddr>>,
     /// The request's id, where the response repeats it.
@@ -55,6 +61,9 @@ impl Record {
             started,
             method,
             internal: Cell::new(false),
+            controls: Cell::new(false),
+            attempts: Cell::new(0),
+            announces_attempts: Cell::new(false),
             client: Cell::new(None),
             request_id: RefCell::new(None),
             status: Cell::new(0),
@@ -91,6 +100,12 @@ impl Record {
     /// What was kept for its line, as it is written down for another epoch.
     pub(super) fn log_record(&self) -> Option<Context> {
         self.log.borrow().as_ref().map(|line| line.to_record())
+    }
+
+    /// One more try begins.
+    pub(super) fn count_try(&self) {
+        self.attempts.set(self.attempts.get() + 1);
+        self.log(|live| live.context.attempts += 1);
     }
 
     /// Sets a response flag.

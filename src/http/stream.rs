@@ -398,7 +398,7 @@ impl<'a> Stream<'a> {
         self.count(failure);
         self.record.failed(failure, false);
         begun.close |= failure.told().is_some_and(|told| told.close);
-        let reply = local_reply::of(failure).ok_or(failure)?;
+        let reply = local_reply::of(failure, self.record.attempts.get() > 1).ok_or(failure)?;
         self.send(reply, begun).await
     }
 

@@ -11,6 +11,10 @@
 //! is kept unread, one block at most, until the host has granted; so a host that does not grant never sees it. From then on the two
 //! connections are a tunnel ([`crate::l4::tunnel`]), and [`Switched`] is what is left of the request: its statistics, and the stream's idle
 //! timeout. Neither the route's timeout nor the connection's `max_connection_duration` cuts it, as in Envoy.
+//!
+//! Where Envoy does otherwise: it sends the host what comes behind the head at once, and a chunked body of the request as it stands; it drops the body of a
+//! 2xx that is no grant, and passes a 101 on that names no protocol (502 here); an end of one side is the end of both, while here the other
+//! half goes on. Only HTTP/1 switches: a CONNECT over HTTP/2, and an upgrade to a cluster that speaks it, get the 403 of what is not enabled.
 
 use bytes::{BufMut, BytesMut};
 use http::{Method, StatusCode, header};

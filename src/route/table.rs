@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::headers::HeaderMatcher;
 use super::paths::Paths;
 use crate::codec::RequestHead;
-use crate::config::model::{PathMatch, RouteAction, RouteConfiguration, VirtualHost};
+use crate::config::model::{HeaderMatch, PathMatch, RouteAction, RouteConfiguration, VirtualHost};
 
 /// A compiled route configuration.
 #[derive(Debug)]
@@ -42,6 +43,25 @@ pub struct Entry {
     pub name: String,
     /// What to do.
     pub action: RouteAction,
+    /// The conditions on headers of its retry policy.
+    pub retriable: Retriable,
+}
+
+/// The conditions on headers of a retry policy.
+#[derive(Debug, Default)]
+pub struct Retriable {
+    /// `retriable_headers`: a response that meets one is none.
+    pub response: Vec<HeaderMatcher>,
+    /// `retriable_request_headers`: only requests that meet one are retried, where there are some.
+    pub request: Vec<HeaderMatcher>,
+}
+
+impl Retriable {
+    fn compile(action: &RouteAction) -> Self {
+        let RouteAction::Cluster { tries, .. } = action else { return Self::default() };
+        let compile = |models: &[HeaderMatch]| models.iter().map(HeaderMatcher::compile).collect();
+        Self { response: compile(&tries.policy.headers), request: compile(&tries.policy.request_headers) }
+    }
 }
 
 /// Where a request goes.
@@ -134,6 +154,7 @@ impl Table {
                     virtual_host: virtual_host.clone(),
                     name: route.name.clone(),
                     action: route.action.clone(),
+                    retriable: Retriable::compile(&route.action),
                 })
             })
             .collect();

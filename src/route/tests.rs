@@ -6,7 +6,13 @@ use crate::codec::RequestHead;
 use crate::config::model::{PathMatch, Route, RouteAction, RouteConfiguration, VirtualHost};
 
 fn to(name: &str) -> RouteAction {
-    RouteAction::Cluster { cluster: name.into(), timeout: None, idle_timeout: None, upgrades: Vec::new() }
+    RouteAction::Cluster {
+        cluster: name.into(),
+        timeout: None,
+        idle_timeout: None,
+        tries: Default::default(),
+        upgrades: Vec::new(),
+    }
 }
 
 fn prefix(prefix: &str) -> PathMatch {

@@ -16,6 +16,7 @@ use crate::listener::{Set, Sockets, Thawed, WorkerContext};
 use crate::local::Local;
 use crate::net::{BindAddress, BindOptions};
 use crate::stats::{Scope, Store};
+use crate::tls::Contexts;
 use crate::upstream::{Clusters, Counts, Shared};
 
 /// HTTP filters by type URL: the only list of them. The router ends every chain and needs no entry.
@@ -29,6 +30,7 @@ pub(super) struct Parts {
     store: Store,
     /// Circuit breakers and the like, over all workers.
     shared: Shared,
+    tls: Contexts,
     own_address: Option<IpAddr>,
     /// The files of access logs.
     files: access_log::Files,
@@ -46,7 +48,21 @@ impl Parts {
         let shared = Shared::new(&bootstrap.clusters);
         // Two epochs write into one log for a while: their numbers must not meet.
         let next_connection = Arc::new(AtomicU64::new(store.epoch() << 32));
-        Self { bootstrap, sockets, store, shared, own_address: own_address(), files, next_connection }
+        Self {
+            bootstrap,
+            sockets,
+            store,
+            shared,
+            tls: Contexts::default(),
+            own_address: own_address(),
+            files,
+            next_connection,
+        }
+    }
+
+    /// The TLS contexts, with the keys of session tickets.
+    pub(super) fn tls(&self) -> &Contexts {
+        &self.tls
     }
 }
 
@@ -74,6 +90,7 @@ impl Assembly {
             clusters: clusters.clone(),
             drain: drain.clone(),
             http_filters: HTTP_FILTERS,
+            tls: parts.tls.clone(),
             own_address: parts.own_address,
             files: parts.files.clone(),
             next_connection: parts.next_connection.clone(),
@@ -134,6 +151,11 @@ impl Assembly {
     pub(super) fn hosts(&self) -> Vec<Counts> {
         let clusters = self.bootstrap.clusters.iter().filter_map(|model| self.clusters.get(&model.name));
         clusters.flat_map(|cluster| cluster.hosts().iter().map(|host| host.counts().clone())).collect()
+    }
+
+    /// Closes the listening sockets.
+    pub(super) fn let_go(&self) {
+        self.listeners.let_go();
     }
 
     /// Accepts nothing more.

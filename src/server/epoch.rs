@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use heirloom_supervisor::shm::{Geometry, Segment};
-use heirloom_supervisor::wire::message::{DrainStrategy, Drained, Failed, Health, Ready, Standing, Welcome};
+use heirloom_supervisor::wire::message::{
+    DrainStrategy, Drained, Failed, Health, Ready, Standing, TicketKeys, Welcome,
+};
 use heirloom_supervisor::wire::{self, Channel, Message};
 use nix::errno::Errno;
 use tokio::task::LocalSet;
@@ -32,6 +34,7 @@ use crate::handoff::orphan::Orphan;
 use crate::handoff::sockets::{self, Sockets};
 use crate::net;
 use crate::stats::Store;
+use crate::tls::Contexts;
 
 mod motion;
 mod orders;
@@ -84,6 +87,8 @@ async fn live(options: Options) -> Result<(), Failure> {
 struct Epoch {
     phase: Phase,
     group: Group,
+    /// With the keys of session tickets, which the supervisor turns.
+    tls: Contexts,
     report: Report,
     limits: Ending,
     flush_interval: Duration,
@@ -158,6 +163,8 @@ impl Epoch {
         let store = Store::new(segment, welcome.epoch);
         let life = Life { started, generation: welcome.generation, limits };
         let epoch = Self::build(options, loaded, sockets, store, life)?;
+        epoch.take_ticket_keys(welcome.ticket_keys.clone());
+        epoch.take_ticket_keys(link.turned());
         Ok(Self { orphan: Some(orphan), ..epoch })
     }
 
@@ -171,6 +178,7 @@ impl Epoch {
         let bootstrap = Arc::new(loaded.bootstrap);
         let files = access_log::Files::new(options.access_logs);
         let parts = Arc::new(Parts::new(bootstrap.clone(), sockets.listeners, store.clone(), files.clone()));
+        let tls = parts.tls().clone();
         let group = Group::spawn(&parts, options.concurrency).map_err(Failure::System)?;
         let listeners = u32::try_from(bootstrap.listeners.len()).unwrap_or(u32::MAX);
         let flush_interval = bootstrap.stats.flush_interval;
@@ -180,6 +188,7 @@ impl Epoch {
         Ok(Self {
             phase: Phase::Ready,
             access_logs,
+            tls,
             group,
             report,
             limits: life.limits,
@@ -256,6 +265,13 @@ impl Epoch {
                 Event::Second => {
                     if link.is_none() {
                         link = self.find_home().await;
+                        if link.is_some()
+                            && matches!(self.phase, Phase::Draining(_))
+                            && self.recall_until.take().is_some()
+                        {
+                            // This supervisor knows of no grace, and nobody is called back.
+                            self.let_go().await?;
+                        }
                     }
                     self.tell(link.as_ref()).await?;
                 }
@@ -279,8 +295,13 @@ impl Epoch {
                 (Standing::Draining, self.deadline().saturating_duration_since(Instant::now()))
             }
         };
-        match orphan.offer(standing, remaining).await {
-            Ok(link) => {
+        let own = self.tls.tickets().given().map(|(keys, age)| {
+            let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+            TicketKeys { keys, age_ms }
+        });
+        match orphan.offer(standing, remaining, own).await {
+            Ok((link, keys)) => {
+                self.take_ticket_keys(keys);
                 info!("a supervisor has taken this epoch in");
                 Some(link)
             }
@@ -293,6 +314,13 @@ impl Epoch {
                 debug!("no supervisor: {error}");
                 None
             }
+        }
+    }
+
+    /// Keys of session tickets that the supervisor gives to every epoch.
+    fn take_ticket_keys(&self, keys: Option<TicketKeys>) {
+        if let Some(TicketKeys { keys, age_ms }) = keys {
+            self.tls.tickets().give(&keys, Duration::from_millis(age_ms));
         }
     }
 
@@ -327,7 +355,7 @@ impl Epoch {
         self.stop().await?;
         let plan = Plan { started: Instant::now(), time: ending.drain_time, strategy: ending.strategy };
         if self.recall_until.is_none() {
-            self.let_go();
+            self.let_go().await?;
         }
         self.leave_connections(plan).await?;
         self.set_phase(Phase::Draining(ending));
@@ -352,7 +380,7 @@ impl Epoch {
         }
         self.stop().await?;
         self.recall_until = None;
-        self.let_go();
+        self.let_go().await?;
         self.closed = self.group.connections().await.map_err(hopeless)?;
         self.group.drain(drain::Phase::Over).await.map_err(hopeless)?;
         self.limits.deadline = Instant::now() + CLOSING_TIME;
@@ -360,9 +388,15 @@ impl Epoch {
         Ok(())
     }
 
-    fn let_go(&mut self) {
-        if let Some(orphan) = &mut self.orphan {
-            orphan.let_go();
+    /// It will not accept again: what the next epoch does not listen at shall close, and what it does is the supervisor's. An epoch that runs
+    /// alone has its sockets to itself.
+    async fn let_go(&mut self) -> Result<(), Failure> {
+        match &mut self.orphan {
+            Some(orphan) => {
+                orphan.let_go();
+                self.group.let_go().await.map_err(hopeless)
+            }
+            None => Ok(()),
         }
     }
 
@@ -385,7 +419,7 @@ impl Epoch {
         }
         if self.recall_until.is_some_and(|until| until <= Instant::now()) {
             self.recall_until = None;
-            self.let_go();
+            self.let_go().await?;
         }
         if let Some(link) = link {
             let reason = ailment();

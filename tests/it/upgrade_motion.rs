@@ -8,6 +8,7 @@ use std::time::Duration;
 use heirloom::config::model::{self, RouteAction};
 use heirloom::drain::motion::{Frozen, Kind, Reason};
 
+use crate::access_log::{File, format, logs};
 use crate::motion::Way;
 use crate::support::client::Client;
 use crate::support::models::*;
@@ -291,4 +292,34 @@ fn streams_are_whole_over_many_moves_with_everything_full() {
     sender.join().unwrap();
     reader.join().unwrap();
     drop(origin);
+}
+
+#[test]
+fn a_tunnel_has_one_line_in_the_access_log_wherever_it_ends() {
+    let origin = granting();
+    let file = File::new();
+    let text = format(
+        "%REQ(:METHOD)% %REQ(:PATH)% %REQ(UPGRADE)% %RESPONSE_CODE% %RESP(SEC-WEBSOCKET-ACCEPT)% %RESPONSE_FLAGS% \
+         %RESPONSE_CODE_DETAILS% %BYTES_RECEIVED% %BYTES_SENT% %UPSTREAM_CLUSTER% %UPSTREAM_PROTOCOL%",
+    );
+    let start = || {
+        let mut manager = manager(vec![route("/", "origin")]);
+        manager.upgrades = vec![("websocket".into(), true)];
+        manager.access_logs = logs(&text, &file.path);
+        Proxy::start(manager, vec![cluster("origin", &[origin.address])])
+    };
+    let (old, new) = (start(), start());
+    let mut client = old.connect();
+    client.send(format!("{ASK}early"));
+    assert_eq!(client.response().status(), 101);
+    assert_eq!(client.wire.bytes(12).unwrap(), b"welcomeearly");
+    let way = Way::open(&old, &new);
+    old.await_gauge("listener.test.downstream_cx_active", 0);
+    exchange(&mut client, "more");
+    client.finish();
+    client.assert_closed();
+    assert_eq!(way.close(&old), (1, Vec::new()));
+    drop(old);
+    let expected = "GET /chat WebSocket 101 x DC downstream_remote_disconnect 9 16 origin HTTP/1.1";
+    assert_eq!(file.lines(1), [expected]);
 }

@@ -22,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) streams: Option<SocketAddr>,
     /// More clusters, as text.
     pub(crate) clusters: String,
+    /// A listener with TLS that answers and forwards as the first one does: where, and the PEM files of its certificate and key.
+    pub(crate) secure: Option<(SocketAddr, PathBuf, PathBuf)>,
     /// The file of the first listener's and the tunnel's access log.
     pub(crate) access_log: Option<PathBuf>,
 }
@@ -59,6 +61,18 @@ impl Config {
         text.push_str("static_resources:\n  listeners:\n");
         for (number, listen) in std::iter::once(&front).chain(&self.more).enumerate() {
             self.listener(&mut text, number, *listen);
+        }
+        if let Some((listen, chain, key)) = &self.secure {
+            self.listener(&mut text, 1 + self.more.len(), *listen);
+            let _ = write!(
+                text,
+                "      transport_socket:\n        name: envoy.transport_sockets.tls\n        typed_config:\n          \
+                 \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext\n          \
+                 common_tls_context:\n            tls_certificates:\n            - certificate_chain: {{ filename: {} }}\n              \
+                 private_key: {{ filename: {} }}\n",
+                chain.display(),
+                key.display()
+            );
         }
         if let Some((listen, _)) = self.tunnel {
             let _ = write!(

@@ -9,9 +9,9 @@ use heirloom::config::model::*;
 /// A connection manager with these routes on one virtual host `*`.
 pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
     HttpConnectionManager {
+        stat_prefix: "test".into(),
         access_logs: Vec::new(),
         log_new_requests: false,
-        stat_prefix: "test".into(),
         routes: Arc::new(RouteConfiguration {
             name: "local".into(),
             virtual_hosts: vec![VirtualHost { name: "all".into(), domains: vec!["*".into()], routes }],
@@ -58,7 +58,13 @@ pub fn route_with_timeout(prefix: &str, cluster: &str, timeout: Option<Duration>
     Route {
         name: String::new(),
         path: PathMatch::Prefix { prefix: prefix.into(), case_sensitive: true },
-        action: RouteAction::Cluster { cluster: cluster.into(), timeout, idle_timeout: None, upgrades: Vec::new() },
+        action: RouteAction::Cluster {
+            cluster: cluster.into(),
+            timeout,
+            idle_timeout: None,
+            tries: Arc::default(),
+            upgrades: Vec::new(),
+        },
     }
 }
 
@@ -137,8 +143,11 @@ pub fn listener_of(filter: NetworkFilter) -> Listener {
             name: String::new(),
             matches: FilterChainMatch::default(),
             filters: vec![filter],
+            tls: None,
+            handshake_timeout: None,
         })],
         default_filter_chain: None,
+        inspection: None,
         drain_modify_only: false,
     }
 }

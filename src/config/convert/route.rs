@@ -3,8 +3,8 @@
 use envoy_types::pb::envoy::config::route::v3 as api;
 
 use super::context::Context;
-use super::{values, virtual_host};
-use crate::config::model::{Route, RouteConfiguration};
+use super::{retry, values, virtual_host};
+use crate::config::model::{Route, RouteConfiguration, Tries};
 
 mod action;
 mod direct_response;
@@ -63,7 +63,8 @@ pub(super) fn configuration(cx: &mut Context, message: api::RouteConfiguration) 
     RouteConfiguration { name, virtual_hosts, internal_only_headers, ignore_port_in_host_matching }
 }
 
-pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table) -> Option<Route> {
+/// `tries` is what the virtual host says.
+pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table, tries: &Tries) -> Option<Route> {
     let api::Route {
         name,
         r#match,
@@ -83,10 +84,14 @@ pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table) -> O
     } = message;
     refuse!(cx; typed_per_filter_config, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
         response_headers_to_remove, route_specifiers);
-    ignore!(cx; metadata, decorator, tracing, per_request_buffer_limit_bytes, stat_prefix, request_body_buffer_limit);
+    ignore!(cx; metadata, decorator, tracing, stat_prefix);
+    let mut tries = tries.clone();
+    if let Some(limits) = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit) {
+        (tries.body_limit, tries.request_limit) = limits;
+    }
     let path = cx.at("match", |cx| matching::path(cx, r#match.unwrap_or_default()));
     let action = match action {
-        Some(api::route::Action::Route(message)) => cx.at("route", |cx| action::forward(cx, message, table)),
+        Some(api::route::Action::Route(message)) => cx.at("route", |cx| action::forward(cx, message, table, tries)),
         Some(api::route::Action::DirectResponse(message)) => {
             cx.at("direct_response", |cx| direct_response::convert(cx, message, table))
         }

@@ -90,6 +90,7 @@ fn a_connection_manager_has_the_defaults_of_envoy() {
         cluster: "app".to_owned(),
         timeout: Some(seconds(15)),
         idle_timeout: None,
+        tries: Arc::default(),
         upgrades: Vec::new(),
     };
     assert_eq!(host.routes[0].action, action);
@@ -111,6 +112,7 @@ fn zero_turns_time_limits_off() {
         cluster: "app".to_owned(),
         timeout: None,
         idle_timeout: Some(None),
+        tries: Arc::default(),
         upgrades: Vec::new(),
     };
     assert_eq!(route.action, action);
@@ -153,7 +155,13 @@ fn a_cluster_has_the_defaults_of_envoy() {
         connect_timeout: Duration::from_secs(5),
         per_connection_buffer_limit: 1 << 20,
         endpoints: Vec::new(),
-        limits: CircuitBreakers { max_connections: 1024, max_pending_requests: 1024, max_requests: 1024 },
+        limits: CircuitBreakers {
+            max_connections: 1024,
+            max_pending_requests: 1024,
+            max_requests: 1024,
+            max_retries: 3,
+            retry_budget: None,
+        },
         idle_timeout: Some(Duration::from_secs(3600)),
         max_requests_per_connection: 0,
         tcp_keepalive: None,

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use envoy_types::pb::envoy::config::route::v3 as api;
 
 use super::context::Context;
+use super::retry;
 use super::route::{self, Table};
-use crate::config::model::VirtualHost;
+use crate::config::model::{Tries, VirtualHost};
 
 /// Names and domains of one table so far.
 #[derive(Default)]
@@ -43,11 +44,20 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         route_specifiers,
     } = message;
     refuse!(cx; matcher, require_tls, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
-        response_headers_to_remove, typed_per_filter_config, include_request_attempt_count,
-        include_attempt_count_in_response, retry_policy, retry_policy_typed_config, hedge_policy,
-        include_is_timeout_retry_header, request_mirror_policies, route_specifiers);
+        response_headers_to_remove, typed_per_filter_config, retry_policy_typed_config, hedge_policy,
+        request_mirror_policies, route_specifiers);
     // Rate limits and CORS do nothing without their filters, and those are refused.
-    ignore!(cx; virtual_clusters, rate_limits, cors, per_request_buffer_limit_bytes, request_body_buffer_limit, metadata);
+    ignore!(cx; virtual_clusters, rate_limits, cors, metadata);
+    let limits = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit);
+    let (body_limit, request_limit) = limits.unwrap_or_default();
+    let tries = Tries {
+        policy: retry_policy.map(|policy| cx.at("retry_policy", |cx| retry::policy(cx, policy))).unwrap_or_default(),
+        count_in_request: include_request_attempt_count,
+        count_in_response: include_attempt_count_in_response,
+        timeout_in_request: include_is_timeout_retry_header,
+        body_limit,
+        request_limit,
+    };
     // Envoy accepts it; nothing but a statistic goes by the name.
     if !name.is_empty() && !seen.names.insert(name.clone()) {
         cx.at("name", |cx| cx.warn(format!("another virtual host of this table is called '{name}' too")));
@@ -66,6 +76,6 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         });
         None
     });
-    let routes = cx.each("routes", routes, |cx, message| route::convert(cx, message, table));
+    let routes = cx.each("routes", routes, |cx, message| route::convert(cx, message, table, &tries));
     VirtualHost { name, domains, routes }
 }

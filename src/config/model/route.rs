@@ -1,6 +1,9 @@
 //! Route configurations.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::Tries;
 
 /// `envoy.config.route.v3.RouteConfiguration`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -69,6 +72,8 @@ pub enum RouteAction {
         timeout: Option<Duration>,
         /// `idle_timeout` of the route: overrides the manager's stream idle timeout. `Some(None)` turns it off.
         idle_timeout: Option<Option<Duration>>,
+        /// Whether and how it is tried again.
+        tries: Arc<Tries>,
         /// `upgrade_configs`, which come before the manager's.
         upgrades: Vec<RouteUpgrade>,
     },

@@ -468,3 +468,6 @@ impl Direction {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

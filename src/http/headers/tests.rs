@@ -16,9 +16,9 @@ use crate::config::model::{Http1Options, RouteConfiguration, Underscores};
 
 fn manager() -> HttpConnectionManager {
     HttpConnectionManager {
+        stat_prefix: "h".into(),
         access_logs: Vec::new(),
         log_new_requests: false,
-        stat_prefix: "h".into(),
         routes: Arc::new(RouteConfiguration {
             internal_only_headers: vec!["x-secret".into()],
             ..RouteConfiguration::default()

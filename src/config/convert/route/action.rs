@@ -1,17 +1,24 @@
 //! `envoy.config.route.v3.RouteAction`: requests that go to a cluster.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::route::v3 as api;
 
 use super::Table;
 use crate::config::convert::context::Context;
-use crate::config::convert::{upgrade, values};
-use crate::config::model::RouteAction;
+use crate::config::convert::{retry, upgrade, values};
+use crate::config::model::{RouteAction, Tries};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-pub(super) fn forward(cx: &mut Context, message: api::RouteAction, table: &Table) -> Option<RouteAction> {
+/// `tries` is what virtual host and route say; the policy here goes before the virtual host's.
+pub(super) fn forward(
+    cx: &mut Context,
+    message: api::RouteAction,
+    table: &Table,
+    mut tries: Tries,
+) -> Option<RouteAction> {
     let api::RouteAction {
         cluster_not_found_response_code,
         metadata_match,
@@ -44,7 +51,7 @@ pub(super) fn forward(cx: &mut Context, message: api::RouteAction, table: &Table
         host_rewrite_specifier,
     } = message;
     refuse!(cx; metadata_match, prefix_rewrite, regex_rewrite, path_rewrite_policy, path_rewrite,
-        append_x_forwarded_host, retry_policy, retry_policy_typed_config, request_mirror_policies, max_grpc_timeout,
+        append_x_forwarded_host, retry_policy_typed_config, request_mirror_policies, max_grpc_timeout,
         grpc_timeout_offset, internal_redirect_policy, internal_redirect_action, hedge_policy,
         max_stream_duration);
     // Limits per priority tune; hashes and rate limits do nothing without a policy or filter that is refused.
@@ -56,6 +63,9 @@ pub(super) fn forward(cx: &mut Context, message: api::RouteAction, table: &Table
     if !table.validates_clusters {
         refuse!(cx; cluster_not_found_response_code);
     }
+    if let Some(policy) = retry_policy {
+        tries.policy = cx.at("retry_policy", |cx| retry::policy(cx, policy));
+    }
     let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT));
     let idle_timeout = values::duration(cx, "idle_timeout", &idle_timeout);
     let upgrades = upgrade::of_route(cx, upgrade_configs);
@@ -64,6 +74,7 @@ pub(super) fn forward(cx: &mut Context, message: api::RouteAction, table: &Table
         cluster,
         timeout,
         idle_timeout: idle_timeout.map(|idle| Some(idle).filter(|idle| !idle.is_zero())),
+        tries: Arc::new(tries),
         upgrades,
     })
 }

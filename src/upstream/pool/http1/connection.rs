@@ -240,6 +240,11 @@ impl Lease {
         &self.connection.place
     }
 
+    /// See [`Stream::may_move`].
+    pub fn may_move(&self) -> bool {
+        self.connection.stream.may_move()
+    }
+
     /// See [`Place::arrived`].
     pub fn arrived(&mut self) {
         self.connection.place.arrived();

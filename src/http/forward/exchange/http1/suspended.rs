@@ -42,8 +42,10 @@ impl<'a> Exchange<'a> {
     pub(in crate::http) fn may_suspend(&self) -> bool {
         // One that may become a tunnel moves as such, as soon as it is one.
         self.stream.switch() == Switch::No
+            && self.limits.is_none()
             && matches!(self.body, Body::Request(_) | Body::Empty)
             && self.upload.outbox.len() <= MOST_PENDING
+            && self.lease.as_ref().is_none_or(Lease::may_move)
     }
 
     /// Ends the work on it, between two polls, where [`Self::may_suspend`].
@@ -85,6 +87,9 @@ impl<'a> Exchange<'a> {
             scan: Scan::new(),
             framing: suspended.framing,
             keep_alive: suspended.keep_alive,
+            limits: None,
+            handed_back: false,
+            dismissed: false,
             grant: None,
             granted: false,
         })
