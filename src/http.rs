@@ -10,6 +10,7 @@
 
 pub mod body;
 mod downstream;
+mod draws;
 pub mod failure;
 pub mod filter;
 pub mod forward;
@@ -19,6 +20,7 @@ pub mod manager;
 mod outbox;
 mod pump;
 pub mod record;
+mod route_stats;
 pub mod stream;
 
 pub use manager::Manager;

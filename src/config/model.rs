@@ -9,16 +9,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 mod cluster;
+mod filter;
 mod http;
 mod listener;
+mod matcher;
 mod route;
 mod stats;
+mod uri_template;
 
 pub use cluster::*;
+pub use filter::*;
 pub use http::*;
 pub use listener::*;
+pub use matcher::*;
 pub use route::*;
 pub use stats::*;
+pub use uri_template::*;
 
 /// A whole bootstrap (`envoy.config.bootstrap.v3.Bootstrap`).
 #[derive(Clone, Debug, Default, PartialEq)]

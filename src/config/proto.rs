@@ -5,6 +5,7 @@
 
 use envoy_types::pb::envoy::config as api;
 use envoy_types::pb::envoy::extensions::filters;
+use envoy_types::pb::envoy::extensions::path;
 use envoy_types::pb::envoy::extensions::upstreams;
 
 /// A message that configurations hold, at the top or in an `Any`.
@@ -33,5 +34,7 @@ decode!(
     filters::http::router::v3::Router,
     filters::network::http_connection_manager::v3::HttpConnectionManager,
     filters::network::tcp_proxy::v3::TcpProxy,
+    path::r#match::uri_template::v3::UriTemplateMatchConfig,
+    path::rewrite::uri_template::v3::UriTemplateRewriteConfig,
     upstreams::http::v3::HttpProtocolOptions,
 );

@@ -19,7 +19,10 @@ pub enum Failure {
     /// No route matched.
     NoRoute,
     /// The route's cluster does not exist.
-    NoCluster,
+    NoCluster {
+        /// `cluster_not_found_response_code`.
+        status: u16,
+    },
     /// No host of the cluster takes traffic.
     NoHealthyUpstream,
     /// A circuit breaker is open.
@@ -36,6 +39,11 @@ pub enum Failure {
     RouteTimeout,
     /// Nothing moved for the stream idle timeout.
     StreamIdle {
+        /// The whole request had been received.
+        request_complete: bool,
+    },
+    /// `max_stream_duration`: request and response together took too long.
+    MaxDuration {
         /// The whole request had been received.
         request_complete: bool,
     },
@@ -76,7 +84,7 @@ impl Failure {
             Self::Refused(refusal) => return refusal.fault(),
             Self::DownstreamClosed => (Side::Downstream, Retry::Never, Flag::DownstreamConnectionTermination),
             Self::NoRoute => (Side::Local, Retry::Never, Flag::NoRouteFound),
-            Self::NoCluster => (Side::Local, Retry::Never, Flag::NoClusterFound),
+            Self::NoCluster { .. } => (Side::Local, Retry::Never, Flag::NoClusterFound),
             Self::NoHealthyUpstream => (Side::Upstream, Retry::Safe, Flag::NoHealthyUpstream),
             Self::Overflow => (Side::Local, Retry::Safe, Flag::UpstreamOverflow),
             Self::Connect | Self::ConnectTimeout => (Side::Upstream, Retry::Safe, Flag::UpstreamConnectionFailure),
@@ -84,6 +92,7 @@ impl Failure {
             Self::UpstreamProtocol => (Side::Upstream, Retry::IfIdempotent, Flag::UpstreamProtocolError),
             Self::RouteTimeout => (Side::Upstream, Retry::IfIdempotent, Flag::UpstreamRequestTimeout),
             Self::StreamIdle { .. } => (Side::Local, Retry::Never, Flag::StreamIdleTimeout),
+            Self::MaxDuration { .. } => (Side::Local, Retry::Never, Flag::DurationTimeout),
             Self::RequestTimeout | Self::HeaderTimeout => {
                 return Fault { side: Side::Downstream, retry: Retry::Never, flag: None };
             }
@@ -105,7 +114,7 @@ impl Failure {
             }
             Self::DownstreamClosed | Self::Drained => return None,
             Self::NoRoute => (404, ""),
-            Self::NoCluster => (503, ""),
+            Self::NoCluster { status } => (status, ""),
             Self::NoHealthyUpstream => (503, "no healthy upstream"),
             Self::Overflow => (503, reset!("overflow")),
             Self::Connect => (503, reset!("remote connection failure")),
@@ -115,6 +124,8 @@ impl Failure {
             Self::RouteTimeout => (504, "upstream request timeout"),
             Self::StreamIdle { request_complete: true } => (504, "stream timeout"),
             Self::StreamIdle { request_complete: false } => (408, "stream timeout"),
+            Self::MaxDuration { request_complete: true } => (504, "downstream duration timeout"),
+            Self::MaxDuration { request_complete: false } => (408, "downstream duration timeout"),
             Self::RequestTimeout => (408, "request timeout"),
             Self::HeaderTimeout => (408, "request header timeout"),
             Self::Internal => (500, ""),
@@ -129,10 +140,11 @@ impl Failure {
             Self::Refused(refusal) => return refusal.details.into(),
             Self::DownstreamClosed => return "downstream_remote_disconnect".into(),
             Self::NoRoute => return "route_not_found".into(),
-            Self::NoCluster => return "cluster_not_found".into(),
+            Self::NoCluster { .. } => return "cluster_not_found".into(),
             Self::NoHealthyUpstream => return "no_healthy_upstream".into(),
             Self::RouteTimeout => return "response_timeout".into(),
             Self::StreamIdle { .. } => return "stream_idle_timeout".into(),
+            Self::MaxDuration { .. } => return "max_duration_timeout".into(),
             Self::RequestTimeout => return "request_overall_timeout".into(),
             Self::HeaderTimeout => return "request_header_timeout".into(),
             Self::Drained => return "downstream_local_disconnect".into(),

@@ -13,13 +13,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::codec::head::ResponseHead;
 use crate::codec::http1::{self, encode_request};
 use crate::config::model::{self, RouteAction};
+use crate::route::Decision;
 use crate::upstream::pool::http1::{Lease, Refused};
 use crate::upstream::{Cluster, Host};
 
@@ -27,12 +28,12 @@ use super::body::Body;
 use super::failure::Failure;
 use super::filter::{Request, Response};
 use super::headers::{announce_service_time, announce_timeout};
-use super::local_reply;
 use super::outbox::Outbox;
 use super::pump::Pump;
 use super::stream::Stream;
 
 mod exchange;
+pub(super) mod rewrite;
 
 pub use exchange::Exchange;
 
@@ -82,6 +83,7 @@ impl<'a> Forwarding<'a> {
         if !self.router.suppress_envoy_headers {
             announce_service_time(&mut head.headers, now - record.received_at.get().unwrap_or(now));
         }
+        rewrite::response(&mut head, self.stream);
         Response { head, body: Body::Response(exchange) }
     }
 }
@@ -141,18 +143,23 @@ fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Route
     let Some(decision) = &*decision else { return Err(Failure::NoRoute) };
     match decision.action() {
         RouteAction::DirectResponse { status, body } => {
-            stats.rq_direct_response.inc();
-            record.set_details("direct_response");
-            Ok(State::Done(Ok(local_reply::text(*status, body.clone()))))
+            Ok(State::Done(Ok(rewrite::answer(&request.head, stream, decision, *status, body.clone()))))
         }
-        RouteAction::Cluster { timeout, idle_timeout, .. } => {
-            let cluster = stream.manager().cluster(decision).ok_or(Failure::NoCluster)?;
-            stream.set_timeouts(*timeout, *idle_timeout);
+        RouteAction::Redirect(redirect) => {
+            Ok(State::Done(Ok(rewrite::answer(&request.head, stream, decision, redirect.status, Bytes::new()))))
+        }
+        RouteAction::NonForwarding => Err(Failure::NoCluster { status: 503 }),
+        RouteAction::Forward(forward) => {
+            let cluster = stream.manager().cluster(decision);
+            let cluster = cluster.ok_or(Failure::NoCluster { status: forward.cluster_not_found })?;
+            stream.set_timeouts(forward.timeout, forward.idle_timeout);
+            stream.set_duration(rewrite::duration(&request.head, forward.max_stream_duration));
+            stream.manager().route_stats.begin(stream, &request.head);
             *record.cluster.borrow_mut() = Some(cluster.clone());
             let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
             *record.host.borrow_mut() = Some(host.clone());
-            let announced = timeout.filter(|_| !router.suppress_envoy_headers);
-            let mut exchange = encode(request, stream, cluster, announced);
+            stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_total.inc());
+            let mut exchange = encode(request, stream, cluster, forward, decision, router);
             match host.pool().reuse()? {
                 Some(lease) => {
                     exchange.begin(lease);
@@ -172,12 +179,15 @@ fn encode<'a>(
     request: Request<'a>,
     stream: &'a Stream<'a>,
     cluster: &Rc<Cluster>,
-    announced: Option<Duration>,
+    forward: &model::Forward,
+    decision: &Decision,
+    router: &model::Router,
 ) -> Box<Exchange<'a>> {
     let Request { mut head, body } = request;
-    if let Some(timeout) = announced {
+    if let Some(timeout) = forward.timeout.filter(|_| !router.suppress_envoy_headers) {
         announce_timeout(&mut head.headers, timeout);
     }
+    rewrite::request(&mut head, stream, forward, decision, router);
     let framing = match body.length() {
         Some(0) => http1::Body::Empty,
         Some(length) => http1::Body::Length(length),

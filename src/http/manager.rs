@@ -27,16 +27,18 @@ use crate::drain::Phase;
 use crate::drain::motion::{Kind, Reason};
 use crate::l4::{Arrival, Connection, Filter, Next, Work};
 use crate::local::{Deadline, Local};
-use crate::route::{Decision, Table};
+use crate::route::{Decision, Facts, Table};
 use crate::stats::Scope;
 use crate::stats::names::{self, HttpStats, ListenerHttpStats};
 use crate::upstream::{Cluster, Clusters};
 
 use super::downstream::{Downstream, Woken};
+use super::draws::Draws;
 use super::failure::Failure;
 use super::filter::{Chain, ChainError, Extension};
 use super::headers::names::X_REQUEST_ID;
 use super::headers::{self, ConnectionFacts, DateCache, Ids, ResponseFacts, Rules};
+use super::route_stats::RouteStats;
 use super::stream::{self, After, Stream};
 
 /// What is read and thrown away of a client that is still sending when its connection ends, in bytes.
@@ -53,8 +55,12 @@ pub struct Manager {
     pub(super) chain: Chain,
     pub(super) local: Local,
     pub(super) rules: RequestRules,
-    /// By the index of the route.
+    pub(super) route_stats: RouteStats,
+    /// By the target of the decision.
     clusters: Vec<Option<Rc<Cluster>>>,
+    /// For requests that name their cluster.
+    by_name: Rc<Clusters>,
+    draws: Draws,
     header_rules: Rules,
     own_address: Option<IpAddr>,
     date: RefCell<DateCache>,
@@ -67,7 +73,7 @@ pub struct Build<'a> {
     /// The scope of its listener.
     pub listener_scope: &'a Scope,
     /// The worker's clusters.
-    pub clusters: &'a Clusters,
+    pub clusters: &'a Rc<Clusters>,
     /// The worker's timers and blocks.
     pub local: &'a Local,
     /// HTTP filters that can be built.
@@ -95,21 +101,18 @@ impl Manager {
     pub fn build(config: Arc<model::HttpConnectionManager>, with: &Build<'_>) -> Result<Rc<Self>, BuildError> {
         let scope = names::http(with.scope, &config.stat_prefix);
         let routes = Table::compile(&config.routes);
-        let clusters = routes
-            .entries()
-            .map(|route| match &route.action {
-                model::RouteAction::Cluster { cluster, .. } => with.clusters.get(cluster).cloned(),
-                model::RouteAction::DirectResponse { .. } => None,
-            })
-            .collect();
+        let clusters = routes.targets().map(|name| with.clusters.get(name?).cloned()).collect();
         Ok(Rc::new(Self {
             stats: HttpStats::new(&scope),
             listener_stats: ListenerHttpStats::new(&names::listener_http(with.listener_scope, &config.stat_prefix)),
             chain: Chain::build(&config.http_filters, with.extensions, &scope)?,
             rules: request_rules(&config),
             header_rules: Rules::compile(&config)?,
+            route_stats: RouteStats::new(with.scope, &config.routes, &routes),
             routes,
             clusters,
+            by_name: with.clusters.clone(),
+            draws: Draws::new(),
             local: with.local.clone(),
             own_address: with.own_address,
             date: RefCell::default(),
@@ -119,7 +122,21 @@ impl Manager {
 
     /// The cluster of a route.
     pub(super) fn cluster(&self, decision: &Decision) -> Option<&Rc<Cluster>> {
-        self.clusters.get(decision.route.index)?.as_ref()
+        match decision.named_cluster() {
+            Some(name) => self.by_name.get(name),
+            None => self.clusters.get(decision.target()?)?.as_ref(),
+        }
+    }
+
+    /// Decides where a request goes.
+    pub(super) fn route(&self, head: &RequestHead, stream: &Stream<'_>) -> Option<Decision> {
+        let random = self.draws.next();
+        self.routes.route(&Facts { head, tls: None, internal: stream.record().internal.get(), random })
+    }
+
+    /// The virtual cluster of a request.
+    pub(super) fn virtual_cluster(&self, decision: &Decision, head: &RequestHead) -> Option<usize> {
+        self.routes.virtual_cluster(decision, &Facts::of(head))
     }
 
     /// Applies the header rules to a request, and notes what they found out.

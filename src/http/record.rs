@@ -34,6 +34,8 @@ pub struct Record {
     pub sent: Cell<u64>,
     /// The route that matched, pinned for the request's life.
     pub route: RefCell<Option<Decision>>,
+    /// The place of its virtual cluster among those of its virtual host.
+    pub virtual_cluster: Cell<Option<usize>>,
     /// The cluster it went to, or would have gone to.
     pub cluster: RefCell<Option<Rc<Cluster>>>,
     /// The host it went to.
@@ -58,6 +60,7 @@ impl Record {
             received: Cell::new(0),
             sent: Cell::new(0),
             route: RefCell::new(None),
+            virtual_cluster: Cell::new(None),
             cluster: RefCell::new(None),
             host: RefCell::new(None),
             received_at: Cell::new(None),

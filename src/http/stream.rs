@@ -28,6 +28,7 @@ use super::body::Body;
 use super::downstream::Downstream;
 use super::failure::Failure;
 use super::filter::{Request, Running};
+use super::forward::rewrite;
 use super::local_reply;
 use super::manager::Manager;
 use super::record::Record;
@@ -72,6 +73,8 @@ struct Deadlines {
     request: Deadline,
     route: Cell<Deadline>,
     route_timeout: Cell<Option<Duration>>,
+    /// `max_stream_duration`.
+    duration: Cell<Deadline>,
     idle: Cell<Deadline>,
     idle_timeout: Cell<Option<Duration>>,
     /// When it is cut: set once the drain's deadline has passed.
@@ -138,6 +141,7 @@ impl<'a> Stream<'a> {
                 request: if complete { Deadline::NEVER } else { timers(manager.config.request_timeout) },
                 route: Cell::new(Deadline::NEVER),
                 route_timeout: Cell::new(None),
+                duration: Cell::new(Deadline::NEVER),
                 idle: Cell::new(timers(manager.config.stream_idle_timeout)),
                 idle_timeout: Cell::new(manager.config.stream_idle_timeout),
                 drained: Cell::new(Deadline::NEVER),
@@ -182,6 +186,13 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// Sets the limit on request and response together.
+    pub(super) fn set_duration(&self, limit: Option<Duration>) {
+        if let Some(limit) = limit {
+            self.deadlines.duration.set(self.conn.timer.at(self.record.started + limit));
+        }
+    }
+
     /// Something of the request or the response has moved.
     pub(super) fn moved(&self, now: Instant) {
         let idle = self.deadlines.idle_timeout.get();
@@ -220,7 +231,8 @@ impl<'a> Stream<'a> {
         self.count(failure);
         self.record.failed(failure, false);
         begun.close |= failure.told().is_some_and(|told| told.close);
-        let reply = local_reply::of(failure).ok_or(failure)?;
+        let mut reply = local_reply::of(failure).ok_or(failure)?;
+        rewrite::response(&mut reply.head, self);
         self.send(reply, begun).await
     }
 
@@ -230,7 +242,7 @@ impl<'a> Stream<'a> {
         if let Err(failure) = self.manager().prepare_request(&mut head, self) {
             return chain.failed(failure, self);
         }
-        *self.record.route.borrow_mut() = self.manager().routes.route(&head);
+        *self.record.route.borrow_mut() = self.manager().route(&head, self);
         let body = if self.is_complete() { Body::Empty } else { Body::Request(RequestBody { stream: self }) };
         chain.run(Request { head, body }, self)
     }
@@ -251,6 +263,8 @@ impl<'a> Stream<'a> {
             Poll::Ready(Failure::Drained)
         } else if passed(context, deadlines.route.get()) {
             Poll::Ready(Failure::RouteTimeout)
+        } else if passed(context, deadlines.duration.get()) {
+            Poll::Ready(Failure::MaxDuration { request_complete: complete })
         } else if !complete && passed(context, deadlines.request) {
             Poll::Ready(Failure::RequestTimeout)
         } else if passed(context, deadlines.idle.get()) {
@@ -282,7 +296,8 @@ impl<'a> Stream<'a> {
             Failure::StreamIdle { .. } => stats.downstream_rq_idle_timeout.inc(),
             Failure::DownstreamClosed => stats.downstream_rq_rx_reset.inc(),
             Failure::NoRoute => stats.no_route.inc(),
-            Failure::NoCluster => stats.no_cluster.inc(),
+            Failure::MaxDuration { .. } => stats.downstream_rq_max_duration_reached.inc(),
+            Failure::NoCluster { .. } => stats.no_cluster.inc(),
             Failure::Refused(refusal) if refusal.codec => stats.downstream_cx_protocol_error.inc(),
             Failure::RouteTimeout => {
                 if let Some(cluster) = &*self.record.cluster.borrow() {
@@ -291,6 +306,8 @@ impl<'a> Stream<'a> {
                 if let Some(host) = &*self.record.host.borrow() {
                     host.count_timeout();
                 }
+                let route_stats = &self.manager().route_stats;
+                route_stats.each(&self.record, |counted| counted.stats.upstream_rq_timeout.inc());
             }
             _ => {}
         }

@@ -57,6 +57,16 @@ pub fn circuit_breakers(cluster: &Scope, priority: &str) -> Scope {
     cluster.scope("circuit_breakers").scope(priority)
 }
 
+/// The scope of a route with a `stat_prefix`.
+pub fn route(root: &Scope, virtual_host: &str, stat_prefix: &str) -> Scope {
+    root.scope("vhost").scope(virtual_host).scope("route").scope(stat_prefix)
+}
+
+/// The scope of a virtual cluster, or `other` for the requests that none takes.
+pub fn virtual_cluster(root: &Scope, virtual_host: &str, name: &str) -> Scope {
+    root.scope("vhost").scope(virtual_host).scope("vcluster").scope(name)
+}
+
 /// The type of a handle by the kind of its statistic.
 macro_rules! handle {
     (counter) => {
@@ -440,6 +450,19 @@ stats! {
         histogram upstream_cx_connect_ms,
         histogram upstream_cx_length_ms,
         histogram upstream_rq_per_cx,
+        histogram upstream_rq_time,
+    }
+}
+
+stats! {
+    /// `vhost.<virtual host>.vcluster.<name>.` and `vhost.<virtual host>.route.<stat_prefix>.`; response codes are in [`CodeCounters`].
+    RouteCounters {
+        counter upstream_rq_retry,
+        counter upstream_rq_retry_limit_exceeded,
+        counter upstream_rq_retry_overflow,
+        counter upstream_rq_retry_success,
+        counter upstream_rq_timeout,
+        counter upstream_rq_total,
         histogram upstream_rq_time,
     }
 }

@@ -12,7 +12,12 @@ pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
         stat_prefix: "test".into(),
         routes: Arc::new(RouteConfiguration {
             name: "local".into(),
-            virtual_hosts: vec![VirtualHost { name: "all".into(), domains: vec!["*".into()], routes }],
+            virtual_hosts: vec![VirtualHost {
+                name: "all".into(),
+                domains: vec!["*".into()],
+                routes: routes.into_iter().map(Arc::new).collect(),
+                ..VirtualHost::default()
+            }],
             ..RouteConfiguration::default()
         }),
         http_filters: vec![HttpFilter::Router(Router::default())],
@@ -50,20 +55,18 @@ pub fn route(prefix: &str, cluster: &str) -> Route {
 
 /// `prefix` to a cluster.
 pub fn route_with_timeout(prefix: &str, cluster: &str, timeout: Option<Duration>) -> Route {
-    Route {
-        name: String::new(),
-        path: PathMatch::Prefix { prefix: prefix.into(), case_sensitive: true },
-        action: RouteAction::Cluster { cluster: cluster.into(), timeout, idle_timeout: None },
-    }
+    let forward = Forward { timeout, ..Forward::to(cluster) };
+    Route::new(prefix_match(prefix), RouteAction::Forward(Box::new(forward)))
 }
 
 /// `prefix` answered directly.
 pub fn direct(prefix: &str, status: u16, body: &'static str) -> Route {
-    Route {
-        name: String::new(),
-        path: PathMatch::Prefix { prefix: prefix.into(), case_sensitive: true },
-        action: RouteAction::DirectResponse { status, body: body.into() },
-    }
+    Route::new(prefix_match(prefix), RouteAction::DirectResponse { status, body: body.into() })
+}
+
+/// `prefix`.
+pub fn prefix_match(prefix: &str) -> PathMatch {
+    PathMatch::Prefix { prefix: prefix.into(), case_sensitive: true }
 }
 
 /// A cluster of these hosts, one each.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use envoy_types::pb::envoy::extensions::path;
 use envoy_types::pb::google::protobuf::Any;
 
 use super::context::Context;
-use super::{http_connection_manager, http_options, stats, tcp_proxy, upstream_http};
-use crate::config::model::{HttpFilter, NetworkFilter, StatsSink};
+use super::{http_connection_manager, http_options, route, stats, tcp_proxy, upstream_http};
+use crate::config::model::{HttpFilter, NetworkFilter, StatsSink, UriTemplate};
 use crate::config::proto::Decode;
 use crate::config::schema::Message;
 use crate::config::typed_struct;
@@ -81,6 +82,31 @@ pub(super) const PROTOCOL_OPTIONS: Category<upstream_http::Options> = Category {
     extensions: &[Extension {
         type_name: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         parse: |cx, bytes| decode(cx, bytes).map(|message| upstream_http::convert(cx, message)),
+    }],
+};
+
+/// What matches paths.
+pub(super) const PATH_MATCHERS: Category<UriTemplate> = Category {
+    what: "path matcher",
+    extensions: &[Extension {
+        type_name: "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig",
+        parse: |cx, bytes| {
+            let path::r#match::uri_template::v3::UriTemplateMatchConfig { path_template } = decode(cx, bytes)?;
+            route::template(cx, &path_template)
+        },
+    }],
+};
+
+/// What rewrites paths: the template that is filled.
+pub(super) const PATH_REWRITERS: Category<String> = Category {
+    what: "path rewriter",
+    extensions: &[Extension {
+        type_name: "envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig",
+        parse: |cx, bytes| {
+            let path::rewrite::uri_template::v3::UriTemplateRewriteConfig { path_template_rewrite } =
+                decode(cx, bytes)?;
+            Some(path_template_rewrite)
+        },
     }],
 };
 
