@@ -13,6 +13,7 @@ mod filters;
 mod limits;
 mod malformed;
 mod motion;
+mod routing;
 mod tcp_proxy;
 mod timeouts;
 mod upstream_faults;

@@ -136,3 +136,6 @@ fn path_text(cx: &mut Context, field: &'static str, text: String) -> Option<Stri
     }
     Some(text)
 }
+
+#[cfg(test)]
+mod tests;
