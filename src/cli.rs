@@ -54,6 +54,14 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub base_id: u32,
 
+    /// Milliseconds after which access log lines that wait are written
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 10_000)]
+    pub file_flush_interval_msec: u32,
+
+    /// Kilobytes of access log lines that are written at once
+    #[arg(long, value_name = "KILOBYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub file_flush_min_size_kb: u32,
+
     /// Seconds over which a gradual drain closes connections
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub drain_time_s: u32,

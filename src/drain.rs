@@ -58,6 +58,8 @@ struct Shared {
     phase: Cell<Phase>,
     waiters: RefCell<Waiters>,
     active: Cell<usize>,
+    /// How often [`Drain::move_to`] has begun.
+    motions: Cell<u32>,
     /// While [`Phase::Moving`].
     mover: RefCell<Option<Mover>>,
     /// Who waits in [`Drain::emptied`].
@@ -84,6 +86,7 @@ impl Drain {
                 phase: Cell::new(Phase::Serving),
                 waiters: RefCell::default(),
                 active: Cell::new(0),
+                motions: Cell::new(0),
                 mover: RefCell::default(),
                 emptied: Cell::new(None),
             }),
@@ -100,7 +103,7 @@ impl Drain {
                 waiters.slots.len() - 1
             })
         };
-        Held { drain: self.clone(), slot, stays: Cell::new(false) }
+        Held { drain: self.clone(), slot, stays: Cell::new(0) }
     }
 
     /// How many hold it.
@@ -128,6 +131,7 @@ impl Drain {
     /// Begins a drain in which connections move: they offer themselves to `mover`. When nobody takes them any more, [`Drain::set`]
     /// has those that are left drain.
     pub fn move_to(&self, mover: Mover, plan: Plan) {
+        self.shared.motions.set(self.shared.motions.get().saturating_add(1));
         self.shared.mover.replace(Some(mover));
         self.set(Phase::Moving(plan));
     }
@@ -150,8 +154,8 @@ impl Drain {
 pub struct Held {
     drain: Drain,
     slot: usize,
-    /// It does not move.
-    stays: Cell<bool>,
+    /// The motion that it has no part in; one that comes after a drain was called off is another.
+    stays: Cell<u32>,
 }
 
 impl Held {
@@ -166,7 +170,7 @@ impl Held {
         match self.phase() {
             Phase::Serving => false,
             Phase::Over => true,
-            Phase::Moving(_) if !self.stays.get() => false,
+            Phase::Moving(_) if !self.stays() => false,
             Phase::Moving(plan) | Phase::Draining(plan) => match plan.strategy {
                 Strategy::Immediate => true,
                 Strategy::Gradual => {
@@ -180,7 +184,7 @@ impl Held {
 
     /// Whether it is time to move.
     pub fn may_move(&self) -> bool {
-        !self.stays.get() && matches!(self.phase(), Phase::Moving(_))
+        !self.stays() && matches!(self.phase(), Phase::Moving(_))
     }
 
     /// Where to offer itself, when it is time to move.
@@ -190,7 +194,11 @@ impl Held {
 
     /// It does not move, or was refused: it drains where it is.
     pub fn stay(&self) {
-        self.stays.set(true);
+        self.stays.set(self.drain.shared.motions.get());
+    }
+
+    fn stays(&self) -> bool {
+        self.stays.get() == self.drain.shared.motions.get()
     }
 
     /// Waits until the phase is not `seen` any more.
@@ -269,6 +277,12 @@ mod tests {
         assert!(stays.mover().is_none() && stays.should_close());
         drain.set(Phase::Draining(plan));
         assert!(goes.mover().is_none() && goes.should_close());
+        // The drain is called off, and another one begins later.
+        drain.set(Phase::Serving);
+        assert!(!goes.should_close() && !stays.should_close());
+        let (mover, _offers) = Mover::new(1);
+        drain.move_to(mover, plan);
+        assert!(goes.mover().is_some() && stays.mover().is_some());
     }
 
     #[test]

@@ -57,9 +57,61 @@ pub enum Flag {
     DurationTimeout,
     /// `OM`: the overload manager ended it.
     OverloadManager,
+    /// `URX`: it was tried as often as is allowed.
+    UpstreamRetryLimitExceeded,
 }
 
 impl Flag {
+    /// All of them, in the order in which Envoy's access log prints them.
+    pub const ALL: [Self; 15] = [
+        Self::NoHealthyUpstream,
+        Self::UpstreamRequestTimeout,
+        Self::UpstreamRemoteReset,
+        Self::UpstreamConnectionFailure,
+        Self::UpstreamConnectionTermination,
+        Self::UpstreamOverflow,
+        Self::NoRouteFound,
+        Self::DownstreamConnectionTermination,
+        Self::UpstreamRetryLimitExceeded,
+        Self::StreamIdleTimeout,
+        Self::DownstreamProtocolError,
+        Self::DurationTimeout,
+        Self::UpstreamProtocolError,
+        Self::NoClusterFound,
+        Self::OverloadManager,
+    ];
+
+    /// Its bit in a set of flags. Bits are of one process: another one may count otherwise.
+    pub const fn bit(self) -> u64 {
+        1 << self as u32
+    }
+
+    /// The flag with this short name.
+    pub fn by_short(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|flag| flag.short() == name)
+    }
+
+    /// The name in words (`%RESPONSE_FLAGS_LONG%`).
+    pub const fn long(self) -> &'static str {
+        match self {
+            Self::NoHealthyUpstream => "NoHealthyUpstream",
+            Self::UpstreamRequestTimeout => "UpstreamRequestTimeout",
+            Self::UpstreamConnectionFailure => "UpstreamConnectionFailure",
+            Self::UpstreamConnectionTermination => "UpstreamConnectionTermination",
+            Self::UpstreamOverflow => "UpstreamOverflow",
+            Self::UpstreamProtocolError => "UpstreamProtocolError",
+            Self::UpstreamRemoteReset => "UpstreamRemoteReset",
+            Self::NoRouteFound => "NoRouteFound",
+            Self::NoClusterFound => "NoClusterFound",
+            Self::DownstreamConnectionTermination => "DownstreamConnectionTermination",
+            Self::DownstreamProtocolError => "DownstreamProtocolError",
+            Self::StreamIdleTimeout => "StreamIdleTimeout",
+            Self::DurationTimeout => "DurationTimeout",
+            Self::OverloadManager => "OverloadManagerTerminated",
+            Self::UpstreamRetryLimitExceeded => "UpstreamRetryLimitExceeded",
+        }
+    }
+
     /// The short name, as Envoy's access log prints it.
     pub const fn short(self) -> &'static str {
         match self {
@@ -77,6 +129,7 @@ impl Flag {
             Self::StreamIdleTimeout => "SI",
             Self::DurationTimeout => "DT",
             Self::OverloadManager => "OM",
+            Self::UpstreamRetryLimitExceeded => "URX",
         }
     }
 }

@@ -4,7 +4,7 @@
 //! it reads a request, runs it through the filter chain, pulls the response out of the upstream connection and writes it, with no
 //! channel and no second task between. Modules in the order a request meets them: [`manager`] (connection), `stream` (one
 //! request), [`headers`], [`filter`], [`forward`] (upstream exchange), [`local_reply`]; [`failure`] is what can go wrong, `outbox` and
-//! `pump` move bodies.
+//! `pump` move bodies, `flight` is a request on its way to another epoch.
 //!
 //! A reload builds new managers; connections stay with the one that accepted them. On drain see [`manager`].
 
@@ -13,6 +13,7 @@ mod downstream;
 mod draws;
 pub mod failure;
 pub mod filter;
+mod flight;
 pub mod forward;
 pub mod headers;
 pub mod local_reply;

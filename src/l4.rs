@@ -48,6 +48,8 @@ pub struct Facts {
     pub accepted: Instant,
     /// The name of its listener.
     pub listener: Rc<str>,
+    /// Its number in this lineage of epochs (`%CONNECTION_ID%`).
+    pub id: u64,
 }
 
 /// A connection that comes from another epoch, to be gone on with.

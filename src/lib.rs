@@ -2,6 +2,7 @@
 //!
 //! The README holds the layer table and the two walks (one request, one restart); `tests/layers.rs` keeps the table true.
 
+pub mod access_log;
 pub mod admin;
 pub mod cli;
 pub mod codec;

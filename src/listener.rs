@@ -12,7 +12,10 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
+use crate::access_log;
 use crate::drain::Drain;
 use crate::http::filter::Extension;
 use crate::local::Local;
@@ -42,4 +45,8 @@ pub struct WorkerContext {
     pub http_filters: &'static [Extension],
     /// An address of this machine that is not loopback: what `x-forwarded-for` shows for a client on loopback.
     pub own_address: Option<IpAddr>,
+    /// The files of access logs.
+    pub files: access_log::Files,
+    /// The number of the next connection, over all workers.
+    pub next_connection: Arc<AtomicU64>,
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use heirloom::access_log::Settings;
 use heirloom::cli::{Arguments, DrainStrategy, Mode};
 use heirloom::config::{self, LoadOptions, Source};
 use heirloom::drain::Strategy;
@@ -91,6 +92,10 @@ fn serve(arguments: &Arguments, source: Source, load: LoadOptions) -> ExitCode {
         },
         admin_address_path: arguments.admin_address_path.clone(),
         version: VERSION.to_owned(),
+        access_logs: Settings {
+            interval: Duration::from_millis(arguments.file_flush_interval_msec.max(1).into()),
+            enough: (arguments.file_flush_min_size_kb.max(1) as usize) << 10,
+        },
         command_line: arguments.shown(),
         reopen_logs: Box::new(move || reopen.request()),
     };

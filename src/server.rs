@@ -7,6 +7,7 @@ mod assemble;
 mod epoch;
 mod front;
 mod group;
+mod logs;
 mod phase;
 mod report;
 mod signals;
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::drain::Strategy;
-use crate::{admin, config};
+use crate::{access_log, admin, config};
 
 pub use epoch::run;
 
@@ -40,6 +41,8 @@ pub struct Options {
     pub version: String,
     /// The command line as it was given, for `/server_info`.
     pub command_line: admin::Options,
+    /// When access logs are written out.
+    pub access_logs: access_log::Settings,
     /// Opens the application's log file again.
     pub reopen_logs: Box<dyn Fn()>,
 }

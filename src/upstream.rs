@@ -22,6 +22,7 @@ mod host;
 pub mod lb;
 pub mod limits;
 pub mod pool;
+pub mod written;
 
 pub use cluster::Cluster;
 pub use host::{Counts, Host};

@@ -17,6 +17,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("stats", 1),
     ("codec", 1),
     ("config", 1),
+    ("access_log", 2),
     ("route", 2),
     ("upstream", 3),
     ("l4", 4),

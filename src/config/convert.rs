@@ -23,6 +23,7 @@ macro_rules! ignore {
     };
 }
 
+mod access_log;
 mod address;
 mod bootstrap;
 mod cluster;

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+mod access_log;
 mod cluster;
 mod filter;
 mod http;
@@ -17,6 +18,7 @@ mod route;
 mod stats;
 mod uri_template;
 
+pub use access_log::*;
 pub use cluster::*;
 pub use filter::*;
 pub use http::*;

@@ -4,6 +4,7 @@
 //! with every change to a module that decodes.
 
 use envoy_types::pb::envoy::config as api;
+use envoy_types::pb::envoy::extensions::access_loggers;
 use envoy_types::pb::envoy::extensions::filters;
 use envoy_types::pb::envoy::extensions::path;
 use envoy_types::pb::envoy::extensions::upstreams;
@@ -31,6 +32,9 @@ macro_rules! decode {
 decode!(
     api::bootstrap::v3::Bootstrap,
     api::metrics::v3::StatsdSink,
+    access_loggers::file::v3::FileAccessLog,
+    access_loggers::stream::v3::StderrAccessLog,
+    access_loggers::stream::v3::StdoutAccessLog,
     filters::http::router::v3::Router,
     filters::network::http_connection_manager::v3::HttpConnectionManager,
     filters::network::tcp_proxy::v3::TcpProxy,

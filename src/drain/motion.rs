@@ -18,23 +18,28 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub mod moment;
+
 /// Kinds of connection that can move; each has a filter that freezes and thaws it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// HTTP/1 between two requests.
     Http1,
+    /// HTTP/1 in the middle of a request, with the host's connection.
+    Exchange,
     /// A TCP proxy's tunnel.
     Tcp,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Http1, Self::Tcp];
+    pub const ALL: [Self; 3] = [Self::Http1, Self::Exchange, Self::Tcp];
 
     /// As statistics and messages call it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Http1 => "http1",
+            Self::Exchange => "exchange",
             Self::Tcp => "tcp",
         }
     }

@@ -63,7 +63,7 @@ pub fn hello(version: &str) -> Hello {
         protocol_max: PROTOCOL.max,
         pid: std::process::id(),
         version: version.to_owned(),
-        features: vec![wire::MOVES.to_owned()],
+        features: vec![wire::MOVES.to_owned(), wire::RECALLS.to_owned()],
     }
 }
 

@@ -28,8 +28,8 @@ mod take;
 pub use give::give;
 pub use take::{Staging, take};
 
-/// Most connections in one batch.
-pub const BATCH: usize = 64;
+/// Most connections in one batch. Each costs the two epochs a few wake-ups of four threads, so that small ones are slow; what is in a batch stands still.
+pub const BATCH: usize = 192;
 /// Longest record that goes into a message itself, in bytes: a batch of them and their names is well below a frame.
 const SHORT: usize = 256;
 /// Longest record at all, in bytes: two full blocks and some.
@@ -61,17 +61,20 @@ fn pack(frozen: &Frozen) -> io::Result<(message::Connection, Option<File>)> {
     Ok((message, file))
 }
 
-/// What a message holds, connection by connection; `None` for a message whose descriptors do not fit it, which nobody can take apart.
-fn unpack(moved: Moved, descriptors: Vec<OwnedFd>) -> Option<Vec<Result<Frozen, Reason>>> {
+/// What a message holds, connection by connection; `None` for a message whose descriptors do not fit it, which nobody can take apart. When some were
+/// `lost` for want of room in this process, those that are there belong to the connections from the first on: the others cannot be had.
+fn unpack(moved: Moved, descriptors: Vec<OwnedFd>, lost: bool) -> Option<Vec<Result<Frozen, Reason>>> {
     let mut descriptors = descriptors.into_iter();
     let mut connections = Vec::with_capacity(moved.connections.len().min(BATCH));
     for connection in moved.connections {
         let sockets: Vec<OwnedFd> = descriptors.by_ref().take(connection.sockets.min(SOCKETS) as usize).collect();
-        if sockets.len() != connection.sockets as usize {
-            return None;
+        let file = if connection.record_bytes > 0 { descriptors.next() } else { None };
+        let complete = sockets.len() == connection.sockets as usize && file.is_some() == (connection.record_bytes > 0);
+        match complete {
+            true => connections.push(thaw(connection, sockets, file)),
+            false if lost => connections.push(Err(Reason::Socket)),
+            false => return None,
         }
-        let file = if connection.record_bytes > 0 { Some(descriptors.next()?) } else { None };
-        connections.push(thaw(connection, sockets, file));
     }
     descriptors.next().is_none().then_some(connections)
 }

@@ -65,7 +65,7 @@ impl Orphan {
             generation: self.generation,
             standing: standing.into(),
             drain_remaining_ms: u64::try_from(drain_remaining.as_millis()).unwrap_or(u64::MAX),
-            keys: self.sockets.iter().map(|(key, _)| key.clone()).collect(),
+            keys: self.offered(standing).map(|(key, _)| key.clone()).collect(),
         };
         link.send_with(&Message::Adopt(adopt), &[self.segment.as_fd()]).await?;
         match link.answer("Adopt").await?.message {
@@ -73,12 +73,17 @@ impl Orphan {
             Message::Refused(refused) => return Err(Error::Refused(refused.reason)),
             other => return Err(Error::Unexpected { what: "Adopt", with: other.name() }),
         }
-        self.hand_over(&link).await?;
+        self.hand_over(&link, standing).await?;
         Ok(link)
     }
 
-    async fn hand_over(&self, link: &Link) -> Result<(), Error> {
-        let duplicates = self.sockets.iter().map(|(_, sockets)| {
+    /// One that drains offers nothing: what a newer epoch does not listen at shall close.
+    fn offered(&self, standing: Standing) -> impl Iterator<Item = &(SocketKey, Vec<OwnedFd>)> {
+        self.sockets.iter().filter(move |_| standing != Standing::Draining)
+    }
+
+    async fn hand_over(&self, link: &Link, standing: Standing) -> Result<(), Error> {
+        let duplicates = self.offered(standing).map(|(_, sockets)| {
             sockets.iter().map(OwnedFd::try_clone).collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())
         });
         let mut lender = Lender::new(0, duplicates.collect());

@@ -79,6 +79,12 @@ impl Body<'_> {
         }
     }
 
+    /// Whether what is left of it can be written down: a response that is pulled straight from its host. A filter's own body holds
+    /// what nobody knows, and stays where it is.
+    pub(super) fn may_suspend(&self) -> bool {
+        matches!(self, Self::Response(exchange) if exchange.may_suspend())
+    }
+
     /// See [`Source::poll_beside`].
     pub fn poll_beside(&mut self, context: &mut Context<'_>) {
         match self {

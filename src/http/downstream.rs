@@ -21,6 +21,7 @@ use crate::local::{Deadline, Timer};
 use crate::net::Stream;
 
 use super::failure::Failure;
+use super::flight::Flight;
 use super::manager::Manager;
 
 mod motion;
@@ -32,6 +33,8 @@ pub(super) struct Downstream {
     pub(super) timer: Timer,
     pub(super) held: Held,
     io: RefCell<Io>,
+    /// A request that nobody works on: it has been suspended, or has come from another epoch.
+    pub(super) flight: Cell<Option<Box<Flight>>>,
     /// Requests begun.
     pub(super) requests: Cell<u32>,
     /// When the last exchange ended, or the connection began.
@@ -64,6 +67,7 @@ impl Downstream {
             ending: Cell::new(Deadline::NEVER),
             held,
             io: RefCell::new(Io { stream, read: BytesMut::new() }),
+            flight: Cell::new(None),
             requests: Cell::new(0),
             idle_since: Cell::new(facts.accepted),
             facts,
@@ -220,6 +224,8 @@ impl Downstream {
 /// What a parked connection was woken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Woken {
+    /// A request is in flight.
+    Flight,
     /// Bytes have been read.
     Bytes,
     /// The client has closed.

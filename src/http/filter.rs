@@ -11,6 +11,10 @@
 //!   }
 //! ```
 //!
+//! A filter that changes nothing on the way up returns what `next.run(request)` gave it: then nothing of it is left while the request waits,
+//! which costs no allocation and lets the request move to another epoch ([`super::flight`]). One that awaits it is a boxed future
+//! ([`Answer::later`]), whose request stays where it is until its response comes.
+//!
 //! Filters are built per worker from the configuration by the [`Extension`] that carries their type URL; the router is the last
 //! step and is called directly, so a chain without filters costs nothing. A chain lives as long as its filter chain's configuration.
 
@@ -27,7 +31,7 @@ use crate::stats::Scope;
 
 use super::body::Body;
 use super::failure::Failure;
-use super::forward::{self, Forwarding};
+use super::forward::{self, Exchange, Forwarding};
 use super::stream::Stream;
 
 /// A request on its way down.
@@ -46,8 +50,58 @@ pub struct Response<'a> {
     pub body: Body<'a>,
 }
 
-/// What a filter gives back.
-pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Response<'a>, Failure>> + 'a>>;
+/// The response to come: what a filter gives back.
+pub struct Answer<'a> {
+    way: Way<'a>,
+}
+
+enum Way<'a> {
+    /// All that is left of the chain is the router: no allocation, no call through a table.
+    Router(Forwarding<'a>),
+    /// A filter has something to do when the response comes, or before.
+    Filter(Pin<Box<dyn Future<Output = Result<Response<'a>, Failure>> + 'a>>),
+}
+
+impl<'a> Answer<'a> {
+    /// What a filter has yet to work out.
+    pub fn later(answer: impl Future<Output = Result<Response<'a>, Failure>> + 'a) -> Self {
+        Self { way: Way::Filter(Box::pin(answer)) }
+    }
+
+    /// Whether what is left of the request can be written down now: it is the router's alone, and the router says so.
+    pub(super) fn may_suspend(&self) -> bool {
+        match &self.way {
+            Way::Router(forwarding) => forwarding.may_suspend(),
+            // What a filter's future holds, nobody knows.
+            Way::Filter(_) => false,
+        }
+    }
+
+    /// Takes the request out of the chain. `None`, and the request is lost, unless [`Self::may_suspend`].
+    pub(super) fn suspend(self) -> Option<Box<Exchange<'a>>> {
+        match self.way {
+            Way::Router(forwarding) => forwarding.suspend(),
+            Way::Filter(_) => None,
+        }
+    }
+}
+
+impl<'a> From<Forwarding<'a>> for Answer<'a> {
+    fn from(forwarding: Forwarding<'a>) -> Self {
+        Self { way: Way::Router(forwarding) }
+    }
+}
+
+impl<'a> Future for Answer<'a> {
+    type Output = Result<Response<'a>, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.way {
+            Way::Router(forwarding) => Pin::new(forwarding).poll(context),
+            Way::Filter(answer) => answer.as_mut().poll(context),
+        }
+    }
+}
 
 /// An HTTP filter of one worker.
 pub trait Filter {
@@ -102,33 +156,18 @@ impl Chain {
     }
 
     /// Runs a request through all of it.
-    pub(super) fn run<'a>(&'a self, request: Request<'a>, stream: &'a Stream<'a>) -> Running<'a> {
-        if self.filters.is_empty() {
-            return Running::Router(forward::run(request, stream, &self.router));
-        }
-        Running::Filters(Next { filters: &self.filters, router: &self.router, stream }.run(request))
+    pub(super) fn run<'a>(&'a self, request: Request<'a>, stream: &'a Stream<'a>) -> Answer<'a> {
+        Next { filters: &self.filters, router: &self.router, stream }.run(request)
     }
 
     /// A request that failed before the first filter.
-    pub(super) fn failed<'a>(&'a self, failure: Failure, stream: &'a Stream<'a>) -> Running<'a> {
-        Running::Router(Forwarding::failed(failure, stream, &self.router))
+    pub(super) fn failed<'a>(&'a self, failure: Failure, stream: &'a Stream<'a>) -> Answer<'a> {
+        Forwarding::failed(failure, stream, &self.router).into()
     }
-}
 
-/// A request on its way through a chain.
-pub(super) enum Running<'a> {
-    /// There are no filters: no allocation, no call through a table.
-    Router(Forwarding<'a>),
-    /// Through the filters.
-    Filters(Answer<'a>),
-}
-
-impl<'a> Running<'a> {
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<'a>, Failure>> {
-        match self {
-            Self::Router(forwarding) => Pin::new(forwarding).poll(context),
-            Self::Filters(answer) => answer.as_mut().poll(context),
-        }
+    /// Goes on with a request of which only the router is left.
+    pub(super) fn resume<'a>(&'a self, exchange: Box<Exchange<'a>>, stream: &'a Stream<'a>) -> Answer<'a> {
+        Forwarding::resume(exchange, stream, &self.router).into()
     }
 }
 
@@ -150,7 +189,7 @@ impl<'a> Next<'a> {
     pub fn run(self, request: Request<'a>) -> Answer<'a> {
         match self.filters.split_first() {
             Some((filter, rest)) => filter.call(request, Next { filters: rest, ..self }),
-            None => Box::pin(forward::run(request, self.stream, self.router)),
+            None => forward::run(request, self.stream, self.router).into(),
         }
     }
 }

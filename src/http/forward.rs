@@ -35,7 +35,7 @@ use super::stream::Stream;
 mod exchange;
 pub(super) mod rewrite;
 
-pub use exchange::Exchange;
+pub use exchange::{Exchange, Suspended};
 
 /// A request in the hands of the router: a future that is a plain value, so that it is no larger than what it must remember.
 pub struct Forwarding<'a> {
@@ -65,6 +65,27 @@ impl<'a> Forwarding<'a> {
     /// A request that has failed already.
     pub(super) fn failed(failure: Failure, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
         Self { stream, router, state: State::Done(Err(failure)) }
+    }
+
+    /// Goes on with a request that waits for the response's head.
+    pub(super) fn resume(exchange: Box<Exchange<'a>>, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
+        Self { stream, router, state: State::Waiting(exchange) }
+    }
+
+    /// Whether the request can be written down now: it has its connection and waits for the response's head, and nothing but its
+    /// exchange knows how to go on. A request that has a policy of its own for what comes next has to say no here.
+    pub(super) fn may_suspend(&self) -> bool {
+        // What the route still does to the response, and where it counts it, the other epoch could not know.
+        matches!(&self.state, State::Waiting(exchange) if exchange.may_suspend())
+            && !rewrite::awaits_response(self.stream)
+    }
+
+    /// Gives the exchange up. `None`, and the request is lost, unless [`Self::may_suspend`].
+    pub(super) fn suspend(self) -> Option<Box<Exchange<'a>>> {
+        match self.state {
+            State::Waiting(exchange) => Some(exchange),
+            State::Done(_) | State::Connecting { .. } => None,
+        }
     }
 
     fn connect(&self, exchange: Box<Exchange<'a>>, again: bool) -> Result<State<'a>, Failure> {
@@ -137,6 +158,7 @@ enum Step {
 
 fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Router) -> Result<State<'a>, Failure> {
     let record = stream.record();
+    stream.keep_request(&request.head);
     let decision = record.route.borrow();
     let stats = &stream.manager().stats;
     stats.rq_total.inc();
@@ -157,7 +179,7 @@ fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Route
             stream.manager().route_stats.begin(stream, &request.head);
             *record.cluster.borrow_mut() = Some(cluster.clone());
             let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
-            *record.host.borrow_mut() = Some(host.clone());
+            record.try_host(host);
             stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_total.inc());
             let mut exchange = encode(request, stream, cluster, forward, decision, router);
             match host.pool().reuse()? {
@@ -188,6 +210,7 @@ fn encode<'a>(
         announce_timeout(&mut head.headers, timeout);
     }
     rewrite::request(&mut head, stream, forward, decision, router);
+    stream.keep_request(&head);
     let framing = match body.length() {
         Some(0) => http1::Body::Empty,
         Some(length) => http1::Body::Length(length),
@@ -204,8 +227,8 @@ fn connect<'a>(stream: &'a Stream<'a>, host: &Host, exchange: Box<Exchange<'a>>,
 }
 
 /// A copy of what a kept connection was sent, for a fresh one.
-struct Replay {
-    bytes: Bytes,
+pub(super) struct Replay {
+    pub(super) bytes: Bytes,
     /// It is the whole request; else it is the head, and good only while nothing of the body has been taken.
-    whole: bool,
+    pub(super) whole: bool,
 }

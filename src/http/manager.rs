@@ -8,7 +8,8 @@
 //!
 //! A parked connection is its `Downstream` and nothing else: what serves requests is a future of its own that exists only while there
 //! is something to serve. On drain, responses say `connection: close`; at the drain's deadline idle connections close, but
-//! only after a last look for a request that has arrived; what is in progress is cut, though never within its first second.
+//! only after a last look for a request that has arrived; what is in progress is cut, though never within its first second. Where another epoch
+//! takes connections over, a parked one moves, and one that serves moves in the middle of its request if that can be suspended, or else behind it.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use thiserror::Error;
 
+use crate::access_log::{self, Logs};
 use crate::codec::head::{Headers, RequestHead, ResponseHead};
 use crate::codec::http1::{Limits, Parsed, RequestRules, Scan, Underscores};
 use crate::config::model;
@@ -55,11 +57,13 @@ pub struct Manager {
     pub(super) chain: Chain,
     pub(super) local: Local,
     pub(super) rules: RequestRules,
+    /// `None`: nothing is logged.
+    pub(super) logs: Option<Rc<Logs>>,
     pub(super) route_stats: RouteStats,
     /// By the target of the decision.
     clusters: Vec<Option<Rc<Cluster>>>,
-    /// For requests that name their cluster.
-    by_name: Rc<Clusters>,
+    /// By name, for what comes from another epoch and for requests that name their cluster.
+    pub(super) named: Rc<Clusters>,
     draws: Draws,
     header_rules: Rules,
     own_address: Option<IpAddr>,
@@ -80,6 +84,8 @@ pub struct Build<'a> {
     pub extensions: &'a [Extension],
     /// An address of this machine that is not loopback, for `x-forwarded-for`.
     pub own_address: Option<IpAddr>,
+    /// The files of access logs.
+    pub files: &'a access_log::Files,
 }
 
 /// A configuration that no manager can be built from.
@@ -91,6 +97,9 @@ pub enum BuildError {
     /// The HTTP filters.
     #[error(transparent)]
     Filters(#[from] ChainError),
+    /// An access log.
+    #[error(transparent)]
+    AccessLog(#[from] access_log::OpenError),
 }
 
 impl Manager {
@@ -107,11 +116,12 @@ impl Manager {
             listener_stats: ListenerHttpStats::new(&names::listener_http(with.listener_scope, &config.stat_prefix)),
             chain: Chain::build(&config.http_filters, with.extensions, &scope)?,
             rules: request_rules(&config),
+            logs: Logs::build(&config.access_logs, with.files)?,
             header_rules: Rules::compile(&config)?,
             route_stats: RouteStats::new(with.scope, &config.routes, &routes),
             routes,
             clusters,
-            by_name: with.clusters.clone(),
+            named: with.clusters.clone(),
             draws: Draws::new(),
             local: with.local.clone(),
             own_address: with.own_address,
@@ -123,7 +133,7 @@ impl Manager {
     /// The cluster of a route.
     pub(super) fn cluster(&self, decision: &Decision) -> Option<&Rc<Cluster>> {
         match decision.named_cluster() {
-            Some(name) => self.by_name.get(name),
+            Some(name) => self.named.get(name),
             None => self.clusters.get(decision.target()?)?.as_ref(),
         }
     }
@@ -163,11 +173,10 @@ impl Manager {
         headers::prepare_response(head, &self.header_rules, &ResponseFacts { request: &request, date, upgrade: false });
     }
 
-    /// The life of a connection.
-    #[allow(clippy::manual_async_fn, reason = "an async function holds its argument twice: as given, and as its own")]
-    fn run(mut conn: Downstream) -> impl Future<Output = ()> {
+    /// The life of a connection, from a moment on at which it is known what for, or not.
+    #[allow(clippy::manual_async_fn, reason = "an async function holds its arguments twice: as given, and as its own")]
+    fn run(mut conn: Downstream, mut woken: Option<Woken>) -> impl Future<Output = ()> {
         async move {
-            let mut woken = None;
             loop {
                 if woken.is_none()
                     && let Some(mover) = conn.held.mover()
@@ -190,6 +199,10 @@ impl Manager {
                         }
                         break;
                     }
+                    After::Move => {
+                        let Some(back) = Box::pin(conn.hand_over_busy()).await else { return };
+                        (conn, woken) = back;
+                    }
                 }
             }
         }
@@ -198,17 +211,18 @@ impl Manager {
 
 impl Filter for Manager {
     fn call(self: Rc<Self>, connection: Connection, _next: Next) -> Work {
-        Box::pin(Self::run(Downstream::new(&self, connection)))
+        Box::pin(Self::run(Downstream::new(&self, connection), None))
     }
 
     fn thaw(self: Rc<Self>, arrival: Arrival) -> Result<Work, Reason> {
-        if arrival.kind != Kind::Http1 {
-            return Err(Reason::OtherFilter);
-        }
-        let mut conn = Downstream::thaw(&self, arrival)?;
+        let mut conn = match arrival.kind {
+            Kind::Http1 => Downstream::thaw(&self, arrival)?,
+            Kind::Exchange => Downstream::thaw_busy(&self, arrival)?,
+            Kind::Tcp => return Err(Reason::OtherFilter),
+        };
         Ok(Box::pin(async move {
-            conn.arrived();
-            Self::run(conn).await;
+            let woken = conn.arrived();
+            Self::run(conn, woken).await;
         }))
     }
 }
@@ -223,25 +237,29 @@ async fn next(conn: &Downstream, woken: Option<Woken>) -> Option<After> {
     match woken {
         Woken::Move => Some(After::Keep),
         // The future that serves is on the heap for as long as it serves: parked, nothing of it is left.
-        Woken::Bytes => Some(Box::pin(serve(conn)).await),
+        Woken::Bytes | Woken::Flight => Some(Box::pin(serve(conn)).await),
         Woken::Gone => None,
         Woken::Close => Some(After::Close { linger: true }),
     }
 }
 
-/// Serves requests for as long as there are bytes of one.
+/// Serves requests for as long as there are bytes of one; first the one that is in flight.
 async fn serve(conn: &Downstream) -> After {
     loop {
-        let started = Instant::now();
-        let mut waiting = Waiting::new(conn, started);
-        let after = match poll_fn(|context| waiting.poll(context)).await {
-            Ok(Some(parsed)) => stream::run(conn, parsed, started).await,
-            Ok(None) => return After::Keep,
-            Err(Failure::DownstreamClosed) => return After::Close { linger: false },
-            Err(Failure::Drained) => return After::Cut { reset: false },
-            Err(failure) => {
-                conn.discard();
-                return stream::refuse(conn, failure, started).await;
+        let after = if let Some(flight) = conn.flight.take() {
+            stream::resume(conn, flight).await
+        } else {
+            let started = Instant::now();
+            let mut waiting = Waiting::new(conn, started);
+            match poll_fn(|context| waiting.poll(context)).await {
+                Ok(Some(parsed)) => stream::run(conn, parsed, started).await,
+                Ok(None) => return After::Keep,
+                Err(Failure::DownstreamClosed) => return After::Close { linger: false },
+                Err(Failure::Drained) => return After::Cut { reset: false },
+                Err(failure) => {
+                    conn.discard();
+                    return stream::refuse(conn, failure, started).await;
+                }
             }
         };
         if after != After::Keep || !conn.has_unread() || conn.held.may_move() {

@@ -38,6 +38,21 @@ impl Outbox {
         self.front.is_empty() && self.data.is_empty() && self.behind.is_empty()
     }
 
+    /// One that holds what another held, which a peer did or did not take.
+    pub(super) fn restore(pending: &[u8], blocked: bool) -> Self {
+        Self { front: pending.into(), blocked, ..Self::default() }
+    }
+
+    /// All that it holds, as one piece.
+    pub(super) fn to_vec(&self) -> Vec<u8> {
+        [&self.front[..], &self.data[..], self.behind].concat()
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn len(&self) -> usize {
+        self.front.len() + self.data.len() + self.behind.len()
+    }
+
     /// Whether another frame may come.
     pub(super) fn has_room(&self) -> bool {
         self.data.is_empty() && self.behind.is_empty() && self.front.len() < GATHERED

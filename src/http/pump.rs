@@ -13,10 +13,10 @@ use super::outbox::Outbox;
 /// The state of one direction.
 pub(super) struct Pump {
     pub(super) outbox: Outbox,
-    writer: BodyWriter,
+    pub(super) writer: BodyWriter,
     /// The body has ended; what is left is in the outbox.
-    ended: bool,
-    trailers: bool,
+    pub(super) ended: bool,
+    pub(super) trailers: bool,
     /// Bytes of data taken out of the body.
     pub(super) taken: u64,
     /// Bytes that the socket took, heads and framing included.

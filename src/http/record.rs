@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use http::{HeaderValue, Method};
 
+use crate::access_log::{Context, Line, Live};
 use crate::fault::Flag;
 use crate::route::Decision;
 use crate::upstream::{Cluster, Host};
@@ -44,6 +45,8 @@ pub struct Record {
     pub received_at: Cell<Option<Instant>>,
     /// When the host's response head came.
     pub answered_at: Cell<Option<Instant>>,
+    /// What is kept for its line in the access logs; none where there are no logs.
+    log: RefCell<Option<Box<Line>>>,
     flags: Cell<u32>,
     details: RefCell<Cow<'static, str>>,
 }
@@ -65,9 +68,38 @@ impl Record {
             host: RefCell::new(None),
             received_at: Cell::new(None),
             answered_at: Cell::new(None),
+            log: RefCell::new(None),
             flags: Cell::new(0),
             details: RefCell::new(Cow::Borrowed("")),
         }
+    }
+
+    /// Begins to keep what its line will say.
+    pub(super) fn log_as(&self, line: Line) {
+        *self.log.borrow_mut() = Some(Box::new(line));
+    }
+
+    /// Notes something for its line; nothing is done where there is none.
+    pub(super) fn log(&self, note: impl FnOnce(&mut Live)) {
+        if let Some(line) = &mut *self.log.borrow_mut() {
+            note(&mut line.live);
+        }
+    }
+
+    /// Takes what was kept for its line: whoever has it writes the line.
+    pub(super) fn take_log(&self) -> Option<Box<Line>> {
+        self.log.borrow_mut().take()
+    }
+
+    /// What was kept for its line, as it is written down for another epoch.
+    pub(super) fn log_record(&self) -> Option<Context> {
+        self.log.borrow().as_ref().map(|line| line.to_record())
+    }
+
+    /// Notes the host that is tried next.
+    pub(super) fn try_host(&self, host: &Rc<Host>) {
+        *self.host.borrow_mut() = Some(host.clone());
+        self.log(|live| live.tried(host.endpoint().address.to_string()));
     }
 
     /// Sets a response flag.
@@ -78,6 +110,16 @@ impl Record {
     /// Whether a response flag is set.
     pub fn has_flag(&self, flag: Flag) -> bool {
         self.flags.get() & 1 << flag as u32 != 0
+    }
+
+    /// All response flags, a bit each.
+    pub(super) fn flags(&self) -> u32 {
+        self.flags.get()
+    }
+
+    /// Sets all response flags.
+    pub(super) fn set_flags(&self, flags: u32) {
+        self.flags.set(flags);
     }
 
     /// Sets `%RESPONSE_CODE_DETAILS%`.

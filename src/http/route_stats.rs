@@ -60,6 +60,13 @@ impl RouteStats {
         }
     }
 
+    /// Whether a request is counted here.
+    pub(super) fn counts(&self, record: &Record) -> bool {
+        let counted = std::cell::Cell::new(false);
+        self.each(record, |_| counted.set(true));
+        counted.get()
+    }
+
     /// Counts something where a request is counted.
     pub(super) fn each(&self, record: &Record, count: impl Fn(&Counted)) {
         if self.routes.is_empty() && !self.has_clusters {

@@ -7,17 +7,20 @@
 //! ```
 //!
 //! [`Stream`] is what all steps of a request share. A failure before the response has begun becomes a local reply, one after it
-//! cuts the connection. `Stream::finish` is explicit: it settles statistics, and what must be true of the connection afterwards.
+//! cuts the connection. `Stream::finish` is explicit: it settles statistics, and what must be true of the connection afterwards. While connections
+//! move to another epoch, a request that can be suspended becomes a [`Flight`] instead, and may be resumed here or there.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::IoSlice;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use http::{Method, Version};
 
+use crate::access_log::Line;
 use crate::codec::head::{RequestHead, ResponseHead};
 use crate::codec::http1::{self, Framing, Parsed, encode_response};
 use crate::drain::Phase;
@@ -27,14 +30,19 @@ use crate::local::Deadline;
 use super::body::Body;
 use super::downstream::Downstream;
 use super::failure::Failure;
-use super::filter::{Request, Running};
+use super::filter::{Answer, Request};
 use super::forward::rewrite;
 use super::local_reply;
 use super::manager::Manager;
 use super::record::Record;
 
+mod log;
+mod motion;
 mod request_body;
 mod send;
+
+pub(super) use motion::resume;
+use motion::{Course, Room};
 
 pub use request_body::RequestBody;
 
@@ -53,6 +61,9 @@ pub(super) enum After {
         /// The response's end would have been the end of the connection.
         reset: bool,
     },
+    /// The request is not over: it stands in [`Downstream::flight`], is offered to the next epoch with its connection, and resumed here
+    /// when nobody takes it.
+    Move,
 }
 
 /// One request and what is shared by all that work on it.
@@ -67,18 +78,21 @@ pub struct Stream<'a> {
     /// The drain was over before it began: it is let finish.
     late: bool,
     version: Version,
+    /// The wait for room to move.
+    room: Room,
 }
 
-struct Deadlines {
-    request: Deadline,
-    route: Cell<Deadline>,
-    route_timeout: Cell<Option<Duration>>,
+/// When a request must end, or be further than it is.
+pub(super) struct Deadlines {
+    pub(super) request: Deadline,
+    pub(super) route: Cell<Deadline>,
+    pub(super) route_timeout: Cell<Option<Duration>>,
     /// `max_stream_duration`.
-    duration: Cell<Deadline>,
-    idle: Cell<Deadline>,
-    idle_timeout: Cell<Option<Duration>>,
+    pub(super) duration: Cell<Deadline>,
+    pub(super) idle: Cell<Deadline>,
+    pub(super) idle_timeout: Cell<Option<Duration>>,
     /// When it is cut: set once the drain's deadline has passed.
-    drained: Cell<Deadline>,
+    pub(super) drained: Cell<Deadline>,
 }
 
 /// The least time that a request has from its start, whatever the drain's deadline: whoever wrote on an idle connection just before it was
@@ -93,8 +107,8 @@ pub(super) async fn run(conn: &Downstream, parsed: Parsed<RequestHead>, started:
         stream.interim.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
     let mut begun = Begun { close: !keep_alive, ..Begun::default() };
-    let outcome = stream.serve(head, &mut begun).await;
-    stream.finish(outcome, &begun)
+    let course = stream.serve(head, &mut begun).await;
+    stream.finish(course, begun)
 }
 
 /// Answers bytes that did not become a request.
@@ -102,19 +116,19 @@ pub(super) async fn refuse(conn: &Downstream, failure: Failure, started: Instant
     let unknown = RequestHead::new(Method::GET, "", "/");
     let stream = Stream::new(conn, &unknown, Framing::none(), started);
     let mut begun = Begun { close: true, ..Begun::default() };
-    let outcome = stream.fail(failure, &mut begun).await;
-    stream.finish(outcome, &begun);
+    let course = stream.fail(failure, &mut begun).await;
+    stream.finish(course, begun);
     After::Close { linger: true }
 }
 
 /// How far the response has come.
 #[derive(Default)]
-struct Begun {
-    head: bool,
-    until_close: bool,
-    close: bool,
+pub(super) struct Begun {
+    pub(super) head: bool,
+    pub(super) until_close: bool,
+    pub(super) close: bool,
     /// The client may still send after the last response.
-    linger: bool,
+    pub(super) linger: bool,
 }
 
 impl<'a> Stream<'a> {
@@ -128,6 +142,9 @@ impl<'a> Stream<'a> {
         conn.set_busy(true);
         conn.requests.set(conn.requests.get() + 1);
         let record = Record::new(head.method.clone(), started);
+        if let Some(logs) = &manager.logs {
+            record.log_as(Line::new(logs.clone(), started));
+        }
         let complete = framing.is_done();
         if complete {
             record.received_at.set(Some(started));
@@ -148,6 +165,7 @@ impl<'a> Stream<'a> {
             },
             late: conn.held.phase() == Phase::Over,
             version: head.version,
+            room: Room::default(),
         }
     }
 
@@ -212,22 +230,42 @@ impl<'a> Stream<'a> {
         }
     }
 
-    async fn serve(&self, head: RequestHead, begun: &mut Begun) -> Result<(), Failure> {
-        let mut running = self.begin(head);
-        let answer = poll_fn(|context| match running.poll(context) {
-            Poll::Ready(answer) => Poll::Ready(answer),
-            Poll::Pending => self.poll_ended(context).map(Err),
-        })
-        .await;
-        drop(running);
-        match answer {
-            Ok(response) => self.send(response, begun).await,
-            Err(failure) => self.fail(failure, begun).await,
+    async fn serve(&self, head: RequestHead, begun: &mut Begun) -> Result<Course, Failure> {
+        let answer = self.begin(head);
+        self.answer(answer, begun).await
+    }
+
+    /// Waits for the response and sends it.
+    #[allow(clippy::manual_async_fn, reason = "an async function holds its arguments twice: as given, and as its own")]
+    fn answer<'s>(
+        &'s self,
+        mut answer: Answer<'s>,
+        begun: &'s mut Begun,
+    ) -> impl Future<Output = Result<Course, Failure>> + 's {
+        async move {
+            let waited = poll_fn(|context| match Pin::new(&mut answer).poll(context) {
+                Poll::Ready(answer) => Poll::Ready(Ok(answer)),
+                Poll::Pending => match self.poll_ended(context) {
+                    Poll::Ready(failure) => Poll::Ready(Ok(Err(failure))),
+                    Poll::Pending => self.poll_room(context, || answer.may_suspend()).map(Err),
+                },
+            })
+            .await;
+            if let Err(permit) = waited {
+                let exchange = answer.suspend().ok_or(Failure::Internal)?;
+                return Ok(Course::suspended(*exchange, None, permit));
+            }
+            drop(answer);
+            match waited {
+                Ok(Ok(response)) => self.send(response, begun).await,
+                Ok(Err(failure)) => self.fail(failure, begun).await,
+                Err(_) => Err(Failure::Internal),
+            }
         }
     }
 
     /// Answers a request that failed before its response had begun.
-    async fn fail(&self, failure: Failure, begun: &mut Begun) -> Result<(), Failure> {
+    async fn fail(&self, failure: Failure, begun: &mut Begun) -> Result<Course, Failure> {
         self.count(failure);
         self.record.failed(failure, false);
         begun.close |= failure.told().is_some_and(|told| told.close);
@@ -237,14 +275,21 @@ impl<'a> Stream<'a> {
     }
 
     /// Sends the request down the chain.
-    fn begin(&self, mut head: RequestHead) -> Running<'_> {
+    fn begin(&self, mut head: RequestHead) -> Answer<'_> {
         let chain = &self.manager().chain;
         if let Err(failure) = self.manager().prepare_request(&mut head, self) {
+            self.keep_request(&head);
             return chain.failed(failure, self);
         }
         *self.record.route.borrow_mut() = self.manager().route(&head, self);
-        let body = if self.is_complete() { Body::Empty } else { Body::Request(RequestBody { stream: self }) };
+        self.log_start(&head);
+        let body = if self.is_complete() { Body::Empty } else { self.body() };
         chain.run(Request { head, body }, self)
+    }
+
+    /// What the client has yet to send of the request's body.
+    pub(super) fn body(&self) -> Body<'_> {
+        Body::Request(RequestBody { stream: self })
     }
 
     /// Ready when the request must end before its time.
@@ -314,11 +359,12 @@ impl<'a> Stream<'a> {
     }
 
     /// Ends the request: what it was is counted, and what becomes of the connection is decided.
-    fn finish(self, outcome: Result<(), Failure>, begun: &Begun) -> After {
+    fn finish(self, course: Result<Course, Failure>, begun: Begun) -> After {
         let stats = &self.manager().stats;
-        let after = match outcome {
-            Ok(()) if begun.close => After::Close { linger: begun.linger || self.conn.has_unread() },
-            Ok(()) => After::Keep,
+        let after = match course {
+            Ok(Course::Suspended(suspended)) => return self.into_flight(*suspended, begun),
+            Ok(Course::Over) if begun.close => After::Close { linger: begun.linger || self.conn.has_unread() },
+            Ok(Course::Over) => After::Keep,
             Err(failure) => {
                 if begun.head {
                     self.count(failure);
@@ -335,6 +381,7 @@ impl<'a> Stream<'a> {
             self.conn.set_busy(false);
         }
         self.conn.idle_since.set(now);
+        self.log_end(now);
         after
     }
 }

@@ -1,6 +1,8 @@
 //! An accepted connection: counted, matched to its filter chain, and set on its way.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::drain::Drain;
@@ -18,6 +20,8 @@ pub(super) struct Admission {
     pub(super) stats: Rc<ListenerStats>,
     pub(super) worker_stats: ListenerWorkerStats,
     pub(super) drain: Drain,
+    /// The number of the next connection, over all workers.
+    pub(super) next: Arc<AtomicU64>,
 }
 
 impl Admission {
@@ -32,13 +36,17 @@ impl Admission {
         if stream.set_nodelay().is_err() {
             return;
         }
-        let facts = Facts { peer, local, accepted, listener: self.name.clone() };
+        let facts = Facts { peer, local, accepted, listener: self.name.clone(), id: self.number() };
         let Some(chain) = self.matcher.find(&facts) else {
             self.stats.no_filter_chain_match.inc();
             return;
         };
         let guard = Box::new(presence);
         tokio::task::spawn_local(chain.run(Connection { stream, facts, held: self.drain.join(), guard }));
+    }
+
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Takes a connection over from another epoch; it goes on when the work is polled.
@@ -56,7 +64,7 @@ impl Admission {
             };
         let (peer, local) = (address(peer, Stream::peer_address)?, address(local, Stream::local_address)?);
         let accepted = Instant::now().checked_sub(age).ok_or(Reason::Record)?;
-        let facts = Facts { peer, local, accepted, listener: self.name.clone() };
+        let facts = Facts { peer, local, accepted, listener: self.name.clone(), id: self.number() };
         let chain = self.matcher.find(&facts).ok_or(Reason::NoFilterChain)?;
         let mut guard = Box::new(Presence::new(self.clone(), accepted));
         guard.moved();

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -71,6 +72,7 @@ impl Thawed {
 
 struct Entry {
     name: String,
+    addresses: Vec<model::Address>,
     sockets: Vec<OwnedFd>,
     admission: Rc<Admission>,
     accepting: RefCell<Vec<AbortHandle>>,
@@ -88,7 +90,8 @@ impl Set {
             .map(|Sockets { listener, sockets }| {
                 let admission = build(&context, &listener)
                     .map_err(|cause| SetError::Build { listener: listener.name.clone(), cause })?;
-                Ok(Entry { name: listener.name.clone(), sockets, admission, accepting: RefCell::default() })
+                let (name, addresses) = (listener.name.clone(), listener.addresses.clone());
+                Ok(Entry { name, addresses, sockets, admission, accepting: RefCell::default() })
             })
             .collect::<Result<_, _>>()?;
         let timers = context.local.timers().clone();
@@ -132,7 +135,10 @@ impl Set {
     /// # Errors
     /// Why not; whoever offered it goes on with it.
     pub fn thaw(&self, frozen: Frozen) -> Result<Thawed, Reason> {
-        let entry = self.listeners.iter().find(|entry| entry.name == frozen.listener).ok_or(Reason::NoListener)?;
+        let named = self.listeners.iter().find(|entry| entry.name == frozen.listener);
+        // A listener that was renamed is known by where it listens.
+        let at = || self.listeners.iter().find(|entry| frozen.local.is_some_and(|local| entry.listens_at(local)));
+        let entry = named.or_else(at).ok_or(Reason::NoListener)?;
         entry.admission.thaw(frozen).map(|work| Thawed { work })
     }
 
@@ -152,6 +158,18 @@ impl Drop for Set {
 }
 
 impl Entry {
+    /// Whether a connection to this address is one of its own.
+    fn listens_at(&self, local: SocketAddr) -> bool {
+        self.addresses.iter().any(|address| match address {
+            // A connection over IPv4 to a socket for both families has an IPv6 address; either spelling is the same place.
+            model::Address::Tcp(own) => {
+                let same = own.ip().to_canonical() == local.ip().to_canonical();
+                own.port() == local.port() && (same || own.ip().is_unspecified())
+            }
+            model::Address::Unix { .. } => false,
+        })
+    }
+
     fn accept(&self) -> io::Result<()> {
         // Each acceptor has a duplicate: letting go of the reactor closes that, and the socket itself stays with us.
         let sockets = self
@@ -176,6 +194,7 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
         local: &context.local,
         extensions: context.http_filters,
         own_address: context.own_address,
+        files: &context.files,
     };
     let chain = |chain: &Arc<model::FilterChain>| {
         let filters = chain
@@ -186,8 +205,9 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
                     Manager::build(config.clone(), &with).map(|manager| manager as Rc<dyn l4::Filter>)
                 }
                 model::NetworkFilter::TcpProxy(config) => {
-                    Ok(TcpProxy::build(config.clone(), &context.scope, context.clusters.clone(), &context.local)
-                        as Rc<dyn l4::Filter>)
+                    let (scope, clusters) = (&context.scope, context.clusters.clone());
+                    let proxy = TcpProxy::build(config.clone(), scope, clusters, &context.local, &context.files)?;
+                    Ok(proxy as Rc<dyn l4::Filter>)
                 }
             })
             .collect::<Result<_, _>>()?;
@@ -201,6 +221,7 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
         stats: Rc::new(ListenerStats::new(&scope)),
         worker_stats: ListenerWorkerStats::new(&names::listener_worker(&scope, context.worker)),
         drain: context.drain.clone(),
+        next: context.next_connection.clone(),
         name: listener.name.as_str().into(),
     }))
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::codec::head::{RequestHead, Scheme};
-use crate::config::model::Field;
+use crate::config::model::HeadField;
 
 /// A request as the table sees it.
 #[derive(Clone, Copy, Debug)]
@@ -35,14 +35,14 @@ impl<'a> Facts<'a> {
 }
 
 /// The value of a field; several of one name are joined with commas.
-pub fn field<'a>(head: &'a RequestHead, field: &Field) -> Option<Cow<'a, [u8]>> {
+pub fn field<'a>(head: &'a RequestHead, field: &HeadField) -> Option<Cow<'a, [u8]>> {
     let text = |text: &'a [u8]| Some(Cow::Borrowed(text)).filter(|text| !text.is_empty());
     match field {
-        Field::Method => text(head.method.as_str().as_bytes()),
-        Field::Scheme => text(head.scheme.map_or("", Scheme::as_str).as_bytes()),
-        Field::Authority => text(&head.authority),
-        Field::Path => text(&head.path),
-        Field::Header(name) => {
+        HeadField::Method => text(head.method.as_str().as_bytes()),
+        HeadField::Scheme => text(head.scheme.map_or("", Scheme::as_str).as_bytes()),
+        HeadField::Authority => text(&head.authority),
+        HeadField::Path => text(&head.path),
+        HeadField::Header(name) => {
             let at = head.headers.iter().position(|(there, _)| there == name)?;
             let mut values = head.headers.iter().skip(at).filter(|(there, _)| *there == name).map(|(_, value)| value);
             let mut joined = Cow::Borrowed(values.next()?.as_bytes());

@@ -7,7 +7,7 @@ use xxhash_rust::xxh64::xxh64;
 
 use super::facts::{cookie, query};
 use crate::codec::head::RequestHead;
-use crate::config::model::{Field, HashPolicy, HashSource};
+use crate::config::model::{HashPolicy, HashSource, HeadField};
 
 /// A hash, and the cookie that the client must bring to get it again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub fn hash(policies: &[HashPolicy], head: &RequestHead, client: Option<IpAddr>,
     let mut hashed = Hashed::default();
     for policy in policies {
         let one = match &policy.source {
-            HashSource::Header(Field::Header(name), substitution) => {
+            HashSource::Header(HeadField::Header(name), substitution) => {
                 let mut values: Vec<&[u8]> = head.headers.get_all(name).map(http::HeaderValue::as_bytes).collect();
                 values.sort_unstable();
                 of_values(&values, substitution.as_ref())

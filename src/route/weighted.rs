@@ -6,14 +6,14 @@ use bytes::Bytes;
 
 use super::decision::Level;
 use super::facts::{Facts, field};
-use crate::config::model::{ClusterSpecifier, Field, RouteAction, WeightedName};
+use crate::config::model::{ClusterSpecifier, HeadField, RouteAction, WeightedName};
 
 /// Weighted clusters, to be drawn from.
 #[derive(Debug)]
 pub(super) struct Weighted {
     /// Sums of the weights up to and with each.
     sums: Vec<u64>,
-    draw_from: Option<Field>,
+    draw_from: Option<HeadField>,
     levels: Vec<Rc<Level>>,
     hosts: Vec<Bytes>,
 }

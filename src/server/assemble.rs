@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
+use crate::access_log;
 use crate::config::model::{Address, Bootstrap, SocketOptions};
 use crate::drain::motion::Mover;
 use crate::drain::{Drain, Phase, Plan};
@@ -28,13 +30,23 @@ pub(super) struct Parts {
     /// Circuit breakers and the like, over all workers.
     shared: Shared,
     own_address: Option<IpAddr>,
+    /// The files of access logs.
+    files: access_log::Files,
+    next_connection: Arc<AtomicU64>,
 }
 
 impl Parts {
     /// Of a configuration, the listening sockets of its listeners in order, and the statistics.
-    pub(super) fn new(bootstrap: Arc<Bootstrap>, sockets: Vec<Vec<OwnedFd>>, store: Store) -> Self {
+    pub(super) fn new(
+        bootstrap: Arc<Bootstrap>,
+        sockets: Vec<Vec<OwnedFd>>,
+        store: Store,
+        files: access_log::Files,
+    ) -> Self {
         let shared = Shared::new(&bootstrap.clusters);
-        Self { bootstrap, sockets, store, shared, own_address: own_address() }
+        // Two epochs write into one log for a while: their numbers must not meet.
+        let next_connection = Arc::new(AtomicU64::new(store.epoch() << 32));
+        Self { bootstrap, sockets, store, shared, own_address: own_address(), files, next_connection }
     }
 }
 
@@ -63,6 +75,8 @@ impl Assembly {
             drain: drain.clone(),
             http_filters: HTTP_FILTERS,
             own_address: parts.own_address,
+            files: parts.files.clone(),
+            next_connection: parts.next_connection.clone(),
         };
         let mut listeners = Vec::with_capacity(parts.bootstrap.listeners.len());
         for (listener, sockets) in parts.bootstrap.listeners.iter().zip(&parts.sockets) {

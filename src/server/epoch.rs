@@ -10,16 +10,19 @@ use std::time::{Duration, Instant};
 use heirloom_supervisor::shm::{Geometry, Segment};
 use heirloom_supervisor::wire::message::{DrainStrategy, Drained, Failed, Health, Ready, Standing, Welcome};
 use heirloom_supervisor::wire::{self, Channel, Message};
+use nix::errno::Errno;
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use super::assemble::{Parts, bind_to};
 use super::group::{self, Group};
+use super::logs::Logs;
 use super::phase::{Ending, Phase};
 use super::report::{Life, Report};
 use super::signals::{Request, Signals};
 use super::{Failure, Options};
+use crate::access_log;
 use crate::admin::Action;
 use crate::config;
 use crate::config::model::{Address, SocketOptions};
@@ -96,8 +99,11 @@ struct Epoch {
     closed: u64,
     /// An operator's graceful drain of the listeners ends then.
     stop_listening_at: Option<Instant>,
+    /// Until when a drain can be called off.
+    recall_until: Option<Instant>,
     /// Where connections go.
     legacy: Legacy,
+    access_logs: Box<Logs>,
     reopen_logs: Box<dyn Fn()>,
 }
 
@@ -163,14 +169,17 @@ impl Epoch {
         life: Life,
     ) -> Result<Self, Failure> {
         let bootstrap = Arc::new(loaded.bootstrap);
-        let parts = Arc::new(Parts::new(bootstrap.clone(), sockets.listeners, store.clone()));
+        let files = access_log::Files::new(options.access_logs);
+        let parts = Arc::new(Parts::new(bootstrap.clone(), sockets.listeners, store.clone(), files.clone()));
         let group = Group::spawn(&parts, options.concurrency).map_err(Failure::System)?;
         let listeners = u32::try_from(bootstrap.listeners.len()).unwrap_or(u32::MAX);
         let flush_interval = bootstrap.stats.flush_interval;
         let report =
             Report::new(bootstrap, store, sockets.admin, &options, group.len(), life).map_err(Failure::System)?;
+        let access_logs = Box::new(Logs::new(files, report.filesystem()));
         Ok(Self {
             phase: Phase::Ready,
+            access_logs,
             group,
             report,
             limits: life.limits,
@@ -182,6 +191,7 @@ impl Epoch {
             connections: 0,
             closed: 0,
             stop_listening_at: None,
+            recall_until: None,
             legacy: Legacy::default(),
             reopen_logs: options.reopen_logs,
         })
@@ -316,11 +326,23 @@ impl Epoch {
     async fn drain(&mut self, ending: Ending) -> Result<(), Failure> {
         self.stop().await?;
         let plan = Plan { started: Instant::now(), time: ending.drain_time, strategy: ending.strategy };
-        self.let_go();
+        if self.recall_until.is_none() {
+            self.let_go();
+        }
         self.leave_connections(plan).await?;
         self.set_phase(Phase::Draining(ending));
         info!("draining for at most {:?}", ending.deadline.saturating_duration_since(Instant::now()));
         Ok(())
+    }
+
+    /// Serves again, out of whatever it was told before. A drain ends as if it had not begun: what has moved is elsewhere, all else is served on.
+    async fn resume(&mut self) -> Result<(), Failure> {
+        if let Phase::Draining(_) = self.phase {
+            info!("the drain is called off");
+            self.recall_until = None;
+            self.group.drain(drain::Phase::Serving).await.map_err(hopeless)?;
+        }
+        self.accept().await
     }
 
     /// Closes what is left: idle connections that have nothing to say, then the busy ones.
@@ -329,6 +351,7 @@ impl Epoch {
             return Ok(());
         }
         self.stop().await?;
+        self.recall_until = None;
         self.let_go();
         self.closed = self.group.connections().await.map_err(hopeless)?;
         self.group.drain(drain::Phase::Over).await.map_err(hopeless)?;
@@ -354,13 +377,19 @@ impl Epoch {
         let connections = self.group.connections().await.map_err(hopeless)?;
         self.connections = connections;
         self.report.second(self.phase, connections);
+        self.access_logs.second();
         self.report.show_hosts(self.group.hosts().await.map_err(hopeless)?);
         if self.stop_listening_at.is_some_and(|at| at <= Instant::now()) {
             self.stop_listening_at = None;
             self.group.stop_accepting().await.map_err(hopeless)?;
         }
+        if self.recall_until.is_some_and(|until| until <= Instant::now()) {
+            self.recall_until = None;
+            self.let_go();
+        }
         if let Some(link) = link {
-            send(link, &Message::Health(Health { connections, healthy: true, reason: String::new() })).await;
+            let reason = ailment();
+            send(link, &Message::Health(Health { connections, healthy: reason.is_empty(), reason })).await;
         }
         Ok(())
     }
@@ -372,8 +401,20 @@ impl Epoch {
             send(link, &Message::Drained(Drained { closed })).await;
         }
         self.group.stop().await;
+        Box::pin(self.access_logs.finish()).await;
         info!(closed, "exiting");
         Ok(())
+    }
+}
+
+/// What keeps this epoch from serving well; empty when nothing does. A worker that hangs is told by silence: the orders to it wait, and the process ends.
+fn ailment() -> String {
+    // Descriptors are what a process runs out of without anything else showing it.
+    match std::fs::File::open("/dev/null") {
+        Err(error) if matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE)) => {
+            format!("it cannot open anything more: {error}")
+        }
+        _ => String::new(),
     }
 }
 

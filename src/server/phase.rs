@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::drain::Strategy;
 
-/// The states of an epoch, in order; [`Phase::Stopped`] may go back to [`Phase::Accepting`].
+/// The states of an epoch, in order; [`Phase::Stopped`] may go back to [`Phase::Accepting`], and so may [`Phase::Draining`] within the grace that the
+/// supervisor named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Everything is built, nothing is accepted: the supervisor decides.

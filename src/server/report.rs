@@ -13,7 +13,7 @@ use super::front::{Behind, Front};
 use super::phase::{Ending, Phase};
 use crate::admin::{Action, Memory};
 use crate::config::model::{Bootstrap, StatsSink, TagRule, TagValue};
-use crate::stats::names::{ListenerManagerStats, MotionStats, ServerStats};
+use crate::stats::names::{FilesystemStats, ListenerManagerStats, MotionStats, ServerStats};
 use crate::stats::sinks::{Sink, statsd::Statsd};
 use crate::stats::tags::{Rule, RuleValue, Tags};
 use crate::stats::{Reporter, Scope, Store};
@@ -35,6 +35,7 @@ pub(super) struct Report {
     store: Store,
     stats: ServerStats,
     motion: MotionStats,
+    filesystem: FilesystemStats,
     reporter: Rc<RefCell<Reporter>>,
     front: Front,
     version: String,
@@ -59,6 +60,7 @@ impl Report {
         let root = Scope::root(&store, store.lane_or_private());
         let stats = ServerStats::new(&root.scope("server"));
         let motion = MotionStats::new(&root.scope("server"));
+        let filesystem = FilesystemStats::new(&root.scope("filesystem"));
         let manager = ListenerManagerStats::new(&root.scope("listener_manager"));
         let listeners = bootstrap.listeners.len() as u64;
         manager.listener_added.add(listeners);
@@ -77,12 +79,18 @@ impl Report {
         let epoch = store.epoch();
         let behind = Behind { root, bootstrap, reporter: reporter.clone(), tags, started, epoch, limits };
         let front = Front::new(behind, admin, options)?;
-        Ok(Self { store, stats, motion, reporter, front, version: options.version.clone(), started, accepted: false })
+        let version = options.version.clone();
+        Ok(Self { store, stats, motion, filesystem, reporter, front, version, started, accepted: false })
     }
 
     /// What is counted of connections that move.
     pub(super) fn motion(&self) -> MotionStats {
         self.motion.clone()
+    }
+
+    /// What is counted of the access logs' files.
+    pub(super) fn filesystem(&self) -> FilesystemStats {
+        self.filesystem.clone()
     }
 
     /// What `--version` prints.

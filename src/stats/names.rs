@@ -138,6 +138,7 @@ stats! {
 stats! {
     /// `server.`: connections that an epoch has given to the next one, by kind, and those that it could not give, by reason. Not Envoy's.
     MotionStats {
+        counter moved_exchange = "connections_moved.exchange",
         counter moved_http1 = "connections_moved.http1",
         counter moved_tcp = "connections_moved.tcp",
         counter refused_limit = "connections_refused.limit",
@@ -149,6 +150,19 @@ stats! {
         counter refused_record = "connections_refused.record",
         counter refused_socket = "connections_refused.socket",
         counter refused_way = "connections_refused.way",
+    }
+}
+
+stats! {
+    /// `filesystem.`: the files of access logs. `lines_dropped` is not Envoy's: what a disk did not take, or not in time.
+    FilesystemStats {
+        counter flushed_by_timer,
+        counter lines_dropped,
+        counter reopen_failed,
+        counter write_buffered,
+        counter write_completed,
+        counter write_failed,
+        gauge write_total_buffered,
     }
 }
 

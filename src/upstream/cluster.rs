@@ -127,6 +127,18 @@ impl Cluster {
         tcp::Place::take(&self.common, address, opened)
     }
 
+    /// The host at `address`, for a request that another epoch has sent there. It need not be one of the cluster's any more: then
+    /// it keeps no connection.
+    pub fn host_at(&self, address: &Address) -> Rc<Host> {
+        let is_there = |host: &&Rc<Host>| match (&host.endpoint().address, address) {
+            // The mode is for who binds.
+            (Address::Unix { path: own, .. }, Address::Unix { path, .. }) => own == path,
+            (own, address) => own == address,
+        };
+        let host = self.hosts.iter().find(is_there);
+        host.cloned().unwrap_or_else(|| Host::departed(address.clone(), &self.common))
+    }
+
     /// Counts a response that a client got for this cluster, whether the upstream gave it or we did.
     pub fn count_response(&self, status: u16, internal: bool) {
         self.codes.record(status);

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::config::model;
+use crate::config::model::{self, Address};
 
 use super::cluster::Common;
 use super::pool::http1::Pool;
@@ -64,7 +64,20 @@ pub struct Host {
 
 impl Host {
     pub(super) fn new(endpoint: model::Endpoint, common: &Rc<Common>) -> Rc<Self> {
-        let pool = Pool::new(endpoint.address.clone(), common);
+        let pool = Pool::new(endpoint.address.clone(), common, true);
+        Rc::new(Self { endpoint, pool })
+    }
+
+    /// One that the cluster does not have any more, for a request that is still with it.
+    pub(super) fn departed(address: Address, common: &Rc<Common>) -> Rc<Self> {
+        let pool = Pool::new(address.clone(), common, false);
+        let endpoint = model::Endpoint {
+            address,
+            weight: 1,
+            locality: model::Locality::default(),
+            healthy: false,
+            hostname: String::new(),
+        };
         Rc::new(Self { endpoint, pool })
     }
 

@@ -24,6 +24,7 @@ mod report;
 mod takeover;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod types;
 
 use std::collections::BTreeMap;
@@ -36,7 +37,10 @@ use ending::{Restart, Stopping};
 pub(crate) use epoch::State;
 use epoch::{Due, Epoch};
 use takeover::Attempt;
-pub(crate) use types::{Action, Event, Launch, Limits, Notice, Order, Said, StopHow, Ticket, Want};
+use trial::Trial;
+pub(crate) use types::{
+    Action, Adoption, Event, Launch, Limits, Note, Notice, Order, Said, StopHow, Ticket, Want, Why,
+};
 
 /// Every living epoch and what is under way.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,6 +53,9 @@ pub(crate) struct Lifecycle {
     /// The epoch that new connections go to once no takeover is under way.
     serving: Option<u64>,
     attempt: Option<Attempt>,
+    /// A newcomer that was released and can still be taken back.
+    #[serde(default)]
+    trial: Option<Trial>,
     /// Requests that wait for the takeover under way, or for a draining epoch to leave; always one takeover's worth.
     #[serde(skip)]
     waiting: Option<Waiting>,
@@ -89,6 +96,7 @@ impl Lifecycle {
             generation: 0,
             serving: None,
             attempt: None,
+            trial: None,
             waiting: None,
             gathering: None,
             restart: None,
@@ -109,8 +117,9 @@ impl Lifecycle {
                 Some(at) => self.gathering = Some(at),
                 None => self.launch(Launch::Fresh, "start".into(), Vec::new(), now),
             },
-            Event::Adopted { epoch, pid, version, generation, state, deadline } => {
-                self.adopt(epoch, Epoch::adopted(pid, version, state, deadline, now), generation, now);
+            Event::Adopted(adoption) => {
+                let (number, generation) = (adoption.epoch, adoption.generation);
+                self.adopt(number, Epoch::adopted(adoption, now), generation, now);
             }
             Event::Request { want, ticket } => self.request(want, ticket, now),
             Event::Stop { how, ticket } => self.stop(how, ticket, now),
@@ -128,7 +137,8 @@ impl Lifecycle {
             Event::Offence { epoch, reason } => self.offence(epoch, reason, now),
             Event::ChannelClosed { epoch } => self.channel_closed(epoch, now),
             Event::Exited { epoch, how } => {
-                if self.epochs.remove(&epoch).is_some() {
+                if let Some(gone) = self.epochs.remove(&epoch) {
+                    self.note_gone(epoch, &gone, now);
                     self.actions.push(Action::Forget { epoch });
                     self.lost(epoch, &how, now);
                 }
@@ -147,7 +157,7 @@ impl Lifecycle {
         let epochs = self.epochs.values().flat_map(|epoch| [epoch.due.map(|(at, _)| at), self.next_watch(epoch)]);
         let attempt = self.attempt_deadline();
         let restart = self.restart.as_ref().map(|restart| restart.at);
-        epochs.chain([attempt, restart, self.gathering]).flatten().min()
+        epochs.chain([attempt, restart, self.gathering, self.trial_deadline()]).flatten().min()
     }
 
     /// The state of one epoch.
@@ -164,6 +174,11 @@ impl Lifecycle {
     /// Other limits, from now on: deadlines that run keep theirs.
     pub(crate) fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// Whether there is a previous binary and configuration, where that is known better than by the takeovers seen.
+    pub(crate) fn set_previous(&mut self, has_previous: bool) {
+        self.has_previous = has_previous;
     }
 
     /// Epochs are numbered from here on at least: earlier numbers belong to processes that live.
@@ -212,8 +227,8 @@ impl Lifecycle {
         epoch.heard = now;
         epoch.pinged = false;
         match what {
-            Said::Hello { version } => {
-                epoch.version = version;
+            Said::Hello { version, recalls } => {
+                (epoch.version, epoch.recalls) = (version, recalls);
                 if epoch.state == State::Starting {
                     epoch.state = State::Preparing;
                 } else {
@@ -231,6 +246,8 @@ impl Lifecycle {
             Said::Stopped => self.stopped(number, now),
             Said::Resumed => self.resumed(number, now),
             Said::Drained => {
+                // It is on its way out, and does not come back.
+                epoch.recalls = false;
                 if matches!(epoch.state, State::Draining | State::Terminating) {
                     let at = now + self.limits.terminate;
                     epoch.due = Some(epoch.due.map_or((at, Due::Term), |(due, step)| (due.min(at), step)));
@@ -359,6 +376,9 @@ impl Lifecycle {
         }
         if self.attempt_deadline().is_some_and(|deadline| deadline <= now) {
             self.attempt_overdue(now);
+        }
+        if self.trial_deadline().is_some_and(|deadline| deadline <= now) {
+            self.trial_overdue(now);
         }
         let due: Vec<(u64, Due)> = (self.epochs.iter())
             .filter_map(|(&number, epoch)| epoch.due.filter(|(at, _)| *at <= now).map(|(_, step)| (number, step)))

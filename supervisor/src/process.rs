@@ -7,10 +7,12 @@
 
 mod child;
 mod image;
+mod kept;
 mod recipe;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use child::{Process, raise_descriptor_limit};
 pub(crate) use image::{exec, run};
+pub(crate) use kept::Kept;
 pub(crate) use recipe::{Recipe, User, Written};

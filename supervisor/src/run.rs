@@ -6,6 +6,7 @@
 
 mod act;
 mod adopt;
+mod figures;
 mod hear;
 mod operator;
 mod peer;
@@ -31,6 +32,7 @@ use crate::process::{self, Process};
 use crate::settings::Settings;
 use crate::shm::{Geometry, Segment};
 use crate::systemd;
+use figures::Figures;
 use peer::Peer;
 use recipes::Recipes;
 
@@ -46,6 +48,8 @@ pub(crate) struct Supervisor {
     peers: BTreeMap<u64, Peer>,
     recipes: Recipes,
     segment: Segment,
+    /// Once it is known which segment is ours, and who of an earlier supervisor lives.
+    figures: Option<Figures>,
     signals: SignalFd,
     events: VecDeque<Event>,
     /// Orphans that still hand their sockets over.
@@ -100,6 +104,7 @@ impl Supervisor {
             peers: BTreeMap::new(),
             recipes: Recipes::new(settings.run_dir.clone()),
             segment,
+            figures: None,
             signals,
             events: VecDeque::new(),
             orphans: Vec::new(),
@@ -124,6 +129,7 @@ impl Supervisor {
             self.pump();
         } else {
             let adopt_until = self.expect_orphans();
+            self.figures = Some(Figures::new(&self.segment));
             self.handle(Event::Start { adopt_until });
         }
         while self.exit.is_none() {
@@ -160,6 +166,7 @@ impl Supervisor {
         if self.lifecycle.deadline().is_some_and(|deadline| deadline <= Moment::now()) {
             self.handle(Event::Tick);
         }
+        self.say_figures(Moment::now());
         self.try_replacement();
         if let Some(interval) = self.watchdog
             && Moment::now() - self.fed >= interval

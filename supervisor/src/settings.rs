@@ -50,9 +50,13 @@ pub(crate) struct Options {
     /// From the order to stop accepting, or to resume, until it is carried out [default: 5]
     #[arg(long, value_name = "SECONDS")]
     commit_time_s: Option<f64>,
-    /// How long the old epoch stands by to take over again [default: 3]
+    /// How long the old epoch stands by to take over again before the takeover is released [default: 0.15]
     #[arg(long, value_name = "SECONDS")]
     probation_time_s: Option<f64>,
+    /// For how long after the release a new epoch that dies or is unwell is taken back: the one before resumes while it drains, and is started again when
+    /// it has left and the new one died twice; 0 never [default: 5]
+    #[arg(long, value_name = "SECONDS")]
+    grace_time_s: Option<f64>,
     /// From SIGTERM to SIGKILL [default: 10]
     #[arg(long, value_name = "SECONDS")]
     terminate_time_s: Option<f64>,
@@ -121,6 +125,7 @@ impl Options {
             ready_time_s: self.ready_time_s.or(other.ready_time_s),
             commit_time_s: self.commit_time_s.or(other.commit_time_s),
             probation_time_s: self.probation_time_s.or(other.probation_time_s),
+            grace_time_s: self.grace_time_s.or(other.grace_time_s),
             terminate_time_s: self.terminate_time_s.or(other.terminate_time_s),
             stop_time_s: self.stop_time_s.or(other.stop_time_s),
             unresponsive_time_s: self.unresponsive_time_s.or(other.unresponsive_time_s),
@@ -158,7 +163,8 @@ impl Options {
             prepare: time("prepare_time_s", self.prepare_time_s, 60.0, 0.1),
             ready: time("ready_time_s", self.ready_time_s, 5.0, 0.1),
             commit: time("commit_time_s", self.commit_time_s, 5.0, 0.1),
-            probation: time("probation_time_s", self.probation_time_s, 3.0, 0.0),
+            probation: time("probation_time_s", self.probation_time_s, 0.15, 0.0),
+            grace: time("grace_time_s", self.grace_time_s, 5.0, 0.0),
             terminate: time("terminate_time_s", self.terminate_time_s, 10.0, 0.1),
             stop: time("stop_time_s", self.stop_time_s, 30.0, 0.0),
             drain_time: time("drain_time_s", self.drain_time_s, 600.0, 0.0),

@@ -4,6 +4,13 @@ use crate::wire::message::{EpochStatus, Status};
 
 const HEAD: [&str; 7] = ["EPOCH", "PID", "VERSION", "STATE", "AGE", "CONNECTIONS", "DRAINING UNTIL"];
 
+/// Families of counters that `status` shows, and what it calls them.
+pub(crate) const FAMILIES: [(&str, &str); 3] = [
+    ("connections moved", "server.connections_moved."),
+    ("connections not moved", "server.connections_refused."),
+    ("takeovers", "supervisor.takeovers."),
+];
+
 /// The lineage as a table with a line above and, after a takeover, one below.
 pub(crate) fn status(status: &Status) -> String {
     let mut rows = vec![HEAD.map(String::from)];
@@ -21,6 +28,16 @@ pub(crate) fn status(status: &Status) -> String {
     }
     for epoch in status.epochs.iter().filter(|epoch| !epoch.healthy) {
         text += &format!("epoch {} is not well: {}\n", epoch.epoch, epoch.reason);
+    }
+    for (what, family) in FAMILIES {
+        let of = status.counts.iter().filter_map(|tally| Some((tally.name.strip_prefix(family)?, tally.count)));
+        let tallies: Vec<String> = of.map(|(name, count)| format!("{name} {count}")).collect();
+        if !tallies.is_empty() {
+            text += &format!("{what}: {}\n", tallies.join(", "));
+        }
+    }
+    if let Some(ms) = status.grace_ms {
+        text += &format!("the newest epoch can be taken back for another {}\n", length(ms));
     }
     if !status.last_outcome.is_empty() {
         text += &format!("last: {}\n", status.last_outcome);
@@ -60,6 +77,7 @@ fn time(unix_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::message::Tally;
 
     #[test]
     fn a_table_lines_up() {
@@ -73,7 +91,9 @@ mod tests {
             draining_until_unix_ms: until,
             healthy: epoch != 2,
             reason: "no upstream".into(),
+            draining_ms: None,
         };
+        let tally = |name: &str, count| Tally { name: name.into(), count };
         let lineage = Status {
             supervisor_pid: 7,
             supervisor_version: "0.1".into(),
@@ -81,6 +101,13 @@ mod tests {
             phase: "epoch 2 serves".into(),
             last_outcome: "reload done".into(),
             sockets: 3,
+            counts: vec![
+                tally("server.connections_moved.http1", 500),
+                tally("server.connections_moved.tcp", 2),
+                tally("server.connections_refused.limit", 1),
+            ],
+            has_previous: true,
+            grace_ms: Some(2300),
             epochs: vec![epoch(1, "draining", Some(3_723_000)), epoch(2, "active", None)],
         };
         let expected = "\
@@ -89,6 +116,9 @@ EPOCH  PID   VERSION  STATE     AGE    CONNECTIONS  DRAINING UNTIL
 1      4000  1.0      draining  1m01s  12           01:02:03 UTC
 2      4000  1.0      active    1m01s  12           -
 epoch 2 is not well: no upstream
+connections moved: http1 500, tcp 2
+connections not moved: limit 1
+the newest epoch can be taken back for another 2.3s
 last: reload done
 ";
         assert_eq!(status(&lineage), expected);

@@ -80,6 +80,8 @@ pub use version::{PROTOCOL, Versions};
 
 /// In [`message::Hello::features`]: the epoch gives connections to the next one, and takes them from the one before.
 pub const MOVES: &str = "move-connections";
+/// Feature of an epoch that can resume out of a drain, as long as [`message::Drain::recall_ms`] says.
+pub const RECALLS: &str = "recall";
 /// Environment variable: number of the inherited descriptor that is the epoch's end of its channel.
 pub const ENV_CHANNEL: &str = "HEIRLOOM_CHANNEL";
 /// Environment variable: the epoch's number.
@@ -109,6 +111,9 @@ pub enum Error {
     /// The packet is not a frame of this protocol.
     #[error("malformed frame: {0}")]
     Malformed(String),
+    /// Of a message's descriptors only the first are here: this process has no room for more. Only where a part is of use ([`Message::Moved`]).
+    #[error("descriptors were lost: this process has too many open")]
+    Lost(Box<Packet>),
     /// The message does not fit into a frame.
     #[error("a frame of {size} bytes exceeds the limit of {MAX_FRAME}")]
     TooLarge {

@@ -24,7 +24,7 @@ struct Shout;
 
 impl Filter for Shout {
     fn call<'a>(&'a self, mut request: Request<'a>, next: Next<'a>) -> Answer<'a> {
-        Box::pin(async move {
+        Answer::later(async move {
             if request.head.path.as_ref() == b"/stop" {
                 return Ok(local_reply::text(403, "stopped".into()));
             }

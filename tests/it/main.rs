@@ -10,6 +10,7 @@ mod bodies;
 mod counters;
 mod drain;
 mod filters;
+mod flight;
 mod limits;
 mod malformed;
 mod motion;

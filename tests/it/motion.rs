@@ -17,7 +17,7 @@ use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
 
 /// Carries what `from` offers to `to` until it is dropped, and counts.
-struct Way {
+pub(crate) struct Way {
     thread: Option<JoinHandle<(usize, Vec<Reason>)>>,
 }
 
@@ -39,11 +39,15 @@ fn plan() -> Plan {
 }
 
 impl Way {
-    fn open(from: &Proxy, to: &Proxy) -> Self {
+    pub(crate) fn open(from: &Proxy, to: &Proxy) -> Self {
         Self::open_with(from, to, |frozen| frozen)
     }
 
-    fn open_with(from: &Proxy, to: &Proxy, change: impl Fn(Frozen) -> Frozen + Send + 'static) -> Self {
+    pub(crate) fn open_with(
+        from: &Proxy,
+        to: &Proxy,
+        mut change: impl FnMut(Frozen) -> Frozen + Send + 'static,
+    ) -> Self {
         let (mover, mut offers) = Mover::new(4);
         let to = to.handle();
         let thread = std::thread::spawn(move || {
@@ -68,7 +72,7 @@ impl Way {
     }
 
     /// Ends the motion: what is left drains. How many were taken, and why the others were not.
-    fn close(mut self, from: &Proxy) -> (usize, Vec<Reason>) {
+    pub(crate) fn close(mut self, from: &Proxy) -> (usize, Vec<Reason>) {
         from.drain(Phase::Draining(plan()));
         self.thread.take().unwrap().join().unwrap()
     }
@@ -120,33 +124,6 @@ fn idle_connections_move_and_nobody_is_told() {
     new.await_gauge("listener.test.downstream_cx_active", 0);
     assert_eq!(new.counter("listener.test.downstream_cx_destroy"), 50);
     assert_eq!(new.counter("http.test.downstream_cx_destroy_remote"), 50);
-}
-
-#[test]
-fn a_request_in_progress_ends_where_it_began_and_the_connection_moves_then() {
-    let (go, gate) = std::sync::mpsc::channel::<()>();
-    let gate = std::sync::Mutex::new(gate);
-    let origin = Origin::http(move |request| {
-        if request.path() == "/slow" {
-            gate.lock().unwrap().recv().unwrap();
-        }
-        crate::support::origin::ok("x")
-    });
-    let (old, new) = (http(origin.address), http(origin.address));
-    let mut client = old.connect();
-    // The second request is read ahead and moves as bytes; of the third there is only the beginning.
-    client.send("GET /slow HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\n\r\nGET /3 HT");
-    old.await_gauge("http.test.downstream_rq_active", 1);
-    let way = Way::open(&old, &new);
-    client.assert_open();
-    go.send(()).unwrap();
-    assert_eq!(client.response().header("connection"), None);
-    assert_eq!(client.response().header("connection"), None);
-    client.send("TP/1.1\r\nhost: a\r\n\r\n");
-    assert_eq!(client.response().text(), "x");
-    assert_eq!(way.close(&old), (1, Vec::new()));
-    assert_eq!(old.counter("http.test.downstream_rq_total"), 1);
-    assert_eq!(new.counter("http.test.downstream_rq_total"), 2);
 }
 
 #[test]

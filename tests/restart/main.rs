@@ -9,9 +9,11 @@
 //! | `motion` | connections outlive the binary: the same client, the same socket, nothing lost and nothing said |
 //! | `hung` | a side that hangs never holds up the other |
 //! | `mortal` | the supervisor may die, or replace itself, at any time: the next one takes in what serves |
+//! | `recall` | a newcomer that goes wrong after its release is taken back; ages, recipes and counts outlive the supervisor |
 //! | `rapid` | restarts faster than they can be done, configurations that never come up |
 //! | `secure` | strangers, noise, neighbours, hundreds of listeners, leaks |
 //! | `acceptance` | the load by which this stage is accepted |
+//! | `measures` | what a takeover costs, printed |
 //! | `operator` | what the operator types and reads |
 //! | `instruments` | the suite's own clients and counters |
 //!
@@ -30,12 +32,14 @@ mod acceptance;
 mod counts;
 mod hung;
 mod instruments;
+mod measures;
 mod misbehaviour;
 mod mortal;
 mod motion;
 mod operator;
 mod queue;
 mod rapid;
+mod recall;
 mod secure;
 mod stand_in;
 mod support;

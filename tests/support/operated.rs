@@ -24,9 +24,20 @@ pub(crate) struct EpochRow {
     pub(crate) state: String,
     /// At its last report.
     pub(crate) connections: u64,
+    /// Since it was started.
+    pub(crate) age_ms: u64,
     /// When its drain ends, as Unix time in milliseconds.
     #[serde(default)]
     pub(crate) draining_until_unix_ms: Option<u64>,
+}
+
+/// How often something has happened.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Tally {
+    /// What.
+    pub(crate) name: String,
+    /// How often.
+    pub(crate) count: u64,
 }
 
 /// `status --json`.
@@ -34,6 +45,14 @@ pub(crate) struct EpochRow {
 pub(crate) struct Status {
     /// Takeovers so far.
     pub(crate) generation: u64,
+    /// How the last takeover ended.
+    pub(crate) last_outcome: String,
+    /// Whether there is something to go back to.
+    pub(crate) has_previous: bool,
+    /// For how long the newcomer can be taken back.
+    pub(crate) grace_ms: Option<u64>,
+    /// By the names of the statistics.
+    pub(crate) counts: Vec<Tally>,
     /// Oldest first.
     pub(crate) epochs: Vec<EpochRow>,
 }

@@ -50,6 +50,7 @@ impl Setup {
             "--drain-time-s=2",
             "--parent-shutdown-time-s=5",
             "--probation-time-s=0.2",
+            "--grace-time-s=0.3",
             "--terminate-time-s=1",
             "--max-draining=10",
         ];

@@ -170,6 +170,16 @@ impl BodyWriter {
         Self { state }
     }
 
+    /// What is still to be written: [`Self::new`] with it goes on where this one stands.
+    pub const fn rest(&self) -> Body {
+        match self.state {
+            Writing::Nothing => Body::Empty,
+            Writing::Left(left) => Body::Length(left),
+            Writing::Chunks => Body::Chunked,
+            Writing::UntilClose => Body::UntilClose,
+        }
+    }
+
     /// Announces `length` bytes of data: what stands before and behind them on the wire. For vectored writes without a copy.
     ///
     /// # Errors

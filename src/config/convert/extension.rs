@@ -6,8 +6,8 @@ use envoy_types::pb::envoy::extensions::path;
 use envoy_types::pb::google::protobuf::Any;
 
 use super::context::Context;
-use super::{http_connection_manager, http_options, route, stats, tcp_proxy, upstream_http};
-use crate::config::model::{HttpFilter, NetworkFilter, StatsSink, UriTemplate};
+use super::{access_log, http_connection_manager, http_options, route, stats, tcp_proxy, upstream_http};
+use crate::config::model::{HttpFilter, LogFormat, LogSink, NetworkFilter, StatsSink, UriTemplate};
 use crate::config::proto::Decode;
 use crate::config::schema::Message;
 use crate::config::typed_struct;
@@ -65,6 +65,31 @@ pub(super) const STATS_SINKS: Category<StatsSink> = Category {
         type_name: "envoy.config.metrics.v3.StatsdSink",
         parse: |cx, bytes| decode(cx, bytes).and_then(|message| stats::statsd(cx, message)),
     }],
+};
+
+/// An access logger: where its lines go and what they say.
+pub(super) struct Logger {
+    pub(super) sink: LogSink,
+    pub(super) format: LogFormat,
+}
+
+/// Access loggers.
+pub(super) const ACCESS_LOGGERS: Category<Logger> = Category {
+    what: "access logger",
+    extensions: &[
+        Extension {
+            type_name: "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            parse: |cx, bytes| decode(cx, bytes).and_then(|message| access_log::file(cx, message)),
+        },
+        Extension {
+            type_name: "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+            parse: |cx, bytes| decode(cx, bytes).and_then(|message| access_log::stdout(cx, message)),
+        },
+        Extension {
+            type_name: "envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
+            parse: |cx, bytes| decode(cx, bytes).and_then(|message| access_log::stderr(cx, message)),
+        },
+    ],
 };
 
 /// Transport sockets: the one that adds nothing.

@@ -9,7 +9,7 @@ use envoy_types::pb::google::protobuf::BoolValue;
 use super::context::Context;
 use super::extension::HTTP_FILTERS;
 use super::http_options::{self, Common};
-use super::{address, route, values};
+use super::{access_log, address, route, values};
 use crate::config::model::{Cidr, HttpConnectionManager, HttpFilter, RouteConfiguration, ServerHeader};
 
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -90,8 +90,7 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         stream_error_on_invalid_http_message, path_normalization_options, strip_trailing_host_dot, proxy_status_config,
         typed_header_validation_config, append_x_forwarded_port, append_local_overload, forward_proto_config);
     ignore!(cx; tracing, http1_safe_max_connection_duration, http2_protocol_options, http3_protocol_options,
-        stream_flush_timeout, drain_timeout_jitter, access_log, access_log_flush_interval,
-        flush_access_log_on_new_request, access_log_options, set_current_client_cert_details,
+        stream_flush_timeout, drain_timeout_jitter, access_log_flush_interval, set_current_client_cert_details,
         add_proxy_protocol_connection_state);
     if let Some(api::http_connection_manager::StripPortMode::StripAnyHostPort(true)) = strip_port_mode {
         cx.refuse("strip_any_host_port");
@@ -105,6 +104,8 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
     let http1 = cx.at("http_protocol_options", |cx| {
         http_options::downstream_http1(cx, http_protocol_options.unwrap_or_default())
     });
+    let access_logs = access_log::each(cx, access_log);
+    let on_new_request = cx.at("access_log_options", |cx| log_options(cx, access_log_options.unwrap_or_default()));
     let (internal_addresses, internal_unix_sockets) = internal(cx, internal_address_config);
     let http_filters = filters(cx, http_filters);
     let routes = routes(cx, route_specifier);
@@ -143,7 +144,21 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         max_headers_count,
         underscores,
         http1,
+        access_logs,
+        log_new_requests: flush_access_log_on_new_request || on_new_request,
     })
+}
+
+/// Whether a new request has a line of its own.
+fn log_options(cx: &mut Context, message: api::http_connection_manager::HcmAccessLogOptions) -> bool {
+    let api::http_connection_manager::HcmAccessLogOptions {
+        access_log_flush_interval,
+        flush_access_log_on_new_request,
+        // Nothing is upgraded to a tunnel yet.
+        flush_log_on_tunnel_successfully_established: _,
+    } = message;
+    ignore!(cx; access_log_flush_interval);
+    flush_access_log_on_new_request
 }
 
 /// AUTO speaks HTTP/1 as long as there is nothing else.

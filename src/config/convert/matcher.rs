@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::r#type::v3 as kind;
 
 use super::context::Context;
 use crate::config::model::{
-    CookieMatch, Field, Fraction, HeaderMatch, HeaderPattern, QueryMatch, QueryPattern, Regex, StringMatch,
+    CookieMatch, Fraction, HeadField, HeaderMatch, HeaderPattern, QueryMatch, QueryPattern, Regex, StringMatch,
     StringPattern, Substitution,
 };
 
@@ -53,8 +53,8 @@ pub(super) fn text(cx: &mut Context, message: api::StringMatcher) -> Option<Stri
 }
 
 /// The name of a header, or of a pseudo header that a request has.
-pub(super) fn field(cx: &mut Context, at: &'static str, name: &str) -> Option<Field> {
-    let field = Field::named(name);
+pub(super) fn field(cx: &mut Context, at: &'static str, name: &str) -> Option<HeadField> {
+    let field = HeadField::named(name);
     if field.is_none() {
         cx.error_at(at, format!("`{name}` is not the name of a request's header"));
     }

@@ -16,6 +16,8 @@ mod redirect;
 
 pub(super) use matching::template;
 
+pub(super) use direct_response::data;
+
 const MAX_DIRECT_RESPONSE_BODY: u32 = 4096;
 
 /// What the routes of a table must know of it.

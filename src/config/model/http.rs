@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Cidr, RouteConfiguration};
+use super::{AccessLog, Cidr, RouteConfiguration};
 
 /// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +62,10 @@ pub struct HttpConnectionManager {
     pub underscores: Underscores,
     /// `http_protocol_options` for HTTP/1.
     pub http1: Http1Options,
+    /// `access_log`.
+    pub access_logs: Vec<AccessLog>,
+    /// `access_log_options.flush_access_log_on_new_request`: a new request has a line too.
+    pub log_new_requests: bool,
 }
 
 /// `envoy.config.core.v3.Http1ProtocolOptions`, downstream.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Address, HttpConnectionManager};
+use super::{AccessLog, Address, HttpConnectionManager};
 
 /// `envoy.config.listener.v3.Listener`.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,4 +113,10 @@ pub struct TcpProxy {
     pub max_connection_duration: Option<Duration>,
     /// `max_connect_attempts`, at least 1.
     pub max_connect_attempts: u32,
+    /// `access_log`.
+    pub access_logs: Vec<AccessLog>,
+    /// `access_log_options.flush_access_log_on_start`: a new connection has a line too.
+    pub log_start: bool,
+    /// `access_log_options.flush_access_log_on_connected`: so has the host's taking it.
+    pub log_connected: bool,
 }

@@ -197,7 +197,7 @@ impl StringMatch {
 
 /// Where a value of a request head stands: a header, or what HTTP/2 calls a pseudo header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Field {
+pub enum HeadField {
     /// `:method`.
     Method,
     /// `:scheme`.
@@ -210,7 +210,7 @@ pub enum Field {
     Header(HeaderName),
 }
 
-impl Field {
+impl HeadField {
     /// By its name in the configuration; `None` for one that no head can have.
     pub fn named(name: &str) -> Option<Self> {
         Some(match name.to_ascii_lowercase().as_str() {
@@ -227,7 +227,7 @@ impl Field {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderMatch {
     /// Which; several values of one name are joined with commas.
-    pub field: Field,
+    pub field: HeadField,
     /// How.
     pub pattern: HeaderPattern,
     /// `invert_match`: a header that is absent does not match all the same.

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use heirloom_supervisor::wire::message::{self, Moved, Taken, Withdrawn};
-use heirloom_supervisor::wire::{self, Channel, Message, Packet};
+use heirloom_supervisor::wire::{self, Channel, MAX_DESCRIPTORS, Message, Packet};
+use prost::Message as _;
 use tokio::time::{sleep_until, timeout};
 use tracing::{info, warn};
 
@@ -19,6 +20,8 @@ use crate::stats::names::MotionStats;
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 /// Batches that may be unanswered.
 const IN_FLIGHT: usize = 4;
+/// Most encoded bytes of one batch: it is below a frame with what goes around it.
+const MOST_BYTES: usize = 48 * 1024;
 /// Longest listener name that fits beside others into a frame, in bytes.
 const LONGEST_NAME: usize = 512;
 
@@ -57,6 +60,37 @@ struct Giver<'a> {
     refused: u64,
 }
 
+/// A batch while it is put together.
+#[derive(Default)]
+struct Load {
+    going: Vec<Offer>,
+    connections: Vec<message::Connection>,
+    files: Vec<Option<File>>,
+    descriptors: usize,
+    bytes: usize,
+}
+
+impl Load {
+    fn has_room(&self, connection: &message::Connection) -> bool {
+        self.descriptors + descriptors(connection) <= MAX_DESCRIPTORS
+            && self.bytes + connection.encoded_len() <= MOST_BYTES
+            && self.going.len() < BATCH
+    }
+
+    fn add(&mut self, offer: Offer, connection: message::Connection, file: Option<File>) {
+        self.descriptors += descriptors(&connection);
+        self.bytes += connection.encoded_len();
+        self.going.push(offer);
+        self.connections.push(connection);
+        self.files.push(file);
+    }
+}
+
+/// How many a connection brings: its sockets, and the file of its record if that is long.
+fn descriptors(connection: &message::Connection) -> usize {
+    connection.sockets as usize + usize::from(connection.record_bytes > 0)
+}
+
 /// Why the way is of no more use.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
@@ -88,21 +122,26 @@ impl Giver<'_> {
         Ok(())
     }
 
+    /// Sends what was offered in as few batches as it fits into. What is not sent when the way breaks comes back by being dropped.
     async fn send(&mut self, offers: Vec<Offer>) -> Result<(), Broken> {
-        let mut connections: Vec<message::Connection> = Vec::with_capacity(offers.len());
-        let mut going = Vec::with_capacity(offers.len());
-        let mut files: Vec<Option<File>> = Vec::with_capacity(offers.len());
+        let mut load = Load::default();
         for offer in offers {
             let packed = offer.frozen().filter(|frozen| frozen.listener.len() <= LONGEST_NAME).map(pack);
             match packed {
                 Some(Ok((connection, file))) => {
-                    connections.push(connection);
-                    files.push(file);
-                    going.push(offer);
+                    if !load.has_room(&connection) {
+                        self.send_load(std::mem::take(&mut load)).await?;
+                    }
+                    load.add(offer, connection, file);
                 }
                 Some(Err(_)) | None => self.refuse(offer, Reason::Record),
             }
         }
+        self.send_load(load).await
+    }
+
+    async fn send_load(&mut self, load: Load) -> Result<(), Broken> {
+        let Load { going, connections, files, .. } = load;
         if going.is_empty() {
             return Ok(());
         }
@@ -155,6 +194,7 @@ impl Giver<'_> {
     fn hand_over(&mut self, offer: Offer) {
         match offer.frozen().map(|frozen| frozen.kind) {
             Some(Kind::Http1) => self.stats.moved_http1.inc(),
+            Some(Kind::Exchange) => self.stats.moved_exchange.inc(),
             Some(Kind::Tcp) => self.stats.moved_tcp.inc(),
             None => {}
         }

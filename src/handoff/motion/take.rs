@@ -17,6 +17,9 @@ use crate::handoff::link::Link;
 /// How long a worker may take to put its part of a batch together; shorter than the giver waits.
 const STAGE_TIME: Duration = Duration::from_millis(500);
 
+/// Batches that are put together at once: while workers are at one, the next is read.
+const AT_ONCE: usize = 4;
+
 /// A worker's part of a batch.
 pub struct Staging {
     /// The connections, by their position in the batch.
@@ -40,19 +43,18 @@ pub async fn take(channel: Channel, from: u64, workers: usize, stage: impl Async
         stage,
         taken: 0,
         waiting: VecDeque::new(),
+        staged: VecDeque::new(),
         giver_is_gone: false,
     };
-    let end = loop {
-        match taker.next().await {
-            Ok(Packet { message: Message::Moved(moved), descriptors }) => match taker.batch(moved, descriptors).await {
-                Ok(()) => {}
-                Err(error) => break error,
-            },
-            Ok(Packet { message: Message::Withdrawn(_), .. }) => break wire::Error::Closed,
-            Ok(packet) => break wire::Error::Unexpected(packet.message.name().to_owned()),
-            Err(error) => break error,
+    let mut end = taker.run().await;
+    // What was read before the way broke is answered; what was withdrawn has been dropped, and stays where it was.
+    while let Some(mut batch) = taker.staged.pop_front() {
+        batch.settle().await;
+        if let Err(error) = taker.finish(batch).await {
+            end = error;
+            break;
         }
-    };
+    }
     match end {
         wire::Error::Closed => info!(from, taken = taker.taken, "connections have been taken over"),
         error => warn!(from, taken = taker.taken, "connections are not taken over any more: {error}"),
@@ -68,6 +70,8 @@ struct Taker<S> {
     taken: usize,
     /// Batches that were read in search of something else.
     waiting: VecDeque<Packet>,
+    /// Batches that workers put together, in order.
+    staged: VecDeque<Staged>,
     /// Nobody waits for answers: what has come is ours.
     giver_is_gone: bool,
 }
@@ -79,17 +83,78 @@ struct Part {
     verdict: oneshot::Sender<()>,
 }
 
+/// A batch that its workers put together.
+struct Staged {
+    number: u64,
+    count: usize,
+    /// Parts that have no answer yet.
+    parts: VecDeque<Part>,
+    refused: Vec<(u32, Reason)>,
+    verdicts: Vec<oneshot::Sender<()>>,
+    until: Instant,
+}
+
+impl Staged {
+    /// Waits for the answers of all workers. Cancel safe.
+    async fn settle(&mut self) {
+        while let Some(part) = self.parts.front_mut() {
+            let heard = timeout_at(self.until, &mut part.refused).await;
+            let Some(part) = self.parts.pop_front() else { return };
+            match heard {
+                Ok(Ok(reasons)) => {
+                    self.refused.extend(reasons);
+                    self.verdicts.push(part.verdict);
+                }
+                // Its verdict is dropped here: whatever the worker still puts together, it lets go of.
+                Ok(Err(_)) | Err(_) => self.refused.extend(part.indices.iter().map(|index| (*index, Reason::Other))),
+            }
+        }
+    }
+}
+
 impl<S: AsyncFn(usize, Staging)> Taker<S> {
-    async fn next(&mut self) -> Result<Packet, wire::Error> {
-        match self.waiting.pop_front() {
-            Some(packet) => Ok(packet),
-            None => self.link.recv().await,
+    /// Takes what comes, several batches at once, and answers in order; says why it ends.
+    async fn run(&mut self) -> wire::Error {
+        loop {
+            let room = self.staged.len() < AT_ONCE;
+            let packet = tokio::select! {
+                biased;
+                () = settled(self.staged.front_mut()) => None,
+                packet = next(&mut self.waiting, &self.link), if room => Some(packet),
+            };
+            let result = match packet {
+                None => match self.staged.pop_front() {
+                    // Who does not want this answer wants none of the others.
+                    Some(batch) => self.finish(batch).await.inspect_err(|_| self.staged.clear()),
+                    None => Ok(()),
+                },
+                Some(Ok(Packet { message: Message::Moved(moved), descriptors })) => {
+                    self.stage(moved, descriptors, false).await
+                }
+                Some(Err(wire::Error::Lost(packet))) => match *packet {
+                    Packet { message: Message::Moved(moved), descriptors } => {
+                        self.stage(moved, descriptors, true).await
+                    }
+                    other => Err(wire::Error::Unexpected(other.message.name().to_owned())),
+                },
+                Some(Ok(Packet { message: Message::Withdrawn(_), .. })) => {
+                    // The giver goes on with whatever has no answer, and may end at any time after that: none of it is ours.
+                    self.staged.clear();
+                    Err(wire::Error::Closed)
+                }
+                Some(Ok(packet)) => Err(wire::Error::Unexpected(packet.message.name().to_owned())),
+                Some(Err(error)) => Err(error),
+            };
+            if let Err(error) = result {
+                return error;
+            }
         }
     }
 
-    async fn batch(&mut self, moved: Moved, descriptors: Vec<OwnedFd>) -> Result<(), wire::Error> {
+    /// Has the workers put a batch together; some of its descriptors may have been `lost`.
+    async fn stage(&mut self, moved: Moved, descriptors: Vec<OwnedFd>, lost: bool) -> Result<(), wire::Error> {
         let number = moved.batch;
-        let Some(connections) = unpack(moved, descriptors) else {
+        let Some(connections) = unpack(moved, descriptors, lost) else {
             return Err(wire::Error::Malformed("a batch whose descriptors do not fit".into()));
         };
         let count = connections.len();
@@ -105,7 +170,7 @@ impl<S: AsyncFn(usize, Staging)> Taker<S> {
             }
         }
         let until = Instant::now() + STAGE_TIME;
-        let mut staged = Vec::new();
+        let mut staged = VecDeque::new();
         for (worker, frozen) in parts.into_iter().enumerate().filter(|(_, frozen)| !frozen.is_empty()) {
             let indices = frozen.iter().map(|(index, _)| *index).collect();
             let (say_refused, heard) = oneshot::channel();
@@ -113,20 +178,17 @@ impl<S: AsyncFn(usize, Staging)> Taker<S> {
             let part = (self.stage)(worker, Staging { frozen, refused: say_refused, verdict: begin });
             // A worker that does not even hear of it answers nothing.
             let _ = timeout_at(until, Box::pin(part)).await;
-            staged.push(Part { indices, refused: heard, verdict });
+            staged.push_back(Part { indices, refused: heard, verdict });
         }
-        let mut verdicts = Vec::with_capacity(staged.len());
-        for part in staged {
-            match timeout_at(until, part.refused).await {
-                Ok(Ok(reasons)) => {
-                    refused.extend(reasons);
-                    verdicts.push(part.verdict);
-                }
-                // Its verdict is dropped here: whatever the worker still puts together, it lets go of.
-                Ok(Err(_)) | Err(_) => refused.extend(part.indices.iter().map(|index| (*index, Reason::Other))),
-            }
-        }
-        self.taken += count - refused.len();
+        let verdicts = Vec::with_capacity(staged.len());
+        self.staged.push_back(Staged { number, count, parts: staged, refused, verdicts, until });
+        Ok(())
+    }
+
+    /// Answers for a batch, and has its connections begin if they are ours.
+    async fn finish(&mut self, batch: Staged) -> Result<(), wire::Error> {
+        let Staged { number, count, refused, verdicts, .. } = batch;
+        self.taken += count.saturating_sub(refused.len());
         let not_taken = |(index, reason): (u32, Reason)| NotTaken { index, reason: reason.name().to_owned() };
         let refused = refused.into_iter().map(not_taken).collect();
         let answer = Message::Taken(Taken { batch: number, refused });
@@ -162,5 +224,21 @@ impl<S: AsyncFn(usize, Staging)> Taker<S> {
                 Ok(_) | Err(_) => return Err(wire::Error::Closed),
             }
         }
+    }
+}
+
+/// The next message; one that was read in search of something else comes first. Cancel safe.
+async fn next(waiting: &mut VecDeque<Packet>, link: &Link) -> Result<Packet, wire::Error> {
+    match waiting.pop_front() {
+        Some(packet) => Ok(packet),
+        None => link.recv().await,
+    }
+}
+
+/// Waits for the workers of the first batch; without one, for ever. Cancel safe.
+async fn settled(first: Option<&mut Staged>) {
+    match first {
+        Some(batch) => batch.settle().await,
+        None => std::future::pending().await,
     }
 }

@@ -11,6 +11,7 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::*;
 use crate::drain::motion::{Mover, Outcome};
+use crate::handoff::link::Link;
 use crate::stats::Scope;
 use crate::stats::names::MotionStats;
 
@@ -209,11 +210,68 @@ async fn what_a_dead_epoch_has_given_is_kept_and_what_a_living_one_withdrew_is_n
 fn a_message_that_does_not_fit_its_descriptors_is_refused_whole() {
     let (message, sockets) = batch(0);
     let Message::Moved(moved) = message else { panic!("another message") };
-    assert!(unpack(moved.clone(), Vec::new()).is_none());
+    assert!(unpack(moved.clone(), Vec::new(), false).is_none());
     let extra =
         sockets.iter().map(|socket| socket.try_clone().unwrap()).chain(sockets.iter().map(|s| s.try_clone().unwrap()));
-    assert!(unpack(moved.clone(), extra.collect()).is_none());
+    assert!(unpack(moved.clone(), extra.collect(), false).is_none());
     let mut newer = moved;
     newer.connections[0].kind = "http9".into();
-    assert!(matches!(unpack(newer, sockets).unwrap()[..], [Err(Reason::OtherFilter)]));
+    assert!(matches!(unpack(newer, sockets, false).unwrap()[..], [Err(Reason::OtherFilter)]));
+}
+
+#[test]
+fn of_a_message_whose_descriptors_were_lost_the_first_connections_are_taken() {
+    let all: Vec<Frozen> = [10, 300, 10].iter().map(|record| frozen("front", *record)).collect();
+    let (mut connections, mut descriptors) = (Vec::new(), Vec::new());
+    for frozen in all {
+        let (connection, file) = pack(&frozen).unwrap();
+        connections.push(connection);
+        descriptors.extend(frozen.sockets);
+        descriptors.extend(file.map(std::os::fd::OwnedFd::from));
+    }
+    assert_eq!(descriptors.len(), 4);
+    for (there, taken) in [(0, 0), (1, 1), (2, 1), (3, 2), (4, 3)] {
+        let some = descriptors.iter().take(there).map(|one| one.try_clone().unwrap()).collect();
+        let moved = Moved { batch: 0, connections: connections.clone() };
+        let unpacked = unpack(moved, some, true).unwrap();
+        assert_eq!(unpacked.len(), 3);
+        assert!(unpacked.iter().take(taken).all(Result::is_ok), "{there}: {unpacked:?}");
+        assert!(unpacked.iter().skip(taken).all(|one| matches!(one, Err(Reason::Socket))), "{there}: {unpacked:?}");
+    }
+}
+
+/// More connections than fit into one batch, by count, by bytes and by descriptors; an answer to each.
+#[tokio::test(flavor = "current_thread")]
+async fn batches_are_as_large_as_a_frame_allows() {
+    let name: &'static str = "a-name-that-is-quite-long".repeat(16).leak();
+    for (name, record, most) in [("front", 10, BATCH), (name, 200, 80), ("front", 300, 127)] {
+        LocalSet::new()
+            .run_until(async {
+                let (old, new) = Channel::pair().unwrap();
+                let (mover, offers) = Mover::new(BATCH);
+                let stats = stats();
+                let giving = spawn_local({
+                    let stats = stats.clone();
+                    async move { give(old, offers, &stats).await }
+                });
+                let many: Vec<_> = (0..500).map(|_| spawn_local(offer(mover.clone(), name, record))).collect();
+                drop(mover);
+                let (mut seen, mut largest) = (0, 0);
+                let link = Link::over(new).unwrap();
+                while seen < 500 {
+                    let packet = link.recv().await.unwrap();
+                    let Message::Moved(moved) = packet.message else { panic!("another message") };
+                    seen += moved.connections.len();
+                    largest = largest.max(moved.connections.len());
+                    let answer = Taken { batch: moved.batch, refused: Vec::new() };
+                    link.send(&Message::Taken(answer)).await.unwrap();
+                }
+                for one in many {
+                    assert!(is_taken(&one.await.unwrap()));
+                }
+                giving.await.unwrap();
+                assert!(largest > most / 2 && largest <= most, "{largest} of at most {most}");
+            })
+            .await;
+    }
 }

@@ -12,6 +12,7 @@ use http::{Method, StatusCode};
 
 use crate::codec::head::{Headers, ResponseHead};
 use crate::codec::http1::{Decoded, Framing, Limits, Parsed, Scan, parse_response};
+use crate::config::model::Moment;
 use crate::http::body::{Body, Frame};
 use crate::http::failure::Failure;
 use crate::http::pump::{Broken, Pump};
@@ -20,6 +21,10 @@ use crate::upstream::Cluster;
 use crate::upstream::pool::http1::Lease;
 
 use super::Replay;
+
+mod suspended;
+
+pub use suspended::Suspended;
 
 /// Interim responses that are taken before a final one.
 const MAX_INTERIM: u8 = 16;
@@ -81,6 +86,15 @@ impl<'a> Exchange<'a> {
 
     /// Takes the connection to talk on.
     pub(super) fn begin(&mut self, lease: Lease) {
+        self.stream.record().log(|live| {
+            live.reach(Moment::UpstreamSendBegin, Instant::now());
+            live.context.upstream_protocol = 11;
+            if self.stream.shows_upstream_local() {
+                // A socket that has no address any more has none to show.
+                live.context.upstream_local =
+                    lease.local_address().map(|address| address.to_string()).unwrap_or_default();
+            }
+        });
         self.lease = Some(lease);
     }
 
@@ -114,6 +128,7 @@ impl<'a> Exchange<'a> {
         loop {
             match self.framing.decode(&mut self.read, &limits) {
                 Ok(Decoded::Data(data)) => {
+                    self.stream.record().log(|live| live.reach_once(Moment::ResponseBodyBegin, Instant::now()));
                     // Where the length is known the end is known with the last byte, and the connection is free before
                     // the client has its response.
                     if self.framing.is_done() {
@@ -122,6 +137,7 @@ impl<'a> Exchange<'a> {
                     return Poll::Ready(Ok(Frame::Data(data)));
                 }
                 Ok(Decoded::End(trailers)) => {
+                    self.stream.keep_trailers(&trailers);
                     self.complete();
                     return Poll::Ready(Ok(Frame::End(trailers)));
                 }
@@ -227,6 +243,7 @@ impl<'a> Exchange<'a> {
             }
             Poll::Ready(Ok(())) => {
                 self.body = Body::Empty;
+                self.stream.record().log(|live| live.reach(Moment::UpstreamSendEnd, Instant::now()));
                 Ok(())
             }
             Poll::Pending => Ok(()),
@@ -262,6 +279,7 @@ impl<'a> Exchange<'a> {
     /// The response is complete: the connection goes back if both sides are through and the host keeps it.
     fn complete(&mut self) {
         let Some(lease) = self.lease.take() else { return };
+        self.stream.record().log(|live| live.reach(Moment::ResponseEnd, Instant::now()));
         if let Some(received_at) = self.stream.record().received_at.get() {
             let time = Instant::now().saturating_duration_since(received_at);
             let (time, record) = (time.as_millis() as u64, self.stream.record());

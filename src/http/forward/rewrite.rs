@@ -34,6 +34,13 @@ pub(in crate::http) fn response(head: &mut ResponseHead, stream: &Stream<'_>) {
     }
 }
 
+/// Whether the route has something to do when the response comes.
+pub(super) fn awaits_response(stream: &Stream<'_>) -> bool {
+    let record = stream.record();
+    let rules = record.route.borrow().as_ref().is_some_and(Decision::has_response_rules);
+    rules || stream.manager().route_stats.counts(record)
+}
+
 /// A redirect, or a direct response.
 pub(super) fn answer<'a>(
     head: &RequestHead,

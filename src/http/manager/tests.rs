@@ -6,7 +6,7 @@ fn the_futures_of_a_connection_stay_small() {
     fn size<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
         size_of::<F>()
     }
-    let parked = size(Manager::run);
+    let parked = size(|conn| Manager::run(conn, None));
     let serving = size(|conn: &'static Downstream| serve(conn));
     let exchange = size_of::<crate::http::forward::Exchange<'static>>();
     println!("parked {parked}, serving {serving}, exchange {exchange}");

@@ -1,6 +1,6 @@
 //! The response on its way to the client: how its body is framed, whether it is the connection's last, and the pump that writes it.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::task::Poll;
 use std::time::Instant;
 
@@ -14,11 +14,11 @@ use crate::http::filter::Response;
 use crate::http::outbox::Outbox;
 use crate::http::pump::{Broken, Pump};
 
-use super::{Begun, Stream};
+use super::{Begun, Course, Stream};
 
 impl Stream<'_> {
     /// Sends a response.
-    pub(super) async fn send(&self, response: Response<'_>, begun: &mut Begun) -> Result<(), Failure> {
+    pub(super) async fn send<'s>(&'s self, response: Response<'s>, begun: &mut Begun) -> Result<Course, Failure> {
         let Response { mut head, mut body } = response;
         if self.should_close() {
             begun.close = true;
@@ -30,41 +30,64 @@ impl Stream<'_> {
         self.manager().prepare_response(&mut head, self);
         self.set_connection(&mut head, begun.close);
         self.count_head(head.status);
+        self.keep_response(&head, &body);
         let mut outbox = Outbox::new(self.manager().local.block());
         outbox.front.extend_from_slice(&self.interim.borrow_mut().split());
         encode_response(&head, framing, &mut outbox.front);
         drop(head);
         begun.head = true;
-        let mut pump = Pump::new(outbox, framing, self.manager().config.http1.enable_trailers);
-        let mut moved = 0;
-        let mut blocked = false;
-        poll_fn(|context| {
-            let pumped = pump.poll(context, &mut body, &self.manager().local, |context, slices| {
-                self.conn.poll_write(context, slices)
-            });
-            if pump.taken != moved {
-                moved = pump.taken;
-                if pumped.is_pending() {
-                    self.moved(Instant::now());
+        let pump = Pump::new(outbox, framing, self.manager().config.http1.enable_trailers);
+        self.pump(pump, body).await
+    }
+
+    /// Sends what is left of a response.
+    #[allow(clippy::manual_async_fn, reason = "an async function holds its arguments twice: as given, and as its own")]
+    pub(super) fn pump<'s>(
+        &'s self,
+        mut pump: Pump,
+        mut body: Body<'s>,
+    ) -> impl Future<Output = Result<Course, Failure>> + 's {
+        async move {
+            let mut moved = pump.taken;
+            let mut blocked = pump.outbox.is_blocked();
+            let room = poll_fn(|context| {
+                let pumped = pump.poll(context, &mut body, &self.manager().local, |context, slices| {
+                    self.conn.poll_write(context, slices)
+                });
+                if pump.taken != moved {
+                    moved = pump.taken;
+                    if pumped.is_pending() {
+                        self.moved(Instant::now());
+                    }
+                }
+                if pump.outbox.is_blocked() != blocked {
+                    blocked = !blocked;
+                    self.count_flow(blocked);
+                }
+                match pumped {
+                    Poll::Ready(Ok(())) => Poll::Ready(Ok(None)),
+                    Poll::Ready(Err(Broken::Source(failure))) => Poll::Ready(Err(failure)),
+                    Poll::Ready(Err(Broken::Sink)) => Poll::Ready(Err(Failure::DownstreamClosed)),
+                    Poll::Pending => {
+                        body.poll_beside(context);
+                        match self.poll_ended(context) {
+                            Poll::Ready(failure) => Poll::Ready(Err(failure)),
+                            Poll::Pending => self.poll_room(context, || body.may_suspend()).map(|room| Ok(Some(room))),
+                        }
+                    }
+                }
+            })
+            .await
+            .inspect_err(|_| self.record.sent.set(pump.taken))?;
+            match (room, body) {
+                (Some(permit), Body::Response(exchange)) => Ok(Course::suspended(*exchange, Some(pump), permit)),
+                (Some(_), _) => Err(Failure::Internal),
+                (None, _) => {
+                    self.record.sent.set(pump.taken);
+                    Ok(Course::Over)
                 }
             }
-            if pump.outbox.is_blocked() != blocked {
-                blocked = !blocked;
-                self.count_flow(blocked);
-            }
-            match pumped {
-                Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
-                Poll::Ready(Err(Broken::Source(failure))) => Poll::Ready(Err(failure)),
-                Poll::Ready(Err(Broken::Sink)) => Poll::Ready(Err(Failure::DownstreamClosed)),
-                Poll::Pending => {
-                    body.poll_beside(context);
-                    self.poll_ended(context).map(Err)
-                }
-            }
-        })
-        .await?;
-        self.record.sent.set(pump.taken);
-        Ok(())
+        }
     }
 
     /// How the response's body goes to this client.

@@ -14,9 +14,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use crate::access_log::{Files, Logs, OpenError};
 use crate::config::model;
+use crate::config::model::LogType;
 use crate::drain::Phase;
 use crate::drain::motion::{Kind, Reason};
+use crate::fault::Flag;
 use crate::local::{Deadline, Local, Timer};
 use crate::stats::Scope;
 use crate::stats::names::{self, TcpStats};
@@ -27,8 +30,10 @@ use super::super::{Arrival, Connection, Facts, Filter, Guard, Next, Work};
 
 mod flow;
 mod frozen;
+mod log;
 mod tunnel;
 
+use log::Line;
 use tunnel::Tunnel;
 
 /// The filter of one filter chain on one worker.
@@ -40,34 +45,68 @@ pub struct TcpProxy {
     /// For tunnels from another epoch, which may have begun with another cluster.
     clusters: Rc<Clusters>,
     local: Local,
+    /// `None`: nothing is logged.
+    logs: Option<Rc<Logs>>,
 }
 
 impl TcpProxy {
     /// Builds it. `scope` is the root of the statistics.
-    pub fn build(config: Arc<model::TcpProxy>, scope: &Scope, clusters: Rc<Clusters>, local: &Local) -> Rc<Self> {
-        Rc::new(Self {
+    ///
+    /// # Errors
+    /// A file of its access logs cannot be opened.
+    pub fn build(
+        config: Arc<model::TcpProxy>,
+        scope: &Scope,
+        clusters: Rc<Clusters>,
+        local: &Local,
+        files: &Files,
+    ) -> Result<Rc<Self>, OpenError> {
+        Ok(Rc::new(Self {
+            logs: Logs::build(&config.access_logs, files)?,
             stats: TcpStats::new(&names::tcp(scope, &config.stat_prefix)),
             cluster: clusters.get(&config.cluster).cloned(),
             clusters,
             local: local.clone(),
             config,
-        })
+        }))
     }
 
     async fn run(self: Rc<Self>, connection: Connection) {
         self.stats.downstream_cx_total.inc();
+        let mut line = Line::new(self.logs.as_ref(), &connection.facts);
+        if self.config.log_start {
+            line.write(LogType::TcpStart);
+        }
         let Some(cluster) = self.cluster.clone() else {
             self.stats.downstream_cx_no_route.inc();
+            line.flag(Flag::NoClusterFound);
+            line.end();
             return;
         };
+        line.cluster(&cluster);
         let timer = self.local.timers().timer();
-        let Some(upstream) = self.connect(&cluster, &connection, &timer).await else { return };
-        Tunnel::new(self, cluster, connection, upstream, timer).run().await;
+        let Some(upstream) = self.connect(&cluster, &connection, &timer, &mut line).await else {
+            line.end();
+            return;
+        };
+        // A socket that has no address any more has none to show.
+        let local = line.shows_upstream_local().then(|| upstream.local_address().ok()).flatten();
+        line.connected(local.map(|address| address.to_string()).unwrap_or_default());
+        if self.config.log_connected {
+            line.write(LogType::TcpUpstreamConnected);
+        }
+        Tunnel::new(self, cluster, connection, upstream, timer, line).run().await;
     }
 
     /// A host that takes the connection, before it is too old or the drain is over.
-    async fn connect(&self, cluster: &Cluster, connection: &Connection, timer: &Timer) -> Option<tcp::Connection> {
-        let mut connecting = pin!(self.attempts(cluster, timer));
+    async fn connect(
+        &self,
+        cluster: &Cluster,
+        connection: &Connection,
+        timer: &Timer,
+        line: &mut Line,
+    ) -> Option<tcp::Connection> {
+        let mut connecting = pin!(self.attempts(cluster, timer, line));
         let too_old = self.too_old(&connection.facts, timer);
         let mut phase = connection.held.phase();
         poll_fn(|context| {
@@ -91,14 +130,23 @@ impl TcpProxy {
         .await
     }
 
-    async fn attempts(&self, cluster: &Cluster, timer: &Timer) -> Option<tcp::Connection> {
+    async fn attempts(&self, cluster: &Cluster, timer: &Timer, line: &mut Line) -> Option<tcp::Connection> {
         for _ in 0..self.config.max_connect_attempts {
-            match cluster.open_tcp(cluster.pick()?, timer).await {
+            let Some(host) = cluster.pick() else {
+                line.flag(Flag::NoHealthyUpstream);
+                return None;
+            };
+            line.tried(host);
+            match cluster.open_tcp(host, timer).await {
                 Ok(connection) => return Some(connection),
-                Err(Refused::Overflow) => return None,
-                Err(Refused::Connect(_) | Refused::Timeout) => {}
+                Err(Refused::Overflow) => {
+                    line.flag(Flag::UpstreamOverflow);
+                    return None;
+                }
+                Err(Refused::Connect(_) | Refused::Timeout) => line.flag(Flag::UpstreamConnectionFailure),
             }
         }
+        line.flag(Flag::UpstreamRetryLimitExceeded);
         cluster.stats().upstream_cx_connect_attempts_exceeded.inc();
         None
     }

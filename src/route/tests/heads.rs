@@ -6,7 +6,7 @@ use xxhash_rust::xxh64::xxh64;
 use super::*;
 use crate::codec::head::{Headers, Scheme};
 use crate::config::model::{
-    AppendAction, ClusterSpecifier, Field, Forward, HashPolicy, HashSource, HeaderAddition, HeaderOps, HeaderRules,
+    AppendAction, ClusterSpecifier, Forward, HashPolicy, HashSource, HeadField, HeaderAddition, HeaderOps, HeaderRules,
     HostRewrite, PathRewrite, Redirect, RedirectPath, RouteFilter, RouteFilters, Settings, Substitution, UriRewrite,
     UriTemplate, WeightedCluster, WeightedClusters, WeightedName,
 };
@@ -68,12 +68,12 @@ fn paths_are_rewritten_and_queries_kept() {
 #[test]
 fn hosts_are_rewritten_and_the_old_one_is_told() {
     let from_path = HostRewrite::PathRegex(Substitution::new("^/hr/([^/]+).*$", r"\1.org").unwrap());
-    let from_header = HostRewrite::Header(Field::named("x-h").unwrap());
+    let from_header = HostRewrite::Header(HeadField::named("x-h").unwrap());
     let rows = [
         (HostRewrite::Literal("lit".into()), "lit"),
         (from_header, "named"),
         (from_path, "www.org"),
-        (HostRewrite::Header(Field::named("x-absent").unwrap()), "old"),
+        (HostRewrite::Header(HeadField::named("x-absent").unwrap()), "old"),
         (HostRewrite::Auto, "end.point"),
     ];
     for (host_rewrite, expected) in rows {
@@ -256,9 +256,9 @@ fn weights_and_names_from_the_request() {
     let clusters = vec![
         cluster(WeightedName::Name("a".into()), 1),
         cluster(WeightedName::Name("none".into()), 0),
-        cluster(WeightedName::Header(Field::named("x-c").unwrap()), 3),
+        cluster(WeightedName::Header(HeadField::named("x-c").unwrap()), 3),
     ];
-    let draw_from = Field::named("x-draw");
+    let draw_from = HeadField::named("x-draw");
     let action = forward(|forward| {
         forward.cluster = ClusterSpecifier::Weighted(WeightedClusters { clusters, draw_from });
     });
@@ -290,7 +290,7 @@ fn weights_and_names_from_the_request() {
 #[test]
 fn hashes_are_those_of_envoy() {
     let policy = |source| HashPolicy { source, terminal: false };
-    let of_header = policy(HashSource::Header(Field::named("x-h").unwrap(), None));
+    let of_header = policy(HashSource::Header(HeadField::named("x-h").unwrap(), None));
     let of_query = policy(HashSource::Query("q".into()));
     let of_ip = policy(HashSource::SourceIp);
     let mut head = head("h", "/?q=2");

@@ -4,8 +4,8 @@ use http::{HeaderName, HeaderValue};
 
 use super::*;
 use crate::config::model::{
-    Conditions, CookieMatch, Field, Fraction, HeaderMatch, HeaderPattern, QueryMatch, QueryPattern, Regex, RequireTls,
-    StringMatch, StringPattern, TlsMatch, UriTemplate, VirtualCluster,
+    Conditions, CookieMatch, Fraction, HeadField, HeaderMatch, HeaderPattern, QueryMatch, QueryPattern, Regex,
+    RequireTls, StringMatch, StringPattern, TlsMatch, UriTemplate, VirtualCluster,
 };
 
 fn head(path: &str, headers: &[(&str, &str)]) -> RequestHead {
@@ -33,7 +33,7 @@ fn text(pattern: StringPattern) -> StringMatch {
 #[test]
 fn headers_match_as_in_envoy() {
     let on = |pattern: HeaderPattern| HeaderMatch {
-        field: Field::named("x-a").unwrap(),
+        field: HeadField::named("x-a").unwrap(),
         pattern,
         invert: false,
         missing_is_empty: false,
@@ -83,7 +83,7 @@ fn pseudo_headers_are_headers_too() {
         [(":path", "/p?q", true), ("Host", "x", true), (":method", "GET", true), (":authority", "y", false)]
     {
         let matcher = HeaderMatch {
-            field: Field::named(name).unwrap(),
+            field: HeadField::named(name).unwrap(),
             pattern: HeaderPattern::Text(StringMatch::exact(value)),
             invert: false,
             missing_is_empty: false,
@@ -91,7 +91,7 @@ fn pseudo_headers_are_headers_too() {
         let table = asking(Conditions { headers: vec![matcher], ..Conditions::default() });
         assert_eq!(table.route(&Facts::of(&head("/p?q", &[]))).is_some(), expected, "{name}");
     }
-    assert_eq!(Field::named("no header"), None);
+    assert_eq!(HeadField::named("no header"), None);
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn a_condition_that_fails_lets_the_next_route_try() {
     let routes: Vec<_> = (0..300)
         .map(|at| {
             let path = if at % 2 == 0 { prefix("/p") } else { exact("/p") };
-            let name = Field::named("x-n").unwrap();
+            let name = HeadField::named("x-n").unwrap();
             let pattern = HeaderPattern::Text(StringMatch::exact(at.to_string()));
             let matcher = HeaderMatch { field: name, pattern, invert: false, missing_is_empty: false };
             let conditions = Box::new(Conditions { headers: vec![matcher], ..Conditions::default() });
@@ -247,7 +247,7 @@ fn path_parameters_can_be_left_out() {
 fn virtual_clusters_count_the_first_that_matches() {
     let to = |name: &str, path: &str| {
         let pattern = HeaderPattern::Text(text(StringPattern::Prefix(path.into())));
-        let matcher = HeaderMatch { field: Field::Path, pattern, invert: false, missing_is_empty: false };
+        let matcher = HeaderMatch { field: HeadField::Path, pattern, invert: false, missing_is_empty: false };
         VirtualCluster { name: name.into(), headers: vec![matcher] }
     };
     let clusters = vec![to("one", "/one"), to("all", "/o")];

@@ -37,11 +37,18 @@ impl Epoch {
                 self.stop().await?;
                 Some(Message::Stopped(Stopped {}))
             }
+            // What is being closed is past saving; the supervisor does not wait for ever.
+            Message::Resume(_) if self.phase == Phase::Closing => {
+                warn!("the supervisor wants this epoch to resume, but it is closing what is left");
+                None
+            }
             Message::Resume(_) => {
-                self.accept().await?;
+                self.resume().await?;
                 Some(Message::Resumed(Resumed {}))
             }
-            Message::Drain(Drain { deadline_ms, drain_time_ms, .. }) => {
+            Message::Drain(Drain { deadline_ms, drain_time_ms, recall_ms, .. }) => {
+                let recall = Duration::from_millis(recall_ms);
+                self.recall_until = (!recall.is_zero()).then(|| Instant::now().checked_add(recall)).flatten();
                 let Message::Drain(drain) = &order else { return Ok(()) };
                 let ending = Ending {
                     deadline: Instant::now() + Duration::from_millis(deadline_ms),
@@ -62,7 +69,7 @@ impl Epoch {
                 None
             }
             Message::ReopenLogs(_) => {
-                (self.reopen_logs)();
+                self.reopen_logs();
                 None
             }
             Message::Ping(ping) => Some(Message::Pong(Pong { token: ping.token })),
@@ -81,13 +88,18 @@ impl Epoch {
         Ok(())
     }
 
+    fn reopen_logs(&self) {
+        (self.reopen_logs)();
+        self.access_logs.reopen();
+    }
+
     /// What a signal asks for.
     pub(super) async fn signalled(&mut self, request: Request, supervised: bool) -> Result<(), Failure> {
         match request {
             Request::HangUp => info!("caught and eating SIGHUP"),
             Request::ReopenLogs => {
                 info!("opening log files again");
-                (self.reopen_logs)();
+                self.reopen_logs();
             }
             // The supervisor drains through its channel; a signal from elsewhere means now, and a new epoch follows.
             Request::Terminate if supervised => self.close().await?,
@@ -109,7 +121,7 @@ impl Epoch {
             Action::Quit if supervised => self.close().await,
             Action::Quit => self.drain_alone().await,
             Action::ReopenLogs => {
-                (self.reopen_logs)();
+                self.reopen_logs();
                 Ok(())
             }
             // A takeover's own drain goes before an operator's wish about health.

@@ -27,8 +27,8 @@ use crate::upstream::limits::{Kind, Ticket};
 
 mod connection;
 
-pub use connection::Lease;
 use connection::{Connection, Presence};
+pub use connection::{Lease, Place};
 
 /// The connections of one worker to one host.
 pub struct Pool {
@@ -40,6 +40,8 @@ pub struct Pool {
     /// Open or being opened, lent or idle.
     live: Cell<u32>,
     counts: Counts,
+    /// What comes back is kept; not where the cluster does not have the host any more.
+    keeps: bool,
 }
 
 /// What a waiting request is given.
@@ -51,7 +53,8 @@ enum Turn {
 }
 
 impl Pool {
-    pub(in crate::upstream) fn new(address: Address, common: &Rc<Common>) -> Rc<Self> {
+    /// Of a host; `keeps` says whether connections are kept for a next request.
+    pub(in crate::upstream) fn new(address: Address, common: &Rc<Common>, keeps: bool) -> Rc<Self> {
         Rc::new(Self {
             common: common.clone(),
             address,
@@ -59,7 +62,13 @@ impl Pool {
             waiting: RefCell::default(),
             live: Cell::new(0),
             counts: Counts::default(),
+            keeps,
         })
+    }
+
+    /// A place for a connection, lent to a request, that another epoch has opened `requests` requests ago; `None` when a limit is reached.
+    pub fn adopt(self: &Rc<Self>, opened: Instant, requests: u32, reused: bool) -> Option<Place> {
+        Place::take(self, opened, requests, reused)
     }
 
     /// What has been seen of the host.
@@ -152,7 +161,7 @@ impl Pool {
         }
         let limit = self.common.idle_timeout();
         self.idle.borrow_mut().retain_mut(|connection| {
-            let old = limit.is_some_and(|limit| now.saturating_duration_since(connection.used) >= limit);
+            let old = limit.is_some_and(|limit| now.saturating_duration_since(connection.place.used) >= limit);
             if old {
                 self.stats().upstream_cx_idle_timeout.inc();
             }
@@ -169,7 +178,8 @@ impl Pool {
         let next = self.waiting.borrow_mut().pop_front();
         match next {
             Some(slot) => slot.put(Turn::Free(connection)),
-            None => self.idle.borrow_mut().push(connection),
+            None if self.keeps => self.idle.borrow_mut().push(connection),
+            None => {}
         }
     }
 

@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use super::Refused;
 use crate::config::model::Address;
 use crate::local::Timer;
-use crate::net::Stream;
+use crate::net::{PeerAddress, Stream};
 use crate::upstream::cluster::Common;
 use crate::upstream::limits::{Kind, Ticket};
 
@@ -103,6 +103,14 @@ impl Connection {
     /// The socket and its place.
     pub fn into_parts(self) -> (Stream, Place) {
         (self.stream, self.place)
+    }
+
+    /// Our own address.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn local_address(&self) -> io::Result<PeerAddress> {
+        self.stream.local_address()
     }
 
     /// Its place.

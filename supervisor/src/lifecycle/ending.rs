@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::epoch::{Due, Epoch};
-use super::{Action, Event, Launch, Lifecycle, Notice, Order, State, StopHow, Ticket, Waiting};
+use super::{Action, Event, Launch, Lifecycle, Note, Notice, Order, State, StopHow, Ticket, Waiting, Why};
 use crate::moment::Moment;
 use crate::wire::message::Outcome;
 
@@ -37,9 +37,11 @@ impl Lifecycle {
         let Some(epoch) = self.epochs.get_mut(&number) else { return };
         if epoch.connected {
             epoch.state = State::Draining;
+            epoch.draining_since = Some(now);
             epoch.drain_ends = Some(now + limit);
             epoch.due = Some((now + limit + SLACK, Due::Term));
-            self.send(number, Order::Drain { deadline: limit });
+            let recall = if self.recallable() == Some(number) { self.limits.grace } else { Duration::ZERO };
+            self.send(number, Order::Drain { deadline: limit, recall });
         } else {
             self.terminate(number, now);
         }
@@ -75,6 +77,15 @@ impl Lifecycle {
                 self.actions.push(Action::Log(format!("epoch {number} has not left in time: SIGKILL")));
                 self.kill(number, now);
             }
+        }
+    }
+
+    /// What is counted of an epoch that is gone.
+    pub(super) fn note_gone(&mut self, number: u64, gone: &Epoch, now: Moment) {
+        if let Some(since) = gone.draining_since {
+            self.actions.push(Action::Note(Note::Drained(now - since)));
+        } else if self.serving == Some(number) && !self.is_stopping() {
+            self.actions.push(Action::Note(Note::Crashed));
         }
     }
 
@@ -156,7 +167,11 @@ impl Lifecycle {
     fn begin_stopping(&mut self, code: u8) {
         self.stopping = Some(Stopping { tickets: Vec::new(), code, finished: false });
         self.restart = None;
+        self.trial = None;
         self.actions.push(Action::Notify(Notice::Stopping));
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.takeover && !attempt.released) {
+            self.actions.push(Action::Note(Note::Failed(Why::Stopping)));
+        }
         let attempt = self.attempt.take().map(|attempt| attempt.tickets);
         let waiting = self.waiting.take().map(|waiting| waiting.tickets);
         let tickets: Vec<Ticket> = attempt.into_iter().chain(waiting).flatten().collect();
@@ -234,6 +249,7 @@ impl Lifecycle {
         self.stable_at = now + self.limits.backoff_max;
         self.set_state(number, State::Active);
         self.actions.push(Action::Settled { epoch: number, launch: Launch::Current });
+        self.actions.push(Action::Confirmed { epoch: number });
         self.notify_serving("");
     }
 
@@ -306,7 +322,7 @@ impl Event {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Start { .. } => "start",
-            Self::Adopted { .. } => "adopted",
+            Self::Adopted(_) => "adopted",
             Self::Request { .. } => "request",
             Self::Stop { .. } => "stop",
             Self::Spawned { .. } => "spawned",

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Adoption;
 use crate::moment::Moment;
 
 /// Where an epoch stands.
@@ -64,6 +65,12 @@ pub(super) struct Epoch {
     pub(super) connections: u64,
     pub(super) healthy: bool,
     pub(super) reason: String,
+    /// When its drain began.
+    #[serde(default)]
+    pub(super) draining_since: Option<Moment>,
+    /// Whether it can resume out of a drain.
+    #[serde(default)]
+    pub(super) recalls: bool,
     /// Whether the channel is open.
     pub(super) connected: bool,
     /// When it last said anything.
@@ -87,6 +94,8 @@ impl Epoch {
             connections: 0,
             healthy: true,
             reason: String::new(),
+            draining_since: None,
+            recalls: false,
             connected: true,
             heard: now,
             asked: now,
@@ -95,7 +104,9 @@ impl Epoch {
     }
 
     /// One that another supervisor started.
-    pub(super) fn adopted(pid: u32, version: String, state: State, deadline: Option<Moment>, now: Moment) -> Self {
-        Self { state, pid, version, drain_ends: deadline, ..Self::starting(now) }
+    pub(super) fn adopted(adoption: Adoption, now: Moment) -> Self {
+        let Adoption { pid, version, state, deadline, started, recalls, .. } = adoption;
+        let draining_since = (state == State::Draining).then_some(now);
+        Self { state, pid, version, started, recalls, draining_since, drain_ends: deadline, ..Self::starting(now) }
     }
 }

@@ -34,8 +34,9 @@ impl Lifecycle {
         // A roll-back is named by the phase that failed.
         let phase = attempt.durations.iter().rev().map(|(phase, _)| *phase).find(|phase| *phase != Phase::RollBack);
         let phase = phase.unwrap_or(attempt.phase).name();
+        let verb = if attempt.released { "was taken back" } else { "failed" };
         let line = format!(
-            "{} failed in {phase}: epoch {}: {reason}; {serving} ({})",
+            "{} {verb} in {phase}: epoch {}: {reason}; {serving} ({})",
             attempt.cause,
             attempt.epoch,
             durations(&attempt.durations)
@@ -105,6 +106,7 @@ pub(super) fn status(lineage: &Lifecycle, now: Moment, unix_ms: u64) -> Status {
             draining_until_unix_ms: epoch.drain_ends.filter(|_| draining).map(|ends| unix_ms + millis(ends - now)),
             healthy: epoch.healthy,
             reason: epoch.reason.clone(),
+            draining_ms: epoch.draining_since.map(|since| millis(now - since)),
         }
     });
     Status {
@@ -112,6 +114,8 @@ pub(super) fn status(lineage: &Lifecycle, now: Moment, unix_ms: u64) -> Status {
         phase: lineage.phase_line(),
         last_outcome: lineage.last_outcome.clone(),
         epochs: epochs.collect(),
+        has_previous: lineage.has_previous,
+        grace_ms: lineage.recallable().and(lineage.trial_deadline()).map(|until| millis(until - now)),
         ..Status::default()
     }
 }

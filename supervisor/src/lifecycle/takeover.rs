@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::epoch::{Due, Epoch};
-use super::{Action, Launch, Lifecycle, Notice, Order, State, Ticket};
+use super::{Action, Launch, Lifecycle, Note, Notice, Order, State, Ticket, Why};
 use crate::moment::Moment;
 
 /// What a process that closed its channel may still take to be gone before it is killed.
@@ -22,6 +22,8 @@ pub(super) enum Phase {
     Commit,
     /// The old one stands by.
     Probation,
+    /// It was released, and could still be taken back.
+    Grace,
     /// The old one was told to accept again.
     RollBack,
 }
@@ -33,6 +35,7 @@ impl Phase {
             Self::Ready => "ready",
             Self::Commit => "commit",
             Self::Probation => "probation",
+            Self::Grace => "grace",
             Self::RollBack => "roll-back",
         }
     }
@@ -54,6 +57,14 @@ pub(super) struct Attempt {
     pub(super) durations: Vec<(Phase, Duration)>,
     /// Why it is rolled back.
     pub(super) reason: String,
+    #[serde(default)]
+    pub(super) why: Why,
+    /// Whether something served when it began.
+    #[serde(default)]
+    pub(super) takeover: bool,
+    /// It has been released already, and is taken back.
+    #[serde(default)]
+    pub(super) released: bool,
 }
 
 impl Attempt {
@@ -71,8 +82,10 @@ impl Lifecycle {
         let epoch = self.next_epoch;
         self.next_epoch += 1;
         self.epochs.insert(epoch, Epoch::starting(now));
-        if self.serving.is_some() {
+        let takeover = self.serving.is_some();
+        if takeover {
             self.actions.push(Action::Notify(Notice::Reloading));
+            self.actions.push(Action::Note(Note::Begun));
         }
         self.actions.push(Action::Log(format!("starting epoch {epoch} ({cause})")));
         self.attempt = Some(Attempt {
@@ -86,6 +99,9 @@ impl Lifecycle {
             since: now,
             durations: Vec::new(),
             reason: String::new(),
+            why: Why::Died,
+            takeover,
+            released: false,
         });
         self.actions.push(Action::Spawn { epoch, launch });
     }
@@ -103,7 +119,7 @@ impl Lifecycle {
         if self.attempt.as_ref().is_some_and(|a| a.epoch == number && a.phase == Phase::Prepare) {
             // It leaves by itself: it has nothing to lose and may still be writing its log.
             self.end_within(number, self.limits.terminate, Due::Kill, now);
-            self.call_off("it could not be made ready", report, now);
+            self.call_off(Why::NotReady, "it could not be made ready", report, now);
         }
     }
 
@@ -123,7 +139,7 @@ impl Lifecycle {
         match attempt.phase {
             Phase::Commit => self.begin_probation(now),
             Phase::Probation => self.set_state(number, State::Standby),
-            Phase::Prepare | Phase::Ready | Phase::RollBack => {}
+            Phase::Prepare | Phase::Ready | Phase::Grace | Phase::RollBack => {}
         }
     }
 
@@ -157,12 +173,23 @@ impl Lifecycle {
             epoch.active_since = now;
         }
         self.serve(number);
-        self.generation = self.welcome_generation();
-        self.has_previous |= self.has_served && attempt.launch != Launch::Current;
-        self.has_served = true;
         self.restart = None;
         self.stable_at = now + self.limits.backoff_max;
-        self.actions.push(Action::Settled { epoch: number, launch: attempt.launch });
+        if attempt.released {
+            // It could not be taken back, and was released before.
+            self.confirm(number);
+        } else {
+            self.generation = self.welcome_generation();
+            self.has_previous |= self.has_served && attempt.launch != Launch::Current;
+            self.has_served = true;
+            self.actions.push(Action::Settled { epoch: number, launch: attempt.launch });
+            match complaint {
+                None if attempt.takeover => self.note_durations(&attempt),
+                None => {}
+                Some(_) => self.actions.push(Action::Note(Note::Failed(attempt.why))),
+            }
+            if complaint.is_none() { self.begin_trial(&attempt, now) } else { self.confirm(number) }
+        }
         if let Some(old) = attempt.old {
             self.drain(old, now);
         }
@@ -175,17 +202,29 @@ impl Lifecycle {
     }
 
     /// Nothing was given up yet: the new epoch goes (unless it is already on its way), the old one never noticed.
-    pub(super) fn call_off(&mut self, reason: &str, report: String, now: Moment) {
+    pub(super) fn call_off(&mut self, why: Why, reason: &str, report: String, now: Moment) {
         let Some(mut attempt) = self.attempt.take() else { return };
         attempt.durations.push((attempt.phase, now - attempt.since));
         let number = attempt.epoch;
+        if attempt.takeover {
+            let resumed = attempt.phase == Phase::RollBack && attempt.old.is_some() && self.serving == attempt.old;
+            self.actions.push(Action::Note(if resumed { Note::RolledBack(why) } else { Note::Failed(why) }));
+        }
         if self.epochs.get(&number).is_some_and(|epoch| epoch.due.is_none()) {
             self.kill(number, now);
         }
         if self.serving == Some(number) {
             self.serving = None;
         }
-        self.actions.push(Action::CalledOff { epoch: number });
+        match self.serving {
+            Some(to) if attempt.released => {
+                self.trial = None;
+                self.actions.push(Action::Reverted { epoch: number, to });
+            }
+            // It was released, and nobody could take its place: its recipe stays the current one.
+            None if attempt.released => {}
+            _ => self.actions.push(Action::CalledOff { epoch: number }),
+        }
         let outcome = self.failure(&attempt, reason, report);
         if !outcome.report.is_empty() {
             self.actions.push(Action::Log(format!("epoch {number} reports:\n{}", outcome.report)));
@@ -194,18 +233,19 @@ impl Lifecycle {
         if self.serving.is_some() {
             self.notify_serving("takeover failed: ");
         } else if self.has_served {
-            self.replace_after_crash(Launch::Current, now);
+            self.start_again(reason, now);
         } else {
             self.stop_for_failed_start(now);
         }
     }
 
     /// The old epoch is asked to serve again. The new one, if it lives, serves until it does.
-    fn roll_back(&mut self, reason: String, now: Moment) {
+    fn roll_back(&mut self, why: Why, reason: String, now: Moment) {
         let Some(attempt) = self.attempt.as_mut() else { return };
         let Some(old) = attempt.old else {
             return;
         };
+        attempt.why = why;
         attempt.enter(Phase::RollBack, self.limits.commit, now);
         self.actions.push(Action::Log(format!("epoch {} is rolled back: {reason}", attempt.epoch)));
         attempt.reason = reason;
@@ -215,20 +255,25 @@ impl Lifecycle {
     pub(super) fn resumed(&mut self, number: u64, now: Moment) {
         let ours = |a: &&mut Attempt| a.old == Some(number) && a.phase == Phase::RollBack;
         let Some(attempt) = self.attempt.as_mut().filter(ours) else { return };
-        let (epoch, reason) = (attempt.epoch, std::mem::take(&mut attempt.reason));
+        let (epoch, why, reason) = (attempt.epoch, attempt.why, std::mem::take(&mut attempt.reason));
         self.serve(number);
         self.set_state(number, State::Active);
+        if let Some(epoch) = self.epochs.get_mut(&number) {
+            epoch.draining_since = None;
+        }
         // It may hold connections that are worth ending well.
         if self.epochs.get(&epoch).is_some_and(|epoch| epoch.due.is_none()) {
             self.drain(epoch, now);
         }
-        self.call_off(&reason, String::new(), now);
+        self.call_off(why, &reason, String::new(), now);
     }
 
     pub(super) fn unhealthy(&mut self, number: u64, reason: &str, now: Moment) {
         let on_trial = |a: &&Attempt| a.epoch == number && matches!(a.phase, Phase::Commit | Phase::Probation);
         if self.attempt.as_ref().filter(on_trial).is_some_and(|attempt| attempt.old.is_some()) {
-            self.roll_back(format!("it reported itself unhealthy: {reason}"), now);
+            self.roll_back(Why::Unhealthy, format!("it reported itself unhealthy: {reason}"), now);
+        } else if self.serving == Some(number) {
+            self.call_back(Why::Unhealthy, &format!("it reported itself unhealthy: {reason}"), now);
         }
     }
 
@@ -237,9 +282,9 @@ impl Lifecycle {
         self.actions.push(Action::Log(format!("epoch {number}: {reason}")));
         let Some(attempt) = self.attempt.as_ref().filter(|attempt| attempt.epoch == number) else { return };
         match attempt.phase {
-            Phase::Prepare | Phase::Ready => self.call_off(&reason, String::new(), now),
-            Phase::Commit | Phase::Probation => self.roll_back(reason, now),
-            Phase::RollBack => {}
+            Phase::Prepare | Phase::Ready => self.call_off(Why::Protocol, &reason, String::new(), now),
+            Phase::Commit | Phase::Probation => self.roll_back(Why::Protocol, reason, now),
+            Phase::Grace | Phase::RollBack => {}
         }
     }
 
@@ -262,20 +307,20 @@ impl Lifecycle {
         }
         match self.attempt.as_ref().map(|attempt| (attempt.epoch == number, attempt.old == Some(number), attempt.phase))
         {
-            Some((true, _, Phase::Prepare | Phase::Ready)) => self.call_off(how, String::new(), now),
+            Some((true, _, Phase::Prepare | Phase::Ready)) => self.call_off(Why::Died, how, String::new(), now),
             Some((true, _, Phase::Commit | Phase::Probation)) => {
                 if self.attempt.as_ref().is_some_and(|attempt| attempt.old.is_some()) {
-                    self.roll_back(how.to_owned(), now);
+                    self.roll_back(Why::Died, how.to_owned(), now);
                 } else {
-                    self.call_off(how, String::new(), now);
+                    self.call_off(Why::Died, how, String::new(), now);
                 }
             }
             // The old one has been asked to resume already.
-            Some((true, _, Phase::RollBack)) => {}
+            Some((true, _, Phase::Grace | Phase::RollBack)) => {}
             Some((_, true, phase)) => self.lost_old(phase, now),
             _ if served && !self.is_stopping() => {
                 self.note_crash(now);
-                self.replace_after_crash(Launch::Current, now);
+                self.start_again(how, now);
             }
             _ => {}
         }
@@ -286,12 +331,12 @@ impl Lifecycle {
     fn lost_old(&mut self, phase: Phase, now: Moment) {
         let Some(attempt) = self.attempt.as_mut() else { return };
         attempt.old = None;
-        let (epoch, reason) = (attempt.epoch, attempt.reason.clone());
+        let (epoch, why, reason) = (attempt.epoch, attempt.why, attempt.reason.clone());
         match phase {
-            Phase::Prepare | Phase::Ready => {}
+            Phase::Prepare | Phase::Ready | Phase::Grace => {}
             Phase::Commit | Phase::Probation => self.release(None, now),
             Phase::RollBack if self.epochs.contains_key(&epoch) => self.keep_unwell(&reason, now),
-            Phase::RollBack => self.call_off(&reason, String::new(), now),
+            Phase::RollBack => self.call_off(why, &reason, String::new(), now),
         }
     }
 
@@ -312,16 +357,16 @@ impl Lifecycle {
 
     pub(super) fn attempt_overdue(&mut self, now: Moment) {
         let Some(attempt) = self.attempt.as_ref() else { return };
-        let (epoch, old, phase) = (attempt.epoch, attempt.old, attempt.phase);
+        let (epoch, old, phase, why) = (attempt.epoch, attempt.old, attempt.phase, attempt.why);
         let limit = |length: Duration| format!("{} s", length.as_secs_f64());
         match phase {
             Phase::Prepare => {
                 let reason = format!("it was not ready within {}", limit(self.limits.prepare));
-                self.call_off(&reason, String::new(), now);
+                self.call_off(Why::Late, &reason, String::new(), now);
             }
             Phase::Ready => {
                 let reason = format!("it did not begin to accept within {}", limit(self.limits.ready));
-                self.call_off(&reason, String::new(), now);
+                self.call_off(Why::Late, &reason, String::new(), now);
             }
             Phase::Commit => {
                 if let Some(old) = old.and_then(|old| self.epochs.get_mut(&old)) {
@@ -332,9 +377,10 @@ impl Lifecycle {
                 self.begin_probation(now);
             }
             Phase::Probation if self.epochs.get(&epoch).is_some_and(|epoch| epoch.pinged) => {
-                self.roll_back(format!("it has not answered for {}", limit(self.limits.commit)), now);
+                self.roll_back(Why::Silent, format!("it has not answered for {}", limit(self.limits.commit)), now);
             }
             Phase::Probation => self.release(None, now),
+            Phase::Grace => {}
             Phase::RollBack => {
                 let reason = attempt.reason.clone();
                 if let Some(old) = old {
@@ -344,10 +390,16 @@ impl Lifecycle {
                     self.keep_unwell(&reason, now);
                 } else {
                     let reason = format!("{reason}; the old epoch could not resume either");
-                    self.call_off(&reason, String::new(), now);
+                    self.call_off(why, &reason, String::new(), now);
                 }
             }
         }
+    }
+
+    fn note_durations(&mut self, attempt: &Attempt) {
+        let notes = attempt.durations.iter().map(|(phase, time)| Note::Phase(phase.name(), *time));
+        let total = Note::Released(attempt.durations.iter().map(|(_, time)| *time).sum());
+        self.actions.extend(notes.chain([total]).map(Action::Note));
     }
 
     /// New connections go to this epoch.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::wire::message::DrainStrategy;
 
+mod trial;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn limits() -> Limits {
@@ -13,6 +15,7 @@ fn limits() -> Limits {
         ready: 5 * SECOND,
         commit: 4 * SECOND,
         probation: 10 * SECOND,
+        grace: Duration::ZERO,
         terminate: 7 * SECOND,
         stop: 30 * SECOND,
         drain_time: 600 * SECOND,
@@ -31,6 +34,7 @@ struct Bench {
     now: Moment,
     seen: Vec<String>,
     outcomes: Vec<Outcome>,
+    notes: Vec<Note>,
     /// Epochs that answer pings (all but the hung ones).
     hung: Vec<u64>,
 }
@@ -38,7 +42,14 @@ struct Bench {
 impl Bench {
     fn with(limits: Limits) -> Self {
         let machine = Lifecycle::new(limits);
-        Self { machine, now: Moment(1_000_000), seen: Vec::new(), outcomes: Vec::new(), hung: Vec::new() }
+        Self {
+            machine,
+            now: Moment(1_000_000),
+            seen: Vec::new(),
+            outcomes: Vec::new(),
+            notes: Vec::new(),
+            hung: Vec::new(),
+        }
     }
 
     /// Epoch 0 serves.
@@ -68,7 +79,7 @@ impl Bench {
                     }
                     continue;
                 }
-                Action::Send { epoch, order: Order::Drain { deadline } } => {
+                Action::Send { epoch, order: Order::Drain { deadline, .. } } => {
                     format!("{epoch}<Drain {}", deadline.as_secs())
                 }
                 Action::Send { epoch, order: Order::Terminate { grace } } => {
@@ -80,6 +91,12 @@ impl Bench {
                 Action::Forget { epoch } => format!("forget {epoch}"),
                 Action::Settled { epoch, launch } => format!("settled {epoch} {launch:?}"),
                 Action::CalledOff { epoch } => format!("called off {epoch}"),
+                Action::Reverted { epoch, to } => format!("reverted {epoch} to {to}"),
+                Action::Note(note) => {
+                    self.notes.push(note);
+                    continue;
+                }
+                Action::Confirmed { .. } => continue,
                 Action::Answer { tickets, outcome } => {
                     let word = format!("answer {tickets:?} {} {}", outcome.ok, outcome.phase);
                     self.outcomes.push(outcome);
@@ -104,7 +121,7 @@ impl Bench {
 
     fn ready(&mut self, epoch: u64) {
         self.event(Event::Spawned { epoch, pid: 1000 + epoch as u32 });
-        self.say(epoch, Said::Hello { version: format!("v{epoch}") });
+        self.say(epoch, Said::Hello { version: format!("v{epoch}"), recalls: true });
         self.say(epoch, Said::Ready { version: String::new() });
     }
 
@@ -129,7 +146,7 @@ impl Bench {
     fn reach(&mut self, step: Step, old: u64, epoch: u64) {
         if step >= Step::Preparing {
             self.event(Event::Spawned { epoch, pid: 1 });
-            self.say(epoch, Said::Hello { version: "v".into() });
+            self.say(epoch, Said::Hello { version: "v".into(), recalls: true });
         }
         if step >= Step::Ready {
             self.say(epoch, Said::Ready { version: String::new() });
@@ -247,7 +264,7 @@ fn the_first_epoch_serves_at_once() {
     bench.event(Event::Start { adopt_until: None });
     bench.expect(&["spawn 0 Fresh"]);
     bench.event(Event::Spawned { epoch: 0, pid: 7 });
-    bench.say(0, Said::Hello { version: "1.0".into() });
+    bench.say(0, Said::Hello { version: "1.0".into(), recalls: true });
     assert_eq!(bench.machine.state(0), Some(State::Preparing));
     bench.say(0, Said::Ready { version: "1.0".into() });
     bench.expect(&["0<Accept"]);
@@ -268,7 +285,7 @@ fn a_first_epoch_that_fails_ends_the_supervisor() {
             let mut bench = Bench::with(limits());
             bench.event(Event::Start { adopt_until: None });
             if step >= Step::Preparing {
-                bench.say(0, Said::Hello { version: String::new() });
+                bench.say(0, Said::Hello { version: String::new(), recalls: true });
             }
             if step >= Step::Ready {
                 bench.say(0, Said::Ready { version: String::new() });
@@ -391,7 +408,7 @@ fn trouble_with_the_old_epoch_does_not_stop_the_new_one() {
                 bench.exit(0);
             }
             if step < Step::Preparing {
-                bench.say(1, Said::Hello { version: String::new() });
+                bench.say(1, Said::Hello { version: String::new(), recalls: true });
             }
             if step < Step::Ready {
                 bench.say(1, Said::Ready { version: String::new() });
@@ -432,7 +449,7 @@ fn a_late_answer_changes_nothing() {
     bench.say(1, Said::Failed { report: "late".into() });
     bench.say(1, Said::Accepting);
     bench.say(1, Said::Ready { version: String::new() });
-    bench.say(1, Said::Hello { version: "v1".into() });
+    bench.say(1, Said::Hello { version: "v1".into(), recalls: true });
     assert_eq!(bench.machine.state(1), Some(State::Active));
 }
 
@@ -736,13 +753,17 @@ fn what_the_operator_wants_replaces_what_the_supervisor_wants() {
 
 #[test]
 fn orphans_are_taken_in() {
-    let adopted = |epoch, state, deadline| Event::Adopted {
-        epoch,
-        pid: 50 + epoch as u32,
-        version: "v".into(),
-        generation: epoch,
-        state,
-        deadline,
+    let adopted = |epoch, state, deadline| {
+        Event::Adopted(Adoption {
+            epoch,
+            pid: 50 + epoch as u32,
+            version: "v".into(),
+            generation: epoch,
+            state,
+            deadline,
+            started: Moment(900_000),
+            recalls: true,
+        })
     };
     let mut bench = Bench::with(limits());
     let until = bench.now + 3 * SECOND;
@@ -843,8 +864,8 @@ fn any_order_of_events_leaves_a_sound_lineage() {
         seed ^= seed << 17;
         seed % below
     };
-    for _ in 0..200 {
-        let mut bench = Bench::serving();
+    for round in 0..200 {
+        let mut bench = Bench::serving_with(Limits { grace: (round % 4) * SECOND, ..limits() });
         for _ in 0..200 {
             let epoch = bench.machine.next_epoch.saturating_sub(random(4)).min(bench.machine.next_epoch);
             match random(16) {
@@ -854,7 +875,7 @@ fn any_order_of_events_leaves_a_sound_lineage() {
                 3 => bench.exit(epoch),
                 4 => bench.event(Event::ChannelClosed { epoch }),
                 5 => bench.event(Event::Offence { epoch, reason: "r".into() }),
-                6 => bench.say(epoch, Said::Hello { version: String::new() }),
+                6 => bench.say(epoch, Said::Hello { version: String::new(), recalls: true }),
                 7 | 8 => bench.say(epoch, Said::Ready { version: String::new() }),
                 9 | 10 => bench.say(epoch, Said::Accepting),
                 11 => bench.say(epoch, Said::Stopped),

@@ -22,6 +22,9 @@ pub(crate) struct Limits {
     pub(crate) commit: Duration,
     /// How long the old epoch stands by.
     pub(crate) probation: Duration,
+    /// For how long after its release a newcomer can be taken back.
+    #[serde(default)]
+    pub(crate) grace: Duration,
     /// From SIGTERM to SIGKILL.
     pub(crate) terminate: Duration,
     /// How long epochs may take to leave when the supervisor is told to stop.
@@ -48,7 +51,7 @@ pub(crate) enum Event {
     /// The supervisor is up. With a time, living epochs of an earlier supervisor may report until then.
     Start { adopt_until: Option<Moment> },
     /// An epoch of an earlier supervisor has reported.
-    Adopted { epoch: u64, pid: u32, version: String, generation: u64, state: State, deadline: Option<Moment> },
+    Adopted(Adoption),
     /// A takeover is wanted: by signal without a ticket, by the operator's command with one.
     Request { want: Want, ticket: Option<Ticket> },
     /// The end is wanted.
@@ -69,6 +72,81 @@ pub(crate) enum Event {
     Gathered,
     /// Time has passed.
     Tick,
+}
+
+/// An epoch of an earlier supervisor, as it introduces itself.
+#[derive(Debug)]
+pub(crate) struct Adoption {
+    pub(crate) epoch: u64,
+    pub(crate) pid: u32,
+    pub(crate) version: String,
+    pub(crate) generation: u64,
+    pub(crate) state: State,
+    /// When its drain ends.
+    pub(crate) deadline: Option<Moment>,
+    /// When its process was started.
+    pub(crate) started: Moment,
+    pub(crate) recalls: bool,
+}
+
+/// What is counted of the lineage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// A takeover has begun.
+    Begun,
+    /// A takeover took this long from its request to its release.
+    Released(Duration),
+    /// A takeover was called off before anything was given up.
+    Failed(Why),
+    /// The old epoch resumed, or was asked to: on probation, or in the grace.
+    RolledBack(Why),
+    /// A phase of a takeover is over.
+    Phase(&'static str, Duration),
+    /// An epoch has left this long after it began to drain.
+    Drained(Duration),
+    /// The epoch that served is gone.
+    Crashed,
+    /// A recipe died again and again in its grace, and the one before it is started.
+    FellBack,
+}
+
+/// Why a takeover did not last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Why {
+    /// The newcomer said that it cannot be made ready.
+    NotReady,
+    /// Its process ended, or could not be started.
+    #[default]
+    Died,
+    /// A step took too long.
+    Late,
+    /// It broke the protocol.
+    Protocol,
+    /// It did not answer.
+    Silent,
+    /// It said that it is unwell.
+    Unhealthy,
+    /// The supervisor was told to stop.
+    Stopping,
+}
+
+impl Why {
+    /// All of them.
+    pub(crate) const ALL: [Self; 7] =
+        [Self::NotReady, Self::Died, Self::Late, Self::Protocol, Self::Silent, Self::Unhealthy, Self::Stopping];
+
+    /// As statistics call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::NotReady => "not_ready",
+            Self::Died => "died",
+            Self::Late => "late",
+            Self::Protocol => "protocol",
+            Self::Silent => "silent",
+            Self::Unhealthy => "unhealthy",
+            Self::Stopping => "stopping",
+        }
+    }
 }
 
 /// What kind of takeover.
@@ -103,7 +181,7 @@ pub(crate) enum StopHow {
 /// What an epoch can say.
 #[derive(Debug)]
 pub(crate) enum Said {
-    Hello { version: String },
+    Hello { version: String, recalls: bool },
     Ready { version: String },
     Failed { report: String },
     Accepting,
@@ -129,10 +207,16 @@ pub(crate) enum Action {
     Serving { epoch: u64 },
     /// The process is gone: fold its statistics, return what it borrowed.
     Forget { epoch: u64 },
-    /// The takeover is final: `epoch` serves by what it was launched with, which is now the current one.
+    /// The takeover is released: `epoch` serves by what it was launched with, which is now the current one.
     Settled { epoch: u64, launch: Launch },
     /// The takeover to `epoch` did not happen.
     CalledOff { epoch: u64 },
+    /// Nothing is taken back any more: what `epoch` has not asked for is closed.
+    Confirmed { epoch: u64 },
+    /// `epoch` was taken back after its release: `to` serves again, by what it was launched with.
+    Reverted { epoch: u64, to: u64 },
+    /// For the statistics.
+    Note(Note),
     /// Tell the operators who wait.
     Answer { tickets: Vec<Ticket>, outcome: Outcome },
     /// Tell systemd.
@@ -160,7 +244,7 @@ pub(crate) enum Order {
     Accept,
     StopAccepting,
     Resume,
-    Drain { deadline: Duration },
+    Drain { deadline: Duration, recall: Duration },
     Terminate { grace: Duration },
     Ping,
 }

@@ -49,7 +49,7 @@ pub(crate) struct Recipe {
     /// The command, its first word included.
     pub(super) command: Vec<OsString>,
     /// The copy of the configuration that the epoch read.
-    copy: Option<PathBuf>,
+    pub(super) copy: Option<PathBuf>,
 }
 
 /// A [`Recipe`] by numbers.

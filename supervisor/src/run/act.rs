@@ -34,9 +34,26 @@ impl Supervisor {
                 self.broker.forget(epoch);
                 self.write_lineage();
             }
-            Action::Settled { epoch, launch } => {
+            Action::Settled { epoch, launch: _ } => {
+                self.recipes.settle(epoch);
+                if self.recipes.previous.is_some() {
+                    self.lifecycle.set_previous(true);
+                }
+            }
+            Action::Confirmed { epoch } => {
                 self.broker.settled(epoch);
-                self.recipes.settle(epoch, launch);
+                self.recipes.confirm();
+            }
+            Action::Reverted { epoch, to } => {
+                self.broker.called_off(epoch);
+                self.broker.settled(to);
+                self.recipes.revert();
+                self.lifecycle.set_previous(self.recipes.previous.is_some());
+            }
+            Action::Note(note) => {
+                if let Some(figures) = &self.figures {
+                    figures.count(note);
+                }
             }
             Action::CalledOff { epoch } => {
                 self.broker.called_off(epoch);
@@ -93,6 +110,7 @@ impl Supervisor {
         let process = Process::spawn(recipe, epoch, &theirs, self.settings.user)?;
         let pid = process.pid();
         self.peers.insert(epoch, Peer::new(process, ours));
+        self.recipes.write();
         self.write_lineage();
         Ok(pid)
     }
@@ -112,7 +130,8 @@ impl Supervisor {
             Order::Accept => Message::Accept(Accept {}),
             Order::StopAccepting => Message::StopAccepting(StopAccepting {}),
             Order::Resume => Message::Resume(Resume {}),
-            Order::Drain { deadline } => Message::Drain(Drain {
+            Order::Drain { deadline, recall } => Message::Drain(Drain {
+                recall_ms: millis(*recall),
                 deadline_ms: millis(*deadline),
                 drain_time_ms: millis(limits.drain_time),
                 strategy: limits.drain_strategy.into(),

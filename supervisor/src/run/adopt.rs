@@ -5,16 +5,19 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
 use tracing::{info, warn};
 
+use super::figures::Figures;
 use super::peer::Peer;
-use super::{Supervisor, VERSION, store_segment};
-use crate::lifecycle::{Event, State};
+use super::{Supervisor, VERSION, recipes, store_segment};
+use crate::lifecycle::{Adoption, Event, State};
 use crate::moment::{Moment, millis};
 use crate::process::Process;
 use crate::shm::Segment;
 use crate::wire::message::{Adopt, Hello, Message, Refused, Standing, Welcome};
-use crate::wire::{Borrower, Channel, Error, MOVES, PROTOCOL, Packet, Versions};
+use crate::wire::{Borrower, Channel, Error, MOVES, PROTOCOL, Packet, RECALLS, Versions};
 
 /// How long epochs that have come wait for others that are known to live.
 const WAIT: Duration = Duration::from_secs(3);
@@ -61,6 +64,14 @@ impl Supervisor {
             (same && process.reap().is_none()).then_some((epoch, process))
         };
         self.expected = text.lines().filter_map(lives).collect();
+        if self.expected.is_empty() {
+            // What an earlier supervisor knew ended with what it started.
+            self.recipes.clear();
+        } else {
+            let living: Vec<u32> = self.expected.values().map(Process::pid).collect();
+            self.recipes.restore(&living);
+            self.lifecycle.set_previous(self.recipes.previous.is_some());
+        }
         let folded = self.segment.fold_gone(|epoch| self.expected.contains_key(&epoch));
         if folded > 0 {
             info!("{folded} lanes of epochs that are gone are folded");
@@ -131,7 +142,7 @@ impl Supervisor {
         };
         let lines: String = peers.chain(&self.expected).filter_map(line).collect();
         let path = self.settings.run_dir.join("lineage");
-        if let Err(error) = fs::write(&path, lines) {
+        if let Err(error) = recipes::replace(&path, lines.as_bytes()) {
             warn!("{}: {error}", path.display());
         }
     }
@@ -167,6 +178,7 @@ impl Supervisor {
                 segment.recover();
                 // Who died while nobody was there to bury it.
                 segment.fold_gone(|epoch| epoch == adopt.epoch || self.expected.contains_key(&epoch));
+                self.figures = Some(Figures::new(&segment));
                 self.segment = segment;
                 if let Some(descriptor) = self.segment.fd() {
                     store_segment(descriptor);
@@ -274,12 +286,27 @@ impl Supervisor {
         let deadline =
             (state == State::Draining).then(|| Moment::now() + Duration::from_millis(adopt.drain_remaining_ms));
         let Hello { version, features, .. } = adopt.hello.unwrap_or_default();
+        let has = |name: &str| features.iter().any(|feature| feature == name);
         if let Some(peer) = self.peers.get_mut(&epoch) {
-            peer.moves = features.iter().any(|feature| feature == MOVES);
+            peer.moves = has(MOVES);
+        }
+        if let Some(figures) = &self.figures {
+            figures.adopted();
         }
         let generation = adopt.generation;
-        self.handle(Event::Adopted { epoch, pid, version, generation, state, deadline });
+        let started = started(pid).unwrap_or_else(Moment::now);
+        let recalls = has(RECALLS);
+        self.handle(Event::Adopted(Adoption { epoch, pid, version, generation, state, deadline, started, recalls }));
     }
+}
+
+/// When a process was started: the kernel counts from the start of the system and through its sleep.
+fn started(pid: u32) -> Option<Moment> {
+    let ticks: u64 = birth(pid)?.parse().ok()?;
+    let per_second = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok().filter(|ticks| *ticks > 0)?;
+    let up = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?);
+    let born = Duration::from_millis(ticks.saturating_mul(1000) / per_second);
+    Some(Moment(Moment::now().0.saturating_sub(millis(up.saturating_sub(born)))))
 }
 
 /// When a process was born, in the kernel's count: with its number, an identity.

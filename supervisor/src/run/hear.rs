@@ -11,7 +11,7 @@ use super::{Supervisor, VERSION};
 use crate::lifecycle::{Event, Said};
 use crate::moment::millis;
 use crate::wire::message::{Hello, Lend, Message, Ready, Refused, Welcome};
-use crate::wire::{Error, Lender, MAX_KEYS_PER_LEND, MOVES, PROTOCOL, Packet, Versions, clip};
+use crate::wire::{Error, Lender, MAX_KEYS_PER_LEND, MOVES, PROTOCOL, Packet, RECALLS, Versions, clip};
 
 /// Messages taken from one epoch in one round.
 const AT_ONCE: usize = 64;
@@ -132,6 +132,7 @@ impl Supervisor {
         }
         peer.protocol = Some(protocol);
         peer.moves = hello.features.iter().any(|feature| feature == MOVES);
+        let recalls = hello.features.iter().any(|feature| feature == RECALLS);
         let result = match segment {
             Ok(segment) => {
                 peer.push(Packet { message: Message::Welcome(welcome), descriptors: segment.into_iter().collect() })
@@ -139,7 +140,8 @@ impl Supervisor {
             Err(source) => Err(Error::System { what: "statistics segment", source }),
         };
         self.check(epoch, result);
-        self.events.push_back(Event::Said { epoch, what: Said::Hello { version: clean(hello.version.clone()) } });
+        self.events
+            .push_back(Event::Said { epoch, what: Said::Hello { version: clean(hello.version.clone()), recalls } });
     }
 
     fn lend(&mut self, epoch: u64, lend: Lend) {

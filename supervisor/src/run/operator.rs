@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Supervisor, VERSION};
+use super::{Supervisor, VERSION, figures};
 use crate::control::Asked;
 use crate::lifecycle::{Event, StopHow, Want};
 use crate::moment::{Moment, millis};
@@ -29,9 +29,17 @@ impl Supervisor {
         }
     }
 
+    /// Says what is so now where it can be scraped.
+    pub(super) fn say_figures(&mut self, now: Moment) {
+        if let Some(figures) = self.figures.as_mut().filter(|figures| figures.are_due(now)) {
+            figures.say(&self.lifecycle.status(now, 0), now);
+        }
+    }
+
     fn status(&self) -> Status {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map(millis).unwrap_or_default();
         Status {
+            counts: figures::tallies(&self.segment),
             supervisor_pid: std::process::id(),
             supervisor_version: VERSION.into(),
             sockets: u32::try_from(self.broker.count()).unwrap_or(u32::MAX),

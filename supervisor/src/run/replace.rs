@@ -16,6 +16,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use super::figures::Figures;
 use super::peer::Peer;
 use super::recipes::Recipes;
 use super::{Supervisor, own_program, signals};
@@ -56,6 +57,9 @@ struct State {
     peers: BTreeMap<u64, Known>,
     current: Option<Written>,
     previous: Option<Written>,
+    /// What was the previous one, while the last takeover can be taken back.
+    #[serde(default)]
+    before: Option<Written>,
 }
 
 /// A [`Peer`] by numbers.
@@ -137,6 +141,7 @@ impl Supervisor {
         let mut recipes = Recipes::new(settings.run_dir.clone());
         recipes.current = state.current.map(Recipe::from_numbers);
         recipes.previous = state.previous.map(Recipe::from_numbers);
+        recipes.before = state.before.map(Recipe::from_numbers);
         info!("the supervisor has replaced itself; {} epochs are with it", peers.len());
         Ok(Self {
             lifecycle,
@@ -144,6 +149,7 @@ impl Supervisor {
             control,
             peers,
             recipes,
+            figures: Some(Figures::new(&segment)),
             segment,
             signals: signals().map_err(|error| format!("signals: {error}"))?,
             events,
@@ -208,6 +214,7 @@ impl Supervisor {
             peers: self.peers.iter().map(|(epoch, peer)| (*epoch, known(peer))).collect(),
             current: self.recipes.current.as_ref().map(Recipe::numbers),
             previous: self.recipes.previous.as_ref().map(Recipe::numbers),
+            before: self.recipes.before.as_ref().map(Recipe::numbers),
         };
         let file = write(&state).map_err(|error| error.to_string())?;
         let number = file.as_raw_fd();
@@ -239,7 +246,8 @@ impl State {
         let sockets = self.sockets.iter().flat_map(Entry::numbers);
         let spare = self.spare.iter().map(|(_, number)| *number);
         let channels = self.peers.values().filter_map(|known| known.channel);
-        let binaries = [&self.current, &self.previous].into_iter().flatten().filter_map(|written| written.binary);
+        let binaries =
+            [&self.current, &self.previous, &self.before].into_iter().flatten().filter_map(|written| written.binary);
         let own = [self.listener, self.lock, self.segment];
         own.into_iter().chain(sockets).chain(spare).chain(channels).chain(binaries).collect()
     }

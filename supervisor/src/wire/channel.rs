@@ -147,10 +147,16 @@ impl Channel {
             if arrival.cut {
                 return Err(Error::Malformed(format!("longer than {MAX_FRAME} bytes")));
             }
-            if arrival.lost_descriptors {
-                return Err(Error::Malformed("descriptors were lost: this process has too many open".into()));
-            }
             let bytes = buffer.get(..arrival.length).unwrap_or_default();
+            if arrival.lost_descriptors {
+                // What the kernel could install are the first of them, in order: whoever can do with those may.
+                return Err(match frame::open_cut(bytes) {
+                    Ok(Opened::Known(message @ Message::Moved(_))) => {
+                        Error::Lost(Box::new(Packet { message, descriptors: arrival.descriptors }))
+                    }
+                    _ => Error::Malformed("descriptors were lost: this process has too many open".into()),
+                });
+            }
             match frame::open(bytes, arrival.descriptors.len())? {
                 Opened::Known(message) => return Ok(Some(Packet { message, descriptors: arrival.descriptors })),
                 // Best effort: the answer is a courtesy, and a full socket must not stop the reading.

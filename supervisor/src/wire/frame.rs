@@ -59,6 +59,18 @@ pub fn seal(message: &Message, descriptors: usize) -> Result<Vec<u8>, Error> {
 /// # Errors
 /// [`Error::Malformed`] with what is wrong.
 pub fn open(bytes: &[u8], descriptors: usize) -> Result<Opened, Error> {
+    open_if(bytes, |announced| announced == descriptors, descriptors)
+}
+
+/// Reads a frame of whose descriptors some were lost.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn open_cut(bytes: &[u8]) -> Result<Opened, Error> {
+    open_if(bytes, |_| true, 0)
+}
+
+fn open_if(bytes: &[u8], fits: impl Fn(usize) -> bool, descriptors: usize) -> Result<Opened, Error> {
     let Some((header, body)) = bytes.split_first_chunk::<HEADER>() else {
         return Err(Error::Malformed(format!("{} bytes are shorter than a header", bytes.len())));
     };
@@ -70,7 +82,7 @@ pub fn open(bytes: &[u8], descriptors: usize) -> Result<Opened, Error> {
         return Err(Error::Malformed(format!("framing {framing} is not known, only {FRAMING}")));
     }
     let announced = usize::from(u16::from_le_bytes([low, high]));
-    if announced != descriptors {
+    if !fits(announced) {
         return Err(Error::Malformed(format!("{announced} descriptors announced, {descriptors} received")));
     }
     let envelope = Envelope::decode(body).map_err(|error| Error::Malformed(error.to_string()))?;

@@ -10,7 +10,7 @@ use prost::{Enumeration, Message as ProstMessage, Oneof};
 use serde::{Deserialize, Serialize};
 
 pub use motion::{Bequeath, Connection, Heir, Moved, NotTaken, Taken, Withdrawn};
-pub use operator::{Command, CommandKind, EpochStatus, Outcome, PhaseTime, Status};
+pub use operator::{Command, CommandKind, EpochStatus, Outcome, PhaseTime, Status, Tally};
 pub use socket::{Grant, KeyName, Lend, Lent, Protocol, Received, SocketKey};
 
 /// The body of a frame.
@@ -290,6 +290,9 @@ pub struct Drain {
     /// Gradual or immediate.
     #[prost(enumeration = "DrainStrategy", tag = "3")]
     pub strategy: i32,
+    /// For this long `Resume` may still follow; only to an epoch with [`super::RECALLS`], which then serves as before.
+    #[prost(uint64, tag = "4")]
+    pub recall_ms: u64,
 }
 
 /// Nothing left.

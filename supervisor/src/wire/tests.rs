@@ -366,7 +366,12 @@ fn every_message_has_a_tag_of_its_own_and_survives_the_trip() {
         Message::Stopped(Stopped {}),
         Message::Resume(Resume {}),
         Message::Resumed(Resumed {}),
-        Message::Drain(Drain { deadline_ms: 1, drain_time_ms: 2, strategy: DrainStrategy::Immediate.into() }),
+        Message::Drain(Drain {
+            deadline_ms: 1,
+            drain_time_ms: 2,
+            strategy: DrainStrategy::Immediate.into(),
+            recall_ms: 3,
+        }),
         Message::Drained(Drained { closed: 3 }),
         Message::Terminate(Terminate { grace_ms: 4 }),
         Message::ReopenLogs(ReopenLogs {}),

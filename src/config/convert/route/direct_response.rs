@@ -24,7 +24,7 @@ pub(super) fn convert(cx: &mut Context, message: api::DirectResponseAction, tabl
 }
 
 /// What a `DataSource` holds; of a file at most one byte more than `limit` is read.
-fn data(cx: &mut Context, source: core::DataSource, limit: u32) -> Option<Bytes> {
+pub(in crate::config::convert) fn data(cx: &mut Context, source: core::DataSource, limit: u32) -> Option<Bytes> {
     use core::data_source::Specifier;
     let core::DataSource { watched_directory, specifier } = source;
     ignore!(cx; watched_directory);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::model::{Field, HeaderRules, RouteFilters, Substitution, UriRewrite};
+use crate::config::model::{HeadField, HeaderRules, RouteFilters, Substitution, UriRewrite};
 
 /// What a route does with a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,7 +75,7 @@ pub enum ClusterSpecifier {
     /// `cluster`.
     Name(String),
     /// `cluster_header`: the request names it.
-    Header(Field),
+    Header(HeadField),
     /// `weighted_clusters`.
     Weighted(WeightedClusters),
 }
@@ -86,7 +86,7 @@ pub struct WeightedClusters {
     /// The sum of the weights is in 1..=`u32::MAX`.
     pub clusters: Vec<WeightedCluster>,
     /// `header_name`: the header that has the number to draw with, where it is a number.
-    pub draw_from: Option<Field>,
+    pub draw_from: Option<HeadField>,
 }
 
 /// `envoy.config.route.v3.WeightedCluster.ClusterWeight`.
@@ -110,7 +110,7 @@ pub enum WeightedName {
     /// `name`.
     Name(String),
     /// `cluster_header`.
-    Header(Field),
+    Header(HeadField),
 }
 
 /// `envoy.config.route.v3.RouteAction.MaxStreamDuration`.
@@ -147,7 +147,7 @@ pub enum HostRewrite {
     /// `host_rewrite_literal`.
     Literal(String),
     /// `host_rewrite_header`: what that header says.
-    Header(Field),
+    Header(HeadField),
     /// `host_rewrite_path_regex`: made of the path.
     PathRegex(Substitution),
     /// `auto_host_rewrite`: the hostname of the endpoint that was picked.
@@ -193,7 +193,7 @@ pub struct HashPolicy {
 #[derive(Clone, Debug, PartialEq)]
 pub enum HashSource {
     /// The values of a header, after a substitution.
-    Header(Field, Option<Substitution>),
+    Header(HeadField, Option<Substitution>),
     /// A cookie.
     Cookie {
         /// Its name.

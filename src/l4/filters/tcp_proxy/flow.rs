@@ -25,6 +25,8 @@ pub(super) trait Side {
 pub(super) struct Flow {
     /// Read and not yet written.
     pub(super) buffer: BytesMut,
+    /// Read since the connection began.
+    pub(super) read: u64,
     /// Written since the connection began.
     pub(super) bytes: u64,
     /// The source has said that no more comes.
@@ -73,7 +75,7 @@ impl Flow {
             } else {
                 match source.poll_fill(context, &mut self.buffer) {
                     Poll::Ready(Ok(0)) => self.source_ended = true,
-                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Ok(read)) => self.read += read as u64,
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken)),
                     Poll::Pending => return Poll::Pending,
                 }

@@ -1,15 +1,15 @@
 //! A tunnel as it is written down for another epoch. A field is never renumbered and never reused.
 
-use std::net::SocketAddr;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use prost::Message;
 
 use super::flow::Flow;
+use crate::access_log::Context;
 use crate::config::model::Address;
+use crate::drain::motion::moment::{ago, before};
+use crate::upstream::written;
 
 /// A tunnel, but for its sockets: the client's stands first, the host's second.
 #[derive(Clone, PartialEq, Message)]
@@ -35,6 +35,9 @@ pub(super) struct Record {
     /// From the host to the client.
     #[prost(message, optional, tag = "7")]
     down: Option<Direction>,
+    /// What its line in the access logs says so far.
+    #[prost(message, optional, tag = "8")]
+    pub(super) log: Option<Context>,
 }
 
 /// One direction.
@@ -57,11 +60,7 @@ struct Direction {
 impl Record {
     /// Of a tunnel to a host of a cluster.
     pub(super) fn new(cluster: &str, host: &Address, opened: Instant, active: Instant, up: &Flow, down: &Flow) -> Self {
-        let (host, host_path) = match host {
-            Address::Tcp(address) => (address.to_string(), Vec::new()),
-            Address::Unix { path, .. } => (String::new(), path.as_os_str().as_bytes().to_vec()),
-        };
-        let ago = |moment: Instant| u64::try_from(moment.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (host, host_path) = written::write(host);
         Self {
             cluster: cluster.to_owned(),
             host,
@@ -70,16 +69,13 @@ impl Record {
             idle_ms: ago(active),
             up: Some(Direction::of(up)),
             down: Some(Direction::of(down)),
+            log: None,
         }
     }
 
     /// The host.
     pub(super) fn host(&self) -> Option<Address> {
-        if self.host_path.is_empty() {
-            return self.host.parse::<SocketAddr>().ok().map(Address::Tcp);
-        }
-        let path = PathBuf::from(std::ffi::OsString::from_vec(self.host_path.clone()));
-        Some(Address::Unix { path, mode: 0 })
+        written::read(&self.host, &self.host_path)
     }
 
     /// When the host took the connection.
@@ -98,12 +94,6 @@ impl Record {
     }
 }
 
-/// A moment so many milliseconds ago; for one before this system started, its start is old enough.
-fn before(milliseconds: u64) -> Instant {
-    let now = Instant::now();
-    now.checked_sub(Duration::from_millis(milliseconds)).unwrap_or(now)
-}
-
 impl Direction {
     fn of(flow: &Flow) -> Self {
         Self { pending: flow.buffer.to_vec(), bytes: flow.bytes, source_ended: flow.source_ended, over: flow.over }
@@ -111,17 +101,20 @@ impl Direction {
 
     fn into_flow(self) -> Flow {
         let Self { pending, bytes, source_ended, over } = self;
-        Flow { buffer: BytesMut::from(&*pending), bytes, source_ended, over, blocked: false }
+        let read = bytes.saturating_add(pending.len() as u64);
+        Flow { buffer: BytesMut::from(&*pending), read, bytes, source_ended, over, blocked: false }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn what_is_written_down_is_read_again() {
-        let up = Flow { buffer: BytesMut::from("abc"), bytes: 7, source_ended: true, over: false, blocked: true };
+        let up =
+            Flow { buffer: BytesMut::from("abc"), read: 10, bytes: 7, source_ended: true, over: false, blocked: true };
         let down = Flow { over: true, ..Flow::default() };
         for host in [Address::Tcp("[::1]:80".parse().unwrap()), Address::Unix { path: "/run/x.sock".into(), mode: 0 }] {
             let now = Instant::now();

@@ -20,6 +20,7 @@ use crate::upstream::pool::tcp;
 
 use super::flow::{Broken, Flow, Side};
 use super::frozen::Record;
+use super::log::Line;
 use super::{Arrival, Connection, Facts, Guard, TcpProxy};
 
 /// A tunnel.
@@ -50,6 +51,7 @@ struct Rest {
     /// When last a byte was written.
     active: Instant,
     too_old: Deadline,
+    line: Line,
     phase: Phase,
     /// The wait for room to move.
     permit: Option<Pin<Box<dyn Future<Output = Option<Permit>>>>>,
@@ -72,6 +74,7 @@ impl Tunnel {
         connection: Connection,
         upstream: tcp::Connection,
         timer: Timer,
+        line: Line,
     ) -> Self {
         let Connection { stream, facts, held, guard } = connection;
         Self {
@@ -85,6 +88,7 @@ impl Tunnel {
                 down: Flow::default(),
                 active: Instant::now(),
                 permit: None,
+                line,
                 proxy,
                 cluster,
                 facts,
@@ -108,7 +112,8 @@ impl Tunnel {
         let stream = Stream::from_fd(socket).map_err(|_| Reason::Socket)?;
         let place = cluster.adopt_tcp(host, record.opened()).ok_or(Reason::Limit)?;
         let timer = proxy.local.timers().timer();
-        let mut this = Self::new(proxy, cluster, arrival.connection, tcp::Connection::new(stream, place), timer);
+        let line = Line::from_record(proxy.logs.as_ref(), &arrival.connection.facts, record.log.take());
+        let mut this = Self::new(proxy, cluster, arrival.connection, tcp::Connection::new(stream, place), timer, line);
         (this.rest.up, this.rest.down, this.rest.active) = (up, down, record.active());
         Ok(this)
     }
@@ -127,6 +132,9 @@ impl Tunnel {
                 None => return,
             }
         }
+        let Rest { mut line, up, down, .. } = self.rest;
+        line.bytes(up.read, down.bytes);
+        line.end();
     }
 
     /// Moves bytes. Ready when something else is to be done with the tunnel.
@@ -168,7 +176,8 @@ impl Tunnel {
         // A socket that the reactor does not let go of is lost, and the tunnel with it.
         let sockets = vec![stream.into_fd().ok()?, host.into_fd().ok()?];
         let Rest { cluster, facts, up, down, active, .. } = &rest;
-        let record = Record::new(&cluster.model().name, place.address(), place.opened(), *active, up, down);
+        let mut record = Record::new(&cluster.model().name, place.address(), place.opened(), *active, up, down);
+        record.log = rest.line.to_record();
         let frozen = Frozen {
             kind: Kind::Tcp,
             listener: facts.listener.to_string(),

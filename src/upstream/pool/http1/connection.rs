@@ -1,6 +1,8 @@
 //! One connection to a host: idle in the pool, or lent to a request as a [`Lease`].
 //!
-//! What a connection was and how it ended is counted when it is dropped, whoever drops it.
+//! What a connection was and how it ended is counted when it is dropped, whoever drops it. A connection is a socket and a [`Place`]: what it takes
+//! of the cluster's limits and how it shows in its statistics. The two can be taken apart, because the socket may move to another epoch while
+//! the place is given up here and taken there.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,7 +13,8 @@ use std::time::Instant;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::net::Stream;
+use crate::config::model::Address;
+use crate::net::{PeerAddress, Stream};
 use crate::upstream::host::{bump, drop_one};
 use crate::upstream::limits::{Kind, Ticket};
 
@@ -30,6 +33,14 @@ impl Presence {
         bump(&pool.counts.cx_total);
         Self { pool: pool.clone() }
     }
+
+    /// Of a connection that another epoch has opened and counted.
+    fn arriving(pool: &Rc<Pool>) -> Self {
+        pool.live.set(pool.live.get() + 1);
+        pool.stats().upstream_cx_active.inc();
+        bump(&pool.counts.cx_active);
+        Self { pool: pool.clone() }
+    }
 }
 
 impl Drop for Presence {
@@ -46,11 +57,18 @@ impl Drop for Presence {
 enum End {
     Local,
     Remote,
+    /// It goes on in another epoch, or has not begun here.
+    Moved,
 }
 
 /// An open connection.
 pub(super) struct Connection {
     stream: Stream,
+    pub(super) place: Place,
+}
+
+/// What an open connection takes of its cluster.
+pub struct Place {
     _ticket: Ticket,
     opened: Instant,
     /// When the last request ended.
@@ -58,61 +76,62 @@ pub(super) struct Connection {
     requests: u32,
     /// While lent.
     request: Option<Ticket>,
+    /// While lent: it was kept before.
+    reused: bool,
     end: End,
     /// Last, so that a waiter finds the ticket free.
-    pub(super) presence: Presence,
+    presence: Presence,
 }
 
-impl Connection {
-    /// One that has just been opened.
-    pub(super) fn new(stream: Stream, presence: Presence, ticket: Ticket) -> Box<Self> {
-        let opened = Instant::now();
-        Box::new(Self {
-            stream,
+impl Place {
+    /// A place for a connection, lent to a request, that another epoch has opened: counted as open, not as opened, and until
+    /// [`Self::arrived`] not as closed either.
+    pub(super) fn take(pool: &Rc<Pool>, opened: Instant, requests: u32, reused: bool) -> Option<Self> {
+        let common = &pool.common;
+        let ticket = common.limits.take(Kind::Connections)?;
+        let request = common.limits.take(Kind::Requests)?;
+        common.stats.upstream_rq_active.inc();
+        bump(&pool.counts.rq_active);
+        Some(Self {
             _ticket: ticket,
             opened,
             used: opened,
-            requests: 0,
-            request: None,
-            end: End::Local,
-            presence,
+            requests,
+            request: Some(request),
+            reused,
+            end: End::Moved,
+            presence: Presence::arriving(pool),
         })
     }
 
-    /// Nothing has come since the last response: no end, no error, no bytes that nobody asked for. Costs no system call unless
-    /// the runtime has heard of something.
-    pub(super) fn quiet(&mut self) -> bool {
-        let mut byte = [0u8; 1];
-        let mut buffer = ReadBuf::new(&mut byte);
-        let mut context = Context::from_waker(Waker::noop());
-        match Pin::new(&mut self.stream).poll_read(&mut context, &mut buffer) {
-            Poll::Pending => true,
-            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                self.presence.pool.stats().upstream_cx_protocol_error.inc();
-                false
-            }
-            Poll::Ready(_) => {
-                self.end = End::Remote;
-                false
-            }
-        }
+    /// Where the host is.
+    pub fn address(&self) -> &Address {
+        &self.presence.pool.address
     }
 
-    pub(super) fn lend(mut self: Box<Self>, reused: bool) -> Result<Lease, Refused> {
-        let common = &self.presence.pool.common;
-        let Some(ticket) = common.limits.take(Kind::Requests) else {
-            common.stats.upstream_rq_active_overflow.inc();
-            let pool = self.presence.pool.clone();
-            pool.keep(self);
-            return Err(Refused::Overflow);
-        };
-        common.stats.upstream_rq_total.inc();
-        common.stats.upstream_rq_active.inc();
-        bump(&self.presence.pool.counts.rq_total);
-        bump(&self.presence.pool.counts.rq_active);
-        self.request = Some(ticket);
-        self.requests += 1;
-        Ok(Lease { connection: self, reused })
+    /// When the connection was made.
+    pub fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// Requests that it was lent to.
+    pub fn requests(&self) -> u32 {
+        self.requests
+    }
+
+    /// Whether it was kept before the request that has it.
+    pub fn reused(&self) -> bool {
+        self.reused
+    }
+
+    /// The connection is ours from now on: its end will be one.
+    pub fn arrived(&mut self) {
+        self.end = End::Local;
+    }
+
+    /// Gives the place up without an end: the connection lives on elsewhere.
+    pub fn moved(mut self) {
+        self.end = End::Moved;
     }
 
     fn return_request(&mut self) -> bool {
@@ -125,17 +144,18 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for Place {
     fn drop(&mut self) {
         let busy = self.return_request();
         let stats = self.presence.pool.stats();
-        stats.upstream_cx_destroy.inc();
-        stats.upstream_cx_length_ms.record(self.opened.elapsed().as_millis() as u64);
-        stats.upstream_rq_per_cx.record(u64::from(self.requests));
         let (destroy, with_request) = match self.end {
+            End::Moved => return,
             End::Local => (&stats.upstream_cx_destroy_local, &stats.upstream_cx_destroy_local_with_active_rq),
             End::Remote => (&stats.upstream_cx_destroy_remote, &stats.upstream_cx_destroy_remote_with_active_rq),
         };
+        stats.upstream_cx_destroy.inc();
+        stats.upstream_cx_length_ms.record(self.opened.elapsed().as_millis() as u64);
+        stats.upstream_rq_per_cx.record(u64::from(self.requests));
         destroy.inc();
         if busy {
             stats.upstream_cx_destroy_with_active_rq.inc();
@@ -144,24 +164,107 @@ impl Drop for Connection {
     }
 }
 
+impl Connection {
+    /// One that has just been opened.
+    pub(super) fn new(stream: Stream, presence: Presence, ticket: Ticket) -> Box<Self> {
+        let opened = Instant::now();
+        let place = Place {
+            _ticket: ticket,
+            opened,
+            used: opened,
+            requests: 0,
+            request: None,
+            reused: false,
+            end: End::Local,
+            presence,
+        };
+        Box::new(Self { stream, place })
+    }
+
+    /// Nothing has come since the last response: no end, no error, no bytes that nobody asked for. Costs no system call unless
+    /// the runtime has heard of something.
+    pub(super) fn quiet(&mut self) -> bool {
+        let mut byte = [0u8; 1];
+        let mut buffer = ReadBuf::new(&mut byte);
+        let mut context = Context::from_waker(Waker::noop());
+        match Pin::new(&mut self.stream).poll_read(&mut context, &mut buffer) {
+            Poll::Pending => true,
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                self.place.presence.pool.stats().upstream_cx_protocol_error.inc();
+                false
+            }
+            Poll::Ready(_) => {
+                self.place.end = End::Remote;
+                false
+            }
+        }
+    }
+
+    pub(super) fn lend(mut self: Box<Self>, reused: bool) -> Result<Lease, Refused> {
+        let common = &self.place.presence.pool.common;
+        let Some(ticket) = common.limits.take(Kind::Requests) else {
+            common.stats.upstream_rq_active_overflow.inc();
+            let pool = self.place.presence.pool.clone();
+            pool.keep(self);
+            return Err(Refused::Overflow);
+        };
+        common.stats.upstream_rq_total.inc();
+        common.stats.upstream_rq_active.inc();
+        bump(&self.place.presence.pool.counts.rq_total);
+        bump(&self.place.presence.pool.counts.rq_active);
+        self.place.request = Some(ticket);
+        self.place.requests += 1;
+        self.place.reused = reused;
+        Ok(Lease { connection: self })
+    }
+}
+
 /// A connection lent to one request. Dropped, it is closed (and counted as closed with a request in flight).
 pub struct Lease {
     connection: Box<Connection>,
-    reused: bool,
 }
 
 impl Lease {
     /// Whether another request went over it before.
     pub fn reused(&self) -> bool {
-        self.reused
+        self.connection.place.reused
+    }
+
+    /// What it takes of its cluster.
+    pub fn place(&self) -> &Place {
+        &self.connection.place
+    }
+
+    /// See [`Place::arrived`].
+    pub fn arrived(&mut self) {
+        self.connection.place.arrived();
+    }
+
+    /// The two together again.
+    pub fn new(stream: Stream, place: Place) -> Self {
+        Self { connection: Box::new(Connection { stream, place }) }
+    }
+
+    /// The socket and its place.
+    pub fn into_parts(self) -> (Stream, Place) {
+        let Connection { stream, place } = *self.connection;
+        (stream, place)
+    }
+
+    /// Our own address.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn local_address(&self) -> io::Result<PeerAddress> {
+        self.connection.stream.local_address()
     }
 
     /// Reads into `buffer`, taking a block where it has none. `Ready(Ok(0))` is the end.
     pub fn poll_fill(&mut self, context: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
-        let common = &self.connection.presence.pool.common;
+        let common = &self.connection.place.presence.pool.common;
         let filled = ready!(common.local.poll_fill(&mut self.connection.stream, context, buffer));
         match &filled {
-            Ok(0) | Err(_) => self.connection.end = End::Remote,
+            Ok(0) | Err(_) => self.connection.place.end = End::Remote,
             Ok(read) => common.stats.upstream_cx_rx_bytes_total.add(*read as u64),
         }
         Poll::Ready(filled)
@@ -172,9 +275,9 @@ impl Lease {
         let written = ready!(self.connection.stream.poll_write_slices(context, slices));
         match &written {
             Ok(written) => {
-                self.connection.presence.pool.stats().upstream_cx_tx_bytes_total.add(*written as u64);
+                self.connection.place.presence.pool.stats().upstream_cx_tx_bytes_total.add(*written as u64);
             }
-            Err(_) => self.connection.end = End::Remote,
+            Err(_) => self.connection.place.end = End::Remote,
         }
         Poll::Ready(written)
     }
@@ -182,26 +285,26 @@ impl Lease {
     /// The exchange is complete on both sides and the host keeps the connection: for the next request.
     pub fn release(self) {
         let mut connection = self.connection;
-        connection.return_request();
-        let pool = connection.presence.pool.clone();
+        connection.place.return_request();
+        let pool = connection.place.presence.pool.clone();
         let limit = pool.common.model.max_requests_per_connection;
-        if limit != 0 && connection.requests >= limit {
+        if limit != 0 && connection.place.requests >= limit {
             pool.stats().upstream_cx_max_requests.inc();
             return;
         }
-        connection.used = Instant::now();
+        connection.place.used = Instant::now();
         pool.keep(connection);
     }
 
     /// The exchange is complete and the host does not keep the connection.
     pub fn retire(self) {
         let mut connection = self.connection;
-        connection.return_request();
-        connection.presence.pool.stats().upstream_cx_close_notify.inc();
+        connection.place.return_request();
+        connection.place.presence.pool.stats().upstream_cx_close_notify.inc();
     }
 
     /// The host broke the protocol.
     pub fn broken(self) {
-        self.connection.presence.pool.stats().upstream_cx_protocol_error.inc();
+        self.connection.place.presence.pool.stats().upstream_cx_protocol_error.inc();
     }
 }

@@ -53,6 +53,26 @@ pub struct Status {
     /// Living epochs, oldest first.
     #[prost(message, repeated, tag = "7")]
     pub epochs: Vec<EpochStatus>,
+    /// What the lineage has counted of connections that moved or did not, and of takeovers; by the names of the statistics, zeroes left out.
+    #[prost(message, repeated, tag = "8")]
+    pub counts: Vec<Tally>,
+    /// Whether `rollback` has something to go back to.
+    #[prost(bool, tag = "9")]
+    pub has_previous: bool,
+    /// For how long the newcomer can still be taken back; absent when it stays.
+    #[prost(uint64, optional, tag = "10")]
+    pub grace_ms: Option<u64>,
+}
+
+/// How often something has happened.
+#[derive(Clone, PartialEq, ProstMessage, Serialize)]
+pub struct Tally {
+    /// What.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// How often.
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
 }
 
 /// One row of [`Status`].
@@ -85,6 +105,9 @@ pub struct EpochStatus {
     /// Why not.
     #[prost(string, tag = "9")]
     pub reason: String,
+    /// Since its drain began; absent unless it drains.
+    #[prost(uint64, optional, tag = "10")]
+    pub draining_ms: Option<u64>,
 }
 
 /// How a command ended.
