@@ -45,8 +45,6 @@ pub struct Wanted {
     pub trailers: Vec<LogHeader>,
     /// Our own address towards the host, for which the system has to be asked.
     pub upstream_local: bool,
-    /// The text of a reply of ours.
-    pub local_reply: bool,
 }
 
 /// The access logs of one connection manager, TCP proxy or listener on one worker.

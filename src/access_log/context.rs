@@ -50,9 +50,6 @@ pub struct Context {
     /// Why the transport to the host failed.
     #[prost(string, tag = "12")]
     pub upstream_failure: String,
-    /// What the client was told by a reply of ours.
-    #[prost(bytes = "vec", tag = "13")]
-    pub local_reply: Vec<u8>,
     /// Response flags, a bit each: of this process alone.
     #[prost(uint64, tag = "14")]
     pub flags: u64,
@@ -198,9 +195,8 @@ impl Live {
         }
     }
 
-    /// Notes a host that is tried.
+    /// Notes a host that was tried.
     pub fn tried(&mut self, host: String) {
-        self.context.attempts += 1;
         self.context.attempted.push(host);
     }
 

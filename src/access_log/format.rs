@@ -161,7 +161,6 @@ fn show(operator: &Operator, wanted: &mut Wanted) -> Show {
         other => {
             use crate::config::model::AddressOf;
             wanted.upstream_local |= matches!(other, Operator::Address(AddressOf::UpstreamLocal, _));
-            wanted.local_reply |= matches!(other, Operator::LocalReplyBody);
             Show::Plain(other.clone())
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::format::{Grpc, Show};
 use super::{Context, Kept, Live};
 use crate::config::model::{
-    AddressOf, AddressPart, Count, GrpcStatusAs, LogType, Name, Operator, PathOf, ServerNameFrom,
+    AddressOf, AddressPart, Count, GrpcStatusAs, LogType, Moment, Name, Operator, PathOf, ServerNameFrom,
 };
 use crate::fault::Flag;
 
@@ -122,11 +122,12 @@ fn plain<'a>(operator: &'a Operator, kind: LogType, live: &'a Live) -> Value<'a>
         },
         Operator::Flags { long } => flags(context.flags, *long).into(),
         Operator::Name(name) => self::name(*name, context),
+        Operator::Address(AddressOf::UpstreamRemote, _) if live.after(Moment::UpstreamSendBegin).is_none() => {
+            Value::Missing
+        }
         Operator::Address(of, part) => address(*of, *part, context),
         Operator::UniqueId => uuid::Uuid::new_v4().to_string().into(),
         Operator::LogType => kind.as_str().into(),
-        Operator::LocalReplyBody if context.local_reply.is_empty() => Value::Empty,
-        Operator::LocalReplyBody => (&*context.local_reply).into(),
         Operator::UpstreamFailure => context.upstream_failure.as_str().into(),
         Operator::Constant(text) => text.as_deref().into(),
         Operator::Absent { empty: true } => Value::Empty,
@@ -208,7 +209,7 @@ fn address(of: AddressOf, part: AddressPart, context: &Context) -> Value<'_> {
         AddressOf::Client => &context.client,
         AddressOf::Peer => &context.peer,
         AddressOf::Local => &context.local,
-        AddressOf::Host => &context.host,
+        AddressOf::Host | AddressOf::UpstreamRemote => &context.host,
         AddressOf::UpstreamLocal => &context.upstream_local,
     };
     if part == AddressPart::Whole {

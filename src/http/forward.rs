@@ -178,8 +178,9 @@ fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Route
             stream.set_duration(rewrite::duration(&request.head, forward.max_stream_duration));
             stream.manager().route_stats.begin(stream, &request.head);
             *record.cluster.borrow_mut() = Some(cluster.clone());
+            record.log(|live| live.context.attempts += 1);
             let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
-            record.try_host(host);
+            *record.host.borrow_mut() = Some(host.clone());
             stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_total.inc());
             let mut exchange = encode(request, stream, cluster, forward, decision, router);
             match host.pool().reuse()? {

@@ -96,12 +96,6 @@ impl Record {
         self.log.borrow().as_ref().map(|line| line.to_record())
     }
 
-    /// Notes the host that is tried next.
-    pub(super) fn try_host(&self, host: &Rc<Host>) {
-        *self.host.borrow_mut() = Some(host.clone());
-        self.log(|live| live.tried(host.endpoint().address.to_string()));
-    }
-
     /// Sets a response flag.
     pub fn flag(&self, flag: Flag) {
         self.flags.set(self.flags.get() | 1 << flag as u32);

@@ -9,6 +9,8 @@ use heirloom::config::model::*;
 /// A connection manager with these routes on one virtual host `*`.
 pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
     HttpConnectionManager {
+        access_logs: Vec::new(),
+        log_new_requests: false,
         stat_prefix: "test".into(),
         routes: Arc::new(RouteConfiguration {
             name: "local".into(),
@@ -105,6 +107,9 @@ pub fn tcp_proxy(cluster: &str) -> TcpProxy {
         idle_timeout: Some(Duration::from_secs(3600)),
         max_connection_duration: None,
         max_connect_attempts: 1,
+        access_logs: Vec::new(),
+        log_start: false,
+        log_connected: false,
     }
 }
 

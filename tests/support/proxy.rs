@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use heirloom::access_log::{Files, Settings};
 use heirloom::config::model;
 use heirloom::drain::{Drain, Phase};
 use heirloom::http::filter::Extension;
@@ -69,6 +70,9 @@ impl Proxy {
             let tasks = tokio::task::LocalSet::new();
             tasks.block_on(&runtime, async move {
                 let clusters: Vec<_> = clusters.into_iter().map(Arc::new).collect();
+                // Lines are written soon, so that a scenario need not wait for them.
+                let soon = Settings { interval: std::time::Duration::from_millis(5), ..Settings::default() };
+                let files = Files::new(soon);
                 let (scope, drain, local) = (Scope::detached(), Drain::new(), Local::new());
                 let clusters = Rc::new(Clusters::build(&clusters, &Shared::new(&clusters), &scope, &local));
                 let context = WorkerContext {
@@ -79,6 +83,8 @@ impl Proxy {
                     drain: drain.clone(),
                     http_filters,
                     own_address: None,
+                    files: files.clone(),
+                    next_connection: Arc::default(),
                 };
                 let sockets = Sockets { listener: Arc::new(listener), sockets: vec![socket.into()] };
                 let set = Set::new(context, vec![sockets]).unwrap();
@@ -88,6 +94,7 @@ impl Proxy {
                 while let Some(order) = inbox.recv().await {
                     order(&worker);
                 }
+                files.finish();
             });
         });
         is_ready.recv().unwrap();

@@ -289,6 +289,9 @@ fn a_tcp_proxy_has_the_defaults_of_envoy() {
         idle_timeout: Some(Duration::from_secs(3600)),
         max_connection_duration: None,
         max_connect_attempts: 1,
+        access_logs: Vec::new(),
+        log_start: false,
+        log_connected: false,
     };
     assert_eq!(*tcp_proxy(""), expected);
 }

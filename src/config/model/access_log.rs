@@ -154,8 +154,6 @@ pub enum Operator {
     },
     /// `ACCESS_LOG_TYPE`.
     LogType,
-    /// `LOCAL_REPLY_BODY`.
-    LocalReplyBody,
     /// `UPSTREAM_TRANSPORT_FAILURE_REASON`.
     UpstreamFailure,
     /// `HOSTNAME`, `ENVIRONMENT`: known from the start.
@@ -293,6 +291,8 @@ pub enum AddressOf {
     Local,
     /// The host's.
     Host,
+    /// The host's, once it has taken the connection.
+    UpstreamRemote,
     /// Ours, towards the host.
     UpstreamLocal,
 }

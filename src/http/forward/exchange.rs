@@ -89,6 +89,9 @@ impl<'a> Exchange<'a> {
         self.stream.record().log(|live| {
             live.reach(Moment::UpstreamSendBegin, Instant::now());
             live.context.upstream_protocol = 11;
+            if let Some(host) = &*self.stream.record().host.borrow() {
+                live.tried(host.endpoint().address.to_string());
+            }
             if self.stream.shows_upstream_local() {
                 // A socket that has no address any more has none to show.
                 live.context.upstream_local =

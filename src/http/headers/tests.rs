@@ -16,6 +16,8 @@ use crate::config::model::{Http1Options, RouteConfiguration, Underscores};
 
 fn manager() -> HttpConnectionManager {
     HttpConnectionManager {
+        access_logs: Vec::new(),
+        log_new_requests: false,
         stat_prefix: "h".into(),
         routes: Arc::new(RouteConfiguration {
             internal_only_headers: vec!["x-secret".into()],

@@ -9,7 +9,6 @@ use http::Version;
 use crate::access_log::Live;
 use crate::codec::head::{Headers, RequestHead, ResponseHead};
 use crate::config::model::{LogType, Moment};
-use crate::http::body::Body;
 use crate::net::PeerAddress;
 
 use super::Stream;
@@ -34,17 +33,12 @@ impl Stream<'_> {
         }
     }
 
-    /// Keeps what the line says of the response's head, and of a body that we made ourselves.
-    pub(super) fn keep_response(&self, head: &ResponseHead, body: &Body<'_>) {
+    /// Keeps what the line says of the response's head.
+    pub(super) fn keep_response(&self, head: &ResponseHead) {
         let Some(logs) = &self.manager().logs else { return };
         self.record.log(|live| {
             logs.keep_response(live, head);
             live.reach(Moment::SendBegin, Instant::now());
-            // What answers bytes that are no request is none of the manager's replies for Envoy.
-            let is_reply = logs.wanted().local_reply && live.context.request.is_some();
-            if let (Body::Full(text), true) = (body, is_reply) {
-                live.context.local_reply = text.to_vec();
-            }
         });
     }
 
@@ -116,7 +110,7 @@ impl Stream<'_> {
         if let Some(host) = &*record.host.borrow() {
             let endpoint = host.endpoint();
             context.host = endpoint.address.to_string();
-            context.host_name.clone_from(&endpoint.hostname);
+            context.host_name.clone_from(if endpoint.hostname.is_empty() { &context.host } else { &endpoint.hostname });
         }
     }
 }

@@ -30,7 +30,7 @@ impl Stream<'_> {
         self.manager().prepare_response(&mut head, self);
         self.set_connection(&mut head, begun.close);
         self.count_head(head.status);
-        self.keep_response(&head, &body);
+        self.keep_response(&head);
         let mut outbox = Outbox::new(self.manager().local.block());
         outbox.front.extend_from_slice(&self.interim.borrow_mut().split());
         encode_response(&head, framing, &mut outbox.front);

@@ -143,7 +143,7 @@ impl TcpProxy {
                     line.flag(Flag::UpstreamOverflow);
                     return None;
                 }
-                Err(Refused::Connect(_) | Refused::Timeout) => line.flag(Flag::UpstreamConnectionFailure),
+                Err(refused @ (Refused::Connect(_) | Refused::Timeout)) => line.refused(&refused),
             }
         }
         line.flag(Flag::UpstreamRetryLimitExceeded);

@@ -6,7 +6,7 @@ use crate::net::PeerAddress;
 
 fn facts(local: &str, peer: &str) -> Facts {
     let address = |text: &str| PeerAddress::from(text.parse::<SocketAddr>().unwrap());
-    Facts { local: address(local), peer: address(peer), accepted: Instant::now(), listener: "test".into() }
+    Facts { local: address(local), peer: address(peer), accepted: Instant::now(), listener: "test".into(), id: 0 }
 }
 
 fn cidr(text: &str) -> Cidr {
@@ -31,6 +31,7 @@ fn one_chain_without_criteria_takes_everything() {
         peer: PeerAddress::Unix(None),
         accepted: Instant::now(),
         listener: "test".into(),
+        id: 0,
     };
     assert_eq!(matcher.find(&unix), Some(&"only"));
 }

@@ -98,7 +98,7 @@ fn known(name: &str, arguments: &str) -> Known {
         return address.into();
     }
     if is_nowhere_set(name) {
-        let empty = name == "CUSTOM_FLAGS";
+        let empty = matches!(name, "CUSTOM_FLAGS" | "LOCAL_REPLY_BODY");
         return Known::Yes(Operator::Absent { empty });
     }
     if is_not_yet(name) {
@@ -170,7 +170,6 @@ fn plain(name: &str) -> Option<Operator> {
         "UNIQUE_ID" => Operator::UniqueId,
         "GRPC_STATUS_NUMBER" => Operator::GrpcStatus(GrpcStatusAs::Number),
         "ACCESS_LOG_TYPE" => Operator::LogType,
-        "LOCAL_REPLY_BODY" => Operator::LocalReplyBody,
         "UPSTREAM_TRANSPORT_FAILURE_REASON" => Operator::UpstreamFailure,
         "HOSTNAME" => Operator::Constant(hostname()),
         _ => return None,
@@ -188,6 +187,8 @@ fn is_nowhere_set(name: &str) -> bool {
             | "TRACE_ID"
             | "SPAN_ID"
             | "CUSTOM_FLAGS"
+            // Envoy has it while it makes the reply, and no more when the line is written.
+            | "LOCAL_REPLY_BODY"
             | "ROUNDTRIP_DURATION"
             | "DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID"
             | "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID"
@@ -316,7 +317,7 @@ fn address(name: &str, arguments: &str) -> Option<Result<Operator, String>> {
         "DOWNSTREAM_REMOTE" => AddressOf::Client,
         "DOWNSTREAM_DIRECT_REMOTE" => AddressOf::Peer,
         "DOWNSTREAM_LOCAL" | "DOWNSTREAM_DIRECT_LOCAL" => AddressOf::Local,
-        "UPSTREAM_REMOTE" => AddressOf::Host,
+        "UPSTREAM_REMOTE" => AddressOf::UpstreamRemote,
         "UPSTREAM_LOCAL" => AddressOf::UpstreamLocal,
         _ => return None,
     };

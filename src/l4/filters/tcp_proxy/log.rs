@@ -1,5 +1,6 @@
 //! A connection's line in the access logs.
 
+use std::io;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use crate::config::model::{LogType, Moment};
 use crate::fault::Flag;
 use crate::l4::Facts;
 use crate::upstream::Cluster;
+use crate::upstream::pool::Refused;
 
 /// The line of one connection; nothing where there are no logs.
 pub(super) struct Line(Option<Box<access_log::Line>>);
@@ -58,7 +60,9 @@ impl Line {
         self.note(|live| {
             let address = host.endpoint().address.to_string();
             live.context.host.clone_from(&address);
-            live.context.host_name.clone_from(&host.endpoint().hostname);
+            let name = &host.endpoint().hostname;
+            live.context.host_name.clone_from(if name.is_empty() { &address } else { name });
+            live.context.attempts += 1;
             live.tried(address);
             live.reach_once(Moment::ConnectBegin, Instant::now());
         });
@@ -72,6 +76,14 @@ impl Line {
             live.reach(Moment::UpstreamSendBegin, now);
             live.context.upstream_local = upstream_local;
         });
+    }
+
+    /// A host has not taken it.
+    pub(super) fn refused(&mut self, refused: &Refused) {
+        self.flag(Flag::UpstreamConnectionFailure);
+        if let Refused::Connect(error) = refused {
+            self.note(|live| live.context.upstream_failure = reason(error));
+        }
     }
 
     /// Something went wrong.
@@ -101,6 +113,13 @@ impl Line {
             note(&mut line.live);
         }
     }
+}
+
+/// What the system says of a connect, in Envoy's words: without its number, and without spaces.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    format!("delayed_connect_error:_{}", text.replace(' ', "_"))
 }
 
 fn place(context: &mut Context, facts: &Facts) {
