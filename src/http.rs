@@ -13,6 +13,7 @@ mod downstream;
 mod draws;
 pub mod failure;
 pub mod filter;
+pub mod filters;
 mod flight;
 pub mod forward;
 pub mod headers;

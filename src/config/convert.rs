@@ -33,11 +33,11 @@ mod extension;
 mod filter_chain;
 mod header_rules;
 mod http_connection_manager;
+mod http_filters;
 mod http_options;
 mod listener;
 mod matcher;
 mod route;
-mod route_filters;
 mod stats;
 mod tcp_proxy;
 mod upstream_http;
@@ -50,8 +50,9 @@ mod tests;
 use envoy_types::pb::envoy::config::bootstrap::v3 as api;
 
 use super::diagnostic::{Findings, Path, Severity};
+use super::extension::HttpFilterKind;
 use super::model;
-use context::Context;
+pub(super) use context::Context;
 
 /// Turns a bootstrap into the model. `suspect` are the places where earlier stages found faults: references into them are
 /// not followed, because their absence would only repeat the fault.
@@ -59,8 +60,9 @@ pub(super) fn bootstrap(
     message: api::Bootstrap,
     unknown_fields: Severity,
     suspect: &[Path],
+    http_filters: &[HttpFilterKind],
 ) -> (model::Bootstrap, Findings) {
-    let mut context = Context::new(unknown_fields, suspect);
+    let mut context = Context::new(unknown_fields, suspect, http_filters);
     let bootstrap = bootstrap::convert(&mut context, message);
     (bootstrap, context.findings)
 }

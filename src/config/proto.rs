@@ -32,6 +32,7 @@ macro_rules! decode {
 decode!(
     api::bootstrap::v3::Bootstrap,
     api::metrics::v3::StatsdSink,
+    api::route::v3::FilterConfig,
     access_loggers::file::v3::FileAccessLog,
     access_loggers::stream::v3::StderrAccessLog,
     access_loggers::stream::v3::StdoutAccessLog,

@@ -80,7 +80,7 @@ pub struct Build<'a> {
     pub clusters: &'a Rc<Clusters>,
     /// The worker's timers and blocks.
     pub local: &'a Local,
-    /// HTTP filters that can be built.
+    /// HTTP filters that can be built beside our own.
     pub extensions: &'a [Extension],
     /// An address of this machine that is not loopback, for `x-forwarded-for`.
     pub own_address: Option<IpAddr>,
@@ -114,7 +114,7 @@ impl Manager {
         Ok(Rc::new(Self {
             stats: HttpStats::new(&scope),
             listener_stats: ListenerHttpStats::new(&names::listener_http(with.listener_scope, &config.stat_prefix)),
-            chain: Chain::build(&config.http_filters, with.extensions, &scope)?,
+            chain: Chain::build(&config.http_filters, with.extensions, &scope, with.clusters, with.local)?,
             rules: request_rules(&config),
             logs: Logs::build(&config.access_logs, with.files)?,
             header_rules: Rules::compile(&config)?,

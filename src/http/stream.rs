@@ -26,6 +26,7 @@ use crate::codec::http1::{self, Framing, Parsed, encode_response};
 use crate::drain::Phase;
 use crate::l4::Facts;
 use crate::local::Deadline;
+use crate::route::Decision;
 
 use super::body::Body;
 use super::downstream::Downstream;
@@ -177,6 +178,11 @@ impl<'a> Stream<'a> {
     /// Whether all of the request has been received.
     pub fn is_complete(&self) -> bool {
         self.framing.borrow().is_done()
+    }
+
+    /// Where the request goes; `None` when no route matched.
+    pub fn route(&self) -> Option<Decision> {
+        self.record.route.borrow().clone()
     }
 
     pub(super) fn manager(&self) -> &'a Manager {

@@ -18,9 +18,6 @@ use crate::net::{BindAddress, BindOptions};
 use crate::stats::{Scope, Store};
 use crate::upstream::{Clusters, Counts, Shared};
 
-/// HTTP filters by type URL: the only list of them. The router ends every chain and needs no entry.
-const HTTP_FILTERS: &[Extension] = &[];
-
 /// What all workers are built from.
 pub(super) struct Parts {
     bootstrap: Arc<Bootstrap>,
@@ -33,6 +30,8 @@ pub(super) struct Parts {
     /// The files of access logs.
     files: access_log::Files,
     next_connection: Arc<AtomicU64>,
+    /// HTTP filters beside our own.
+    http_filters: &'static [Extension],
 }
 
 impl Parts {
@@ -42,11 +41,12 @@ impl Parts {
         sockets: Vec<Vec<OwnedFd>>,
         store: Store,
         files: access_log::Files,
+        http_filters: &'static [Extension],
     ) -> Self {
         let shared = Shared::new(&bootstrap.clusters);
         // Two epochs write into one log for a while: their numbers must not meet.
         let next_connection = Arc::new(AtomicU64::new(store.epoch() << 32));
-        Self { bootstrap, sockets, store, shared, own_address: own_address(), files, next_connection }
+        Self { bootstrap, sockets, store, shared, own_address: own_address(), files, next_connection, http_filters }
     }
 }
 
@@ -73,7 +73,7 @@ impl Assembly {
             local,
             clusters: clusters.clone(),
             drain: drain.clone(),
-            http_filters: HTTP_FILTERS,
+            http_filters: parts.http_filters,
             own_address: parts.own_address,
             files: parts.files.clone(),
             next_connection: parts.next_connection.clone(),

@@ -12,6 +12,7 @@ mod counters;
 mod drain;
 mod filters;
 mod flight;
+mod foreign_filters;
 mod limits;
 mod malformed;
 mod motion;

@@ -141,3 +141,17 @@ pub fn listener_of(filter: NetworkFilter) -> Listener {
         drain_modify_only: false,
     }
 }
+
+/// HTTP filters of these types, without settings, and the router.
+pub fn filters(types: &[&str]) -> Vec<HttpFilter> {
+    let one = |type_name: &&str| {
+        let (name, type_name) = (type_name.to_string(), type_name.to_string());
+        HttpFilter::Extension(FilterModel { name, type_name, settings: Settings::new(()), disabled: false })
+    };
+    types.iter().map(one).chain([HttpFilter::Router(Router::default())]).collect()
+}
+
+/// A kind of HTTP filter without settings.
+pub const fn filter_kind(type_name: &'static str) -> heirloom::config::extension::HttpFilterKind {
+    heirloom::config::extension::HttpFilterKind { type_name, settings: |_, _| Some(Settings::new(())), route: None }
+}

@@ -4,7 +4,7 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 
 use super::context::Context;
 use super::header_rules::{self, Lists};
-use super::{route_filters, values, virtual_host};
+use super::{http_filters, values, virtual_host};
 use crate::config::model::{Route, RouteAction, RouteConfiguration};
 
 mod action;
@@ -80,7 +80,7 @@ pub(super) fn configuration(cx: &mut Context, message: api::RouteConfiguration) 
         ignore_path_parameters: ignore_path_parameters_in_path_matching,
         most_specific_wins: most_specific_header_mutations_wins,
         rules,
-        filters: route_filters::convert(cx, typed_per_filter_config),
+        filters: http_filters::of_route(cx, typed_per_filter_config),
     }
 }
 
@@ -114,7 +114,7 @@ pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table) -> O
             response_remove: response_headers_to_remove,
         },
     );
-    let filters = route_filters::convert(cx, typed_per_filter_config);
+    let filters = http_filters::of_route(cx, typed_per_filter_config);
     let action = match action? {
         api::route::Action::Route(message) => cx.at("route", |cx| action::forward(cx, message, table, path.as_ref())),
         api::route::Action::Redirect(message) => cx.at("redirect", |cx| redirect::convert(cx, message)),

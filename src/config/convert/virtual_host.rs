@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 use super::context::Context;
 use super::header_rules::{self, Lists};
 use super::route::{self, Table};
-use super::{matcher, route_filters};
+use super::{http_filters, matcher};
 use crate::config::model::{RequireTls, VirtualCluster, VirtualHost};
 
 /// Names and domains of one table so far.
@@ -85,7 +85,7 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         require_tls: required_tls(require_tls),
         virtual_clusters: cx.each("virtual_clusters", virtual_clusters, virtual_cluster),
         rules,
-        filters: route_filters::convert(cx, typed_per_filter_config),
+        filters: http_filters::of_route(cx, typed_per_filter_config),
     }
 }
 

@@ -34,11 +34,11 @@ pub(in crate::http) fn response(head: &mut ResponseHead, stream: &Stream<'_>) {
     }
 }
 
-/// Whether the route has something to do when the response comes.
+/// Whether the route has something to do when the response comes, or a filter has left something that would be lost.
 pub(super) fn awaits_response(stream: &Stream<'_>) -> bool {
     let record = stream.record();
     let rules = record.route.borrow().as_ref().is_some_and(Decision::has_response_rules);
-    rules || stream.manager().route_stats.counts(record)
+    rules || record.has_shared() || stream.manager().route_stats.counts(record)
 }
 
 /// A redirect, or a direct response.

@@ -5,7 +5,7 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 use super::Table;
 use crate::config::convert::context::Context;
 use crate::config::convert::header_rules::{self, Lists};
-use crate::config::convert::{matcher, route_filters, values};
+use crate::config::convert::{http_filters, matcher, values};
 use crate::config::model::{ClusterSpecifier, WeightedCluster, WeightedClusters, WeightedName};
 
 pub(super) fn specifier(
@@ -112,7 +112,7 @@ fn weight(cx: &mut Context, message: api::weighted_cluster::ClusterWeight, table
         Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => host,
         None => String::new(),
     };
-    let filters = route_filters::convert(cx, typed_per_filter_config);
+    let filters = http_filters::of_route(cx, typed_per_filter_config);
     Some(WeightedCluster {
         cluster: cluster?,
         weight: values::number(&weight).unwrap_or(0),
