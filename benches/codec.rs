@@ -59,7 +59,11 @@ fn manager() -> HttpConnectionManager {
         max_request_headers_bytes: 60 * 1024,
         max_headers_count: 100,
         underscores: Underscores::Allow,
+        codec: heirloom::config::model::CodecType::Auto,
         http1: Default::default(),
+        http2: heirloom::config::model::Http2Options::default(),
+        access_logs: Vec::new(),
+        log_new_requests: false,
     }
 }
 

@@ -6,5 +6,6 @@
 
 pub mod head;
 pub mod http1;
+pub mod http2;
 
 pub use head::{Headers, RequestHead, ResponseHead, Scheme};

@@ -96,6 +96,10 @@ impl Drain {
     /// Takes part: the drain waits for this value to be dropped.
     pub fn join(&self) -> Held {
         self.shared.active.set(self.shared.active.get() + 1);
+        self.hold(true)
+    }
+
+    fn hold(&self, counted: bool) -> Held {
         let slot = {
             let mut waiters = self.shared.waiters.borrow_mut();
             waiters.free.pop().unwrap_or_else(|| {
@@ -103,7 +107,7 @@ impl Drain {
                 waiters.slots.len() - 1
             })
         };
-        Held { drain: self.clone(), slot, stays: Cell::new(0) }
+        Held { drain: self.clone(), slot, counted, stays: Cell::new(0) }
     }
 
     /// How many hold it.
@@ -154,6 +158,8 @@ impl Drain {
 pub struct Held {
     drain: Drain,
     slot: usize,
+    /// It is one of those that the drain waits for.
+    counted: bool,
     /// The motion that it has no part in; one that comes after a drain was called off is another.
     stays: Cell<u32>,
 }
@@ -162,6 +168,14 @@ impl Held {
     /// Where the drain stands.
     pub fn phase(&self) -> Phase {
         self.drain.phase()
+    }
+
+    /// For a part of what holds this one, such as a stream of a connection, that waits for itself: it hears of the drain as well, and is
+    /// not waited for. It does not move.
+    pub fn part(&self) -> Self {
+        let part = self.drain.hold(false);
+        part.stay();
+        part
     }
 
     /// Whether a boundary reached now should close (Envoy's `drainClose`): never while serving, always with the immediate
@@ -228,10 +242,13 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let shared = &self.drain.shared;
-        shared.active.set(shared.active.get() - 1);
         let mut waiters = shared.waiters.borrow_mut();
         waiters.slots[self.slot] = None;
         waiters.free.push(self.slot);
+        if !self.counted {
+            return;
+        }
+        shared.active.set(shared.active.get() - 1);
         if shared.active.get() == 0
             && let Some(waker) = shared.emptied.take()
         {

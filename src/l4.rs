@@ -13,6 +13,7 @@ use std::time::Instant;
 use crate::drain::Held;
 use crate::drain::motion::{Kind, Reason};
 use crate::net::{PeerAddress, Stream};
+use crate::tls::Secured;
 
 pub mod filters;
 
@@ -48,6 +49,8 @@ pub struct Facts {
     pub accepted: Instant,
     /// The name of its listener.
     pub listener: Rc<str>,
+    /// What its TLS handshake has made known; nothing where it speaks none.
+    pub tls: Option<Rc<Secured>>,
     /// Its number in this lineage of epochs (`%CONNECTION_ID%`).
     pub id: u64,
 }

@@ -5,6 +5,7 @@
 //! and leaves its queue to whoever else holds it, so a takeover that is called off only accepts again.
 //!
 //! ```text
+//!                                   (first bytes)     (TLS handshake)
 //!   OwnedFd ──accept()──▶ accept loop ──▶ chain match ──▶ l4 chain, one task per connection, held by the worker's drain
 //!      ▲                      │
 //!      └──stop_accepting()────┘
@@ -20,11 +21,13 @@ use crate::drain::Drain;
 use crate::http::filter::Extension;
 use crate::local::Local;
 use crate::stats::Scope;
+use crate::tls::Contexts;
 use crate::upstream::Clusters;
 
 mod accept;
 pub mod chain;
 mod connection;
+pub mod secure;
 mod set;
 
 pub use set::{Set, SetError, Sockets, Thawed};
@@ -43,6 +46,8 @@ pub struct WorkerContext {
     pub drain: Drain,
     /// HTTP filters that can be built.
     pub http_filters: &'static [Extension],
+    /// The process' TLS contexts.
+    pub tls: Contexts,
     /// An address of this machine that is not loopback: what `x-forwarded-for` shows for a client on loopback.
     pub own_address: Option<IpAddr>,
     /// The files of access logs.

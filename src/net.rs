@@ -7,10 +7,13 @@ mod bind;
 mod listener;
 mod poll;
 mod stream;
+pub mod tls;
+mod watched;
 
 pub use bind::{BindAddress, BindOptions, bind};
 pub use listener::{AcceptError, Backoff, Listener, classify_accept};
 pub use stream::{Keepalive, PeerAddress, Stream};
+pub use watched::{Watch, Watched};
 
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("config", 1),
     ("access_log", 2),
     ("route", 2),
+    ("tls", 2),
+    ("http2", 2),
     ("upstream", 3),
     ("l4", 4),
     ("http", 5),

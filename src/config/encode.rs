@@ -8,6 +8,8 @@ mod suggest;
 mod time;
 mod well_known;
 
+pub(in crate::config) use scalar::from_base64;
+
 use super::diagnostic::{Diagnostic, Findings, Path, Position, Segment, Severity};
 use super::document::{Document, Entry, Format, Id, Node};
 use super::schema::{Field, Kind, Message, WellKnown};

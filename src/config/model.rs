@@ -12,20 +12,24 @@ mod access_log;
 mod cluster;
 mod filter;
 mod http;
+mod http2;
 mod listener;
 mod matcher;
 mod route;
 mod stats;
+mod tls;
 mod uri_template;
 
 pub use access_log::*;
 pub use cluster::*;
 pub use filter::*;
 pub use http::*;
+pub use http2::*;
 pub use listener::*;
 pub use matcher::*;
 pub use route::*;
 pub use stats::*;
+pub use tls::*;
 pub use uri_template::*;
 
 /// A whole bootstrap (`envoy.config.bootstrap.v3.Bootstrap`).

@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::config as api;
 use envoy_types::pb::envoy::extensions::access_loggers;
 use envoy_types::pb::envoy::extensions::filters;
 use envoy_types::pb::envoy::extensions::path;
+use envoy_types::pb::envoy::extensions::transport_sockets;
 use envoy_types::pb::envoy::extensions::upstreams;
 
 /// A message that configurations hold, at the top or in an `Any`.
@@ -37,9 +38,11 @@ decode!(
     access_loggers::stream::v3::StderrAccessLog,
     access_loggers::stream::v3::StdoutAccessLog,
     filters::http::router::v3::Router,
+    filters::listener::tls_inspector::v3::TlsInspector,
     filters::network::http_connection_manager::v3::HttpConnectionManager,
     filters::network::tcp_proxy::v3::TcpProxy,
     path::r#match::uri_template::v3::UriTemplateMatchConfig,
     path::rewrite::uri_template::v3::UriTemplateRewriteConfig,
+    transport_sockets::tls::v3::DownstreamTlsContext,
     upstreams::http::v3::HttpProtocolOptions,
 );

@@ -28,7 +28,7 @@ pub enum Body<'a> {
     /// The client's, read from its connection.
     Request(RequestBody<'a>),
     /// The host's, read from its connection; pulling it drives the upload as well.
-    Response(Box<Exchange<'a>>),
+    Response(Exchange<'a>),
     /// A filter's own.
     Other(Box<dyn Source + 'a>),
 }

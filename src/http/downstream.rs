@@ -15,14 +15,17 @@ use bytes::BytesMut;
 
 use crate::codec::head::RequestHead;
 use crate::codec::http1::{Decoded, Framing, Limits, Parsed, Scan, parse_request};
+use crate::config::model::CodecType;
 use crate::drain::{Held, Phase};
-use crate::l4::{Connection, Facts, Guard};
+use crate::l4::{Connection, Facts};
 use crate::local::{Deadline, Timer};
 use crate::net::Stream;
 
 use super::failure::Failure;
 use super::flight::Flight;
+use super::http2::PREFACE;
 use super::manager::Manager;
+use super::presence::{End, Presence, Protocol};
 
 mod motion;
 
@@ -49,29 +52,78 @@ struct Io {
     read: BytesMut,
 }
 
-impl Downstream {
+/// A connection before anything of its protocol has been used up.
+pub(super) struct Parts {
+    pub(super) stream: Stream,
+    /// Read and not used.
+    pub(super) read: BytesMut,
+    pub(super) facts: Facts,
+    pub(super) held: Held,
+    pub(super) presence: Presence,
+}
+
+impl Parts {
+    /// Of a connection that has been accepted.
     pub(super) fn new(manager: &Rc<Manager>, connection: Connection) -> Self {
-        Self::with_presence(manager, connection, Presence::new)
+        let Connection { stream, facts, held, guard } = connection;
+        let mut presence = Presence::new(manager, guard, facts.accepted);
+        if facts.tls.is_some() {
+            presence.secured();
+        }
+        Self { stream, read: BytesMut::new(), facts, held, presence }
     }
 
-    fn with_presence(
-        manager: &Rc<Manager>,
-        connection: Connection,
-        presence: fn(&Rc<Manager>, Box<dyn Guard>, Instant) -> Presence,
-    ) -> Self {
+    /// Of a connection that comes from another epoch, where `read` was read of it.
+    fn arriving(manager: &Rc<Manager>, connection: Connection, read: &[u8]) -> Self {
         let Connection { stream, facts, held, guard } = connection;
+        let presence = Presence::arriving(manager, guard, facts.accepted);
+        Self { stream, read: BytesMut::from(read), facts, held, presence }
+    }
+}
+
+impl Downstream {
+    pub(super) fn new(manager: &Rc<Manager>, parts: Parts) -> Self {
+        let Parts { stream, read, facts, held, presence } = parts;
         Self {
-            presence: presence(manager, guard, facts.accepted),
+            presence,
             manager: manager.clone(),
             timer: manager.local.timers().timer(),
             ending: Cell::new(Deadline::NEVER),
             held,
-            io: RefCell::new(Io { stream, read: BytesMut::new() }),
+            io: RefCell::new(Io { stream, read }),
             flight: Cell::new(None),
             requests: Cell::new(0),
             idle_since: Cell::new(facts.accepted),
             facts,
         }
+    }
+
+    /// Taken apart, to be gone on with in another protocol.
+    pub(super) fn into_parts(self) -> Parts {
+        let Io { stream, read } = self.io.into_inner();
+        let Self { facts, held, presence, .. } = self;
+        Parts { stream, read, facts, held, presence }
+    }
+
+    /// What the connection speaks: known from the beginning, or by its first bytes, of which there may be too few.
+    pub(super) fn protocol(&self) -> Option<Protocol> {
+        if self.presence.has_spoken() || self.manager.config.codec == CodecType::Http1 {
+            return Some(Protocol::Http1);
+        }
+        let read = &self.io.borrow().read;
+        let common = read.len().min(PREFACE.len());
+        if read[..common] != PREFACE[..common] {
+            Some(Protocol::Http1)
+        } else if common == PREFACE.len() {
+            Some(Protocol::Http2)
+        } else {
+            None
+        }
+    }
+
+    /// It is known what the connection speaks.
+    pub(super) fn speaks(&self, protocol: Protocol) {
+        self.presence.speaks(protocol);
     }
 
     /// Between requests: ready when there is something to do.
@@ -217,7 +269,7 @@ impl Downstream {
 
     /// Notes that a request is in progress, or is not any more.
     pub(super) fn set_busy(&self, busy: bool) {
-        self.presence.busy.set(busy);
+        self.presence.set_busy(busy);
     }
 }
 
@@ -234,64 +286,4 @@ pub(super) enum Woken {
     Move,
     /// It is time to close.
     Close,
-}
-
-/// Who ended a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    Local,
-    Remote,
-    /// It goes on in another epoch, or has not begun here.
-    Moved,
-}
-
-/// That the connection exists, and how it ended. Dropped with the connection, however that comes about.
-struct Presence {
-    manager: Rc<Manager>,
-    /// What the listener keeps for as long as the connection lives.
-    guard: Box<dyn Guard>,
-    opened: Instant,
-    end: Cell<End>,
-    busy: Cell<bool>,
-}
-
-impl Presence {
-    fn new(manager: &Rc<Manager>, guard: Box<dyn Guard>, opened: Instant) -> Self {
-        let this = Self::arriving(manager, guard, opened);
-        this.manager.stats.downstream_cx_total.inc();
-        this.manager.stats.downstream_cx_http1_total.inc();
-        this.end.set(End::Local);
-        this
-    }
-
-    /// Of a connection that another epoch has counted.
-    fn arriving(manager: &Rc<Manager>, guard: Box<dyn Guard>, opened: Instant) -> Self {
-        manager.stats.downstream_cx_active.inc();
-        manager.stats.downstream_cx_http1_active.inc();
-        Self { manager: manager.clone(), guard, opened, end: Cell::new(End::Moved), busy: Cell::new(false) }
-    }
-
-    fn ended_by(&self, end: End) {
-        self.end.set(end);
-    }
-}
-
-impl Drop for Presence {
-    fn drop(&mut self) {
-        let stats = &self.manager.stats;
-        stats.downstream_cx_active.dec();
-        stats.downstream_cx_http1_active.dec();
-        let (destroy, with_request) = match self.end.get() {
-            End::Moved => return,
-            End::Local => (&stats.downstream_cx_destroy_local, &stats.downstream_cx_destroy_local_active_rq),
-            End::Remote => (&stats.downstream_cx_destroy_remote, &stats.downstream_cx_destroy_remote_active_rq),
-        };
-        stats.downstream_cx_length_ms.record(self.opened.elapsed().as_millis() as u64);
-        stats.downstream_cx_destroy.inc();
-        destroy.inc();
-        if self.busy.get() {
-            stats.downstream_cx_destroy_active_rq.inc();
-            with_request.inc();
-        }
-    }
 }

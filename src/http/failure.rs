@@ -35,6 +35,12 @@ pub enum Failure {
     UpstreamClosed,
     /// The host broke the protocol.
     UpstreamProtocol,
+    /// The host reset the stream.
+    UpstreamReset,
+    /// The host refused the stream, or went away before it looked at it.
+    UpstreamRefused,
+    /// A head that the host's protocol cannot carry.
+    Malformed,
     /// The route's timeout passed.
     RouteTimeout,
     /// Nothing moved for the stream idle timeout.
@@ -90,6 +96,9 @@ impl Failure {
             Self::Connect | Self::ConnectTimeout => (Side::Upstream, Retry::Safe, Flag::UpstreamConnectionFailure),
             Self::UpstreamClosed => (Side::Upstream, Retry::IfIdempotent, Flag::UpstreamConnectionTermination),
             Self::UpstreamProtocol => (Side::Upstream, Retry::IfIdempotent, Flag::UpstreamProtocolError),
+            Self::UpstreamReset => (Side::Upstream, Retry::IfIdempotent, Flag::UpstreamRemoteReset),
+            Self::UpstreamRefused => (Side::Upstream, Retry::Safe, Flag::UpstreamRemoteReset),
+            Self::Malformed => return Fault { side: Side::Downstream, retry: Retry::Never, flag: None },
             Self::RouteTimeout => (Side::Upstream, Retry::IfIdempotent, Flag::UpstreamRequestTimeout),
             Self::StreamIdle { .. } => (Side::Local, Retry::Never, Flag::StreamIdleTimeout),
             Self::MaxDuration { .. } => (Side::Local, Retry::Never, Flag::DurationTimeout),
@@ -121,6 +130,9 @@ impl Failure {
             Self::ConnectTimeout => (503, reset!("connection timeout")),
             Self::UpstreamClosed => (503, reset!("connection termination")),
             Self::UpstreamProtocol => (502, reset!("protocol error")),
+            Self::UpstreamReset => (503, reset!("remote reset")),
+            Self::UpstreamRefused => (503, reset!("remote refused stream reset")),
+            Self::Malformed => (400, ""),
             Self::RouteTimeout => (504, "upstream request timeout"),
             Self::StreamIdle { request_complete: true } => (504, "stream timeout"),
             Self::StreamIdle { request_complete: false } => (408, "stream timeout"),
@@ -149,11 +161,14 @@ impl Failure {
             Self::HeaderTimeout => return "request_header_timeout".into(),
             Self::Drained => return "downstream_local_disconnect".into(),
             Self::Internal => return "internal_error".into(),
+            Self::Malformed => return "http2.invalid.header.field".into(),
             Self::Overflow => "overflow",
             Self::Connect => "remote_connection_failure",
             Self::ConnectTimeout => "connection_timeout",
             Self::UpstreamClosed => "connection_termination",
             Self::UpstreamProtocol => "protocol_error",
+            Self::UpstreamReset => "remote_reset",
+            Self::UpstreamRefused => "remote_refused_stream_reset",
         };
         let when = if begun { "after" } else { "before" };
         format!("upstream_reset_{when}_response_started{{{reason}}}").into()

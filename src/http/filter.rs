@@ -82,7 +82,7 @@ impl<'a> Answer<'a> {
     }
 
     /// Takes the request out of the chain. `None`, and the request is lost, unless [`Self::may_suspend`].
-    pub(super) fn suspend(self) -> Option<Box<Exchange<'a>>> {
+    pub(super) fn suspend(self) -> Option<Exchange<'a>> {
         match self.way {
             Way::Router(forwarding) => forwarding.suspend(),
             Way::Filter(_) => None,
@@ -212,7 +212,7 @@ impl Chain {
     }
 
     /// Goes on with a request of which only the router is left.
-    pub(super) fn resume<'a>(&'a self, exchange: Box<Exchange<'a>>, stream: &'a Stream<'a>) -> Answer<'a> {
+    pub(super) fn resume<'a>(&'a self, exchange: Exchange<'a>, stream: &'a Stream<'a>) -> Answer<'a> {
         Forwarding::resume(exchange, stream, &self.router).into()
     }
 }

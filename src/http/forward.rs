@@ -19,9 +19,10 @@ use bytes::Bytes;
 
 use crate::codec::head::ResponseHead;
 use crate::codec::http1::{self, encode_request};
+use crate::codec::http2::head;
 use crate::config::model::{self, RouteAction};
 use crate::route::Decision;
-use crate::upstream::pool::http1::{Lease, Refused};
+use crate::upstream::pool::Refused;
 use crate::upstream::{Cluster, Host};
 
 use super::body::Body;
@@ -35,6 +36,7 @@ use super::stream::Stream;
 mod exchange;
 pub(super) mod rewrite;
 
+use exchange::Lease;
 pub use exchange::{Exchange, Suspended};
 
 /// A request in the hands of the router: a future that is a plain value, so that it is no larger than what it must remember.
@@ -48,9 +50,9 @@ enum State<'a> {
     /// Settled without waiting, or over.
     Done(Result<Response<'a>, Failure>),
     /// Waits for a connection; the second time because a kept one was dead.
-    Connecting { exchange: Box<Exchange<'a>>, connect: Connecting<'a>, again: bool },
+    Connecting { exchange: Exchange<'a>, connect: Connecting<'a>, again: bool },
     /// The request is on its way; waits for the response's head.
-    Waiting(Box<Exchange<'a>>),
+    Waiting(Exchange<'a>),
 }
 
 type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Lease, Refused>> + 'a>>;
@@ -68,7 +70,7 @@ impl<'a> Forwarding<'a> {
     }
 
     /// Goes on with a request that waits for the response's head.
-    pub(super) fn resume(exchange: Box<Exchange<'a>>, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
+    pub(super) fn resume(exchange: Exchange<'a>, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
         Self { stream, router, state: State::Waiting(exchange) }
     }
 
@@ -81,21 +83,21 @@ impl<'a> Forwarding<'a> {
     }
 
     /// Gives the exchange up. `None`, and the request is lost, unless [`Self::may_suspend`].
-    pub(super) fn suspend(self) -> Option<Box<Exchange<'a>>> {
+    pub(super) fn suspend(self) -> Option<Exchange<'a>> {
         match self.state {
             State::Waiting(exchange) => Some(exchange),
             State::Done(_) | State::Connecting { .. } => None,
         }
     }
 
-    fn connect(&self, exchange: Box<Exchange<'a>>, again: bool) -> Result<State<'a>, Failure> {
+    fn connect(&self, exchange: Exchange<'a>, again: bool) -> Result<State<'a>, Failure> {
         // A request that has got this far has a host.
         let host = self.stream.record().host.borrow().clone().ok_or(Failure::Internal)?;
         Ok(connect(self.stream, &host, exchange, again))
     }
 
     /// The response is on its way: its head goes up the filters, its body is pulled.
-    fn respond(&self, mut head: ResponseHead, exchange: Box<Exchange<'a>>) -> Response<'a> {
+    fn respond(&self, mut head: ResponseHead, exchange: Exchange<'a>) -> Response<'a> {
         let now = Instant::now();
         let record = self.stream.record();
         record.answered_at.set(Some(now));
@@ -182,8 +184,8 @@ fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Route
             let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
             *record.host.borrow_mut() = Some(host.clone());
             stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_total.inc());
-            let mut exchange = encode(request, stream, cluster, forward, decision, router);
-            match host.pool().reuse()? {
+            let mut exchange = encode(request, stream, cluster, host, forward, decision, router)?;
+            match reuse(stream, host)? {
                 Some(lease) => {
                     exchange.begin(lease);
                     Ok(State::Waiting(exchange))
@@ -197,21 +199,28 @@ fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Route
     }
 }
 
-/// Encodes the head and forgets it.
+/// Encodes the head and forgets it, or makes of it what the host's protocol takes.
 fn encode<'a>(
     request: Request<'a>,
     stream: &'a Stream<'a>,
     cluster: &Rc<Cluster>,
+    host: &Host,
     forward: &model::Forward,
     decision: &Decision,
     router: &model::Router,
-) -> Box<Exchange<'a>> {
+) -> Result<Exchange<'a>, Failure> {
     let Request { mut head, body } = request;
     if let Some(timeout) = forward.timeout.filter(|_| !router.suppress_envoy_headers) {
         announce_timeout(&mut head.headers, timeout);
     }
     rewrite::request(&mut head, stream, forward, decision, router);
     stream.keep_request(&head);
+    if host.http2(stream.version()).is_some() {
+        let method = head.method.clone();
+        let request = head::request(head, None).map_err(|_| Failure::Malformed)?;
+        let exchange = exchange::http2::Exchange::new(stream, cluster.clone(), request, method, body);
+        return Ok(Exchange::Http2(Box::new(exchange)));
+    }
     let framing = match body.length() {
         Some(0) => http1::Body::Empty,
         Some(length) => http1::Body::Length(length),
@@ -220,11 +229,35 @@ fn encode<'a>(
     let mut outbox = Outbox::new(stream.manager().local.block());
     encode_request(&head, framing, &mut outbox.front);
     let upload = Pump::new(outbox, framing, stream.manager().config.http1.enable_trailers);
-    Box::new(Exchange::new(stream, cluster.clone(), head.method, upload, body))
+    let exchange = exchange::http1::Exchange::new(stream, cluster.clone(), head.method, upload, body);
+    Ok(Exchange::Http1(Box::new(exchange)))
 }
 
-fn connect<'a>(stream: &'a Stream<'a>, host: &Host, exchange: Box<Exchange<'a>>, again: bool) -> State<'a> {
-    State::Connecting { exchange, connect: Box::pin(host.pool().clone().connect(stream.timer())), again }
+/// A connection that is there.
+fn reuse(stream: &Stream<'_>, host: &Host) -> Result<Option<Lease>, Refused> {
+    match host.http2(stream.version()) {
+        Some(pool) => Ok(pool.reuse()?.map(Lease::Http2)),
+        None => Ok(host.pool().reuse()?.map(Lease::Http1)),
+    }
+}
+
+fn connect<'a>(stream: &'a Stream<'a>, host: &Host, exchange: Exchange<'a>, again: bool) -> State<'a> {
+    let connect: Connecting<'a> = match host.http2(stream.version()) {
+        Some(pool) => {
+            let pool = pool.clone();
+            Box::pin(async move { pool.connect(stream.timer()).await.map(Lease::Http2) })
+        }
+        None => {
+            let pool = host.pool().clone();
+            Box::pin(async move { pool.connect(stream.timer()).await.map(Lease::Http1) })
+        }
+    };
+    State::Connecting { exchange, connect, again }
+}
+
+/// An exchange that was suspended, as a part of `stream`.
+pub(super) fn resumed<'a>(stream: &'a Stream<'a>, suspended: Suspended) -> Exchange<'a> {
+    Exchange::Http1(exchange::http1::Exchange::resume(stream, suspended))
 }
 
 /// A copy of what a kept connection was sent, for a fresh one.

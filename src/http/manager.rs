@@ -29,17 +29,19 @@ use crate::drain::Phase;
 use crate::drain::motion::{Kind, Reason};
 use crate::l4::{Arrival, Connection, Filter, Next, Work};
 use crate::local::{Deadline, Local};
-use crate::route::{Decision, Facts, Table};
+use crate::route::{Decision, Facts, Table, Tls};
 use crate::stats::Scope;
-use crate::stats::names::{self, HttpStats, ListenerHttpStats};
+use crate::stats::names::{self, Http2Stats, HttpStats, ListenerHttpStats};
 use crate::upstream::{Cluster, Clusters};
 
-use super::downstream::{Downstream, Woken};
+use super::downstream::{Downstream, Parts, Woken};
 use super::draws::Draws;
 use super::failure::Failure;
 use super::filter::{Chain, ChainError, Extension};
 use super::headers::names::X_REQUEST_ID;
 use super::headers::{self, ConnectionFacts, DateCache, Ids, ResponseFacts, Rules};
+use super::http2;
+use super::presence::Protocol;
 use super::route_stats::RouteStats;
 use super::stream::{self, After, Stream};
 
@@ -53,6 +55,7 @@ pub struct Manager {
     pub(super) config: Arc<model::HttpConnectionManager>,
     pub(super) stats: HttpStats,
     pub(super) listener_stats: ListenerHttpStats,
+    pub(super) http2_stats: Http2Stats,
     pub(super) routes: Table,
     pub(super) chain: Chain,
     pub(super) local: Local,
@@ -114,6 +117,7 @@ impl Manager {
         Ok(Rc::new(Self {
             stats: HttpStats::new(&scope),
             listener_stats: ListenerHttpStats::new(&names::listener_http(with.listener_scope, &config.stat_prefix)),
+            http2_stats: Http2Stats::new(&names::http2(with.scope)),
             chain: Chain::build(&config.http_filters, with.extensions, &scope, with.clusters, with.local)?,
             rules: request_rules(&config),
             logs: Logs::build(&config.access_logs, with.files)?,
@@ -141,7 +145,10 @@ impl Manager {
     /// Decides where a request goes.
     pub(super) fn route(&self, head: &RequestHead, stream: &Stream<'_>) -> Option<Decision> {
         let random = self.draws.next();
-        self.routes.route(&Facts { head, tls: None, internal: stream.record().internal.get(), random })
+        // A certificate that is kept has been verified; one that has not is not kept.
+        let tls = stream.facts().tls.as_ref();
+        let tls = tls.map(|tls| Tls { presented: tls.peer.is_some(), validated: tls.peer.is_some() });
+        self.routes.route(&Facts { head, tls, internal: stream.record().internal.get(), random })
     }
 
     /// The virtual cluster of a request.
@@ -151,7 +158,8 @@ impl Manager {
 
     /// Applies the header rules to a request, and notes what they found out.
     pub(super) fn prepare_request(&self, head: &mut RequestHead, stream: &Stream<'_>) -> Result<(), Failure> {
-        let facts = ConnectionFacts { peer: stream.facts().peer.ip(), own_address: self.own_address, tls: false };
+        let tls = stream.facts().tls.is_some();
+        let facts = ConnectionFacts { peer: stream.facts().peer.ip(), own_address: self.own_address, tls };
         let client =
             headers::prepare_request(head, &self.header_rules, &facts, &mut Ids::random()).map_err(Failure::Refused)?;
         let record = stream.record();
@@ -199,6 +207,10 @@ impl Manager {
                         }
                         break;
                     }
+                    After::Http2 => {
+                        let manager = conn.manager.clone();
+                        return Box::pin(http2::run(manager, conn.into_parts())).await;
+                    }
                     After::Move => {
                         let Some(back) = Box::pin(conn.hand_over_busy()).await else { return };
                         (conn, woken) = back;
@@ -211,7 +223,17 @@ impl Manager {
 
 impl Filter for Manager {
     fn call(self: Rc<Self>, connection: Connection, _next: Next) -> Work {
-        Box::pin(Self::run(Downstream::new(&self, connection), None))
+        let parts = Parts::new(&self, connection);
+        // What was agreed on by TLS is spoken; else the first bytes tell.
+        let agreed = parts.facts.tls.as_ref().and_then(|tls| tls.protocol.as_deref());
+        if match self.config.codec {
+            model::CodecType::Http1 => false,
+            model::CodecType::Http2 => true,
+            model::CodecType::Auto => agreed == Some(b"h2"),
+        } {
+            return Box::pin(http2::run(self, parts));
+        }
+        Box::pin(Self::run(Downstream::new(&self, parts), None))
     }
 
     fn thaw(self: Rc<Self>, arrival: Arrival) -> Result<Work, Reason> {
@@ -252,8 +274,9 @@ async fn serve(conn: &Downstream) -> After {
             let started = Instant::now();
             let mut waiting = Waiting::new(conn, started);
             match poll_fn(|context| waiting.poll(context)).await {
-                Ok(Some(parsed)) => stream::run(conn, parsed, started).await,
-                Ok(None) => return After::Keep,
+                Ok(Found::Head(parsed)) => stream::run(conn, parsed, started).await,
+                Ok(Found::Nothing) => return After::Keep,
+                Ok(Found::Http2) => return After::Http2,
                 Err(Failure::DownstreamClosed) => return After::Close { linger: false },
                 Err(Failure::Drained) => return After::Cut { reset: false },
                 Err(failure) => {
@@ -267,6 +290,17 @@ async fn serve(conn: &Downstream) -> After {
             return after;
         }
     }
+}
+
+/// What the bytes of a connection turn out to be.
+#[allow(clippy::large_enum_variant, reason = "it lives for a moment, and a box would be an allocation per request")]
+enum Found {
+    /// A request.
+    Head(Parsed<RequestHead>),
+    /// Nothing is left that could be the beginning of a request.
+    Nothing,
+    /// The beginning of an HTTP/2 connection.
+    Http2,
 }
 
 /// The wait for a request head of which there are bytes.
@@ -289,14 +323,20 @@ impl<'a> Waiting<'a> {
         Self { conn, started, scan: Scan::new(), header_timeout: timer(config.request_headers_timeout), idle, late }
     }
 
-    /// The head; `None` when nothing is left that could be the beginning of one.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Parsed<RequestHead>>, Failure>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Found, Failure>> {
         let conn = self.conn;
         loop {
-            match conn.parse(&mut self.scan) {
-                Ok(None) if !conn.has_unread() => return Poll::Ready(Ok(None)),
-                Ok(None) => {}
-                parsed => return Poll::Ready(parsed),
+            match conn.protocol() {
+                Some(Protocol::Http2) => return Poll::Ready(Ok(Found::Http2)),
+                Some(Protocol::Http1) => {
+                    conn.speaks(Protocol::Http1);
+                    match conn.parse(&mut self.scan)? {
+                        Some(parsed) => return Poll::Ready(Ok(Found::Head(parsed))),
+                        None if !conn.has_unread() => return Poll::Ready(Ok(Found::Nothing)),
+                        None => {}
+                    }
+                }
+                None => {}
             }
             match conn.poll_fill(context) {
                 Poll::Ready(Ok(read)) if read > 0 => {}
@@ -306,7 +346,7 @@ impl<'a> Waiting<'a> {
         }
         if conn.held.may_move() {
             // The next epoch reads the rest of it.
-            return Poll::Ready(Ok(None));
+            return Poll::Ready(Ok(Found::Nothing));
         }
         if !self.late && conn.poll_over(context).is_ready() {
             self.late = true;
@@ -324,7 +364,13 @@ impl<'a> Waiting<'a> {
 /// Ends our side and reads on for a while, so that the client can read the last response: closing a socket with unread bytes
 /// makes the system throw away what the other side has not read.
 async fn linger(conn: &Downstream) {
-    let Some(wait) = conn.manager.config.delayed_close_timeout else { return };
+    let Some(wait) = conn.manager.config.delayed_close_timeout else {
+        // Without a wait there is still one chance to say that this is the end.
+        if conn.facts.tls.is_some() {
+            let _ = poll_fn(|context| Poll::Ready(conn.poll_shutdown(context))).await;
+        }
+        return;
+    };
     let deadline = conn.timer.at(Instant::now() + wait);
     let mut left = LINGER_BYTES;
     poll_fn(|context| {

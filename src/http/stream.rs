@@ -14,25 +14,30 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
-use http::{Method, Version};
+use bytes::{Buf, Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::{Method, Request as Request2, Version, header};
 
 use crate::access_log::Line;
 use crate::codec::head::{RequestHead, ResponseHead};
 use crate::codec::http1::{self, Framing, Parsed, encode_response};
-use crate::drain::Phase;
+use crate::codec::http2::head::{self, Malformed};
+use crate::drain::{Held, Phase};
 use crate::l4::Facts;
-use crate::local::Deadline;
+use crate::local::{Deadline, Timer};
 use crate::route::Decision;
 
 use super::body::Body;
 use super::downstream::Downstream;
 use super::failure::Failure;
 use super::filter::{Answer, Request};
-use super::forward::rewrite;
+use super::forward::{Exchange, rewrite};
+use super::http2::{self, Conn, Source};
 use super::local_reply;
 use super::manager::Manager;
 use super::record::Record;
@@ -41,6 +46,7 @@ mod log;
 mod motion;
 mod request_body;
 mod send;
+mod send_http2;
 
 pub(super) use motion::resume;
 use motion::{Course, Room};
@@ -62,6 +68,8 @@ pub(super) enum After {
         /// The response's end would have been the end of the connection.
         reset: bool,
     },
+    /// It turned out to speak HTTP/2.
+    Http2,
     /// The request is not over: it stands in [`Downstream::flight`], is offered to the next epoch with its connection, and resumed here
     /// when nobody takes it.
     Move,
@@ -69,9 +77,9 @@ pub(super) enum After {
 
 /// One request and what is shared by all that work on it.
 pub struct Stream<'a> {
-    conn: &'a Downstream,
+    client: Client<'a>,
     record: Record,
-    /// The framing of the request's body: how far it has been read.
+    /// The framing of the request's body over HTTP/1: how far it has been read.
     framing: RefCell<Framing>,
     /// Interim responses on their way to the client.
     interim: RefCell<BytesMut>,
@@ -81,6 +89,13 @@ pub struct Stream<'a> {
     version: Version,
     /// The wait for room to move.
     room: Room,
+}
+
+/// Who asks, by the protocol of the connection.
+#[derive(Clone, Copy)]
+enum Client<'a> {
+    Http1(&'a Downstream),
+    Http2(&'a http2::Client),
 }
 
 /// When a request must end, or be further than it is.
@@ -103,7 +118,7 @@ pub(super) const LAST_REQUEST: Duration = Duration::from_secs(1);
 /// Serves one request.
 pub(super) async fn run(conn: &Downstream, parsed: Parsed<RequestHead>, started: Instant) -> After {
     let Parsed { head, framing, keep_alive, expect_continue, .. } = parsed;
-    let stream = Stream::new(conn, &head, framing, started);
+    let stream = Stream::new(Client::Http1(conn), &head, framing, started);
     if expect_continue && !stream.is_complete() && head.version == Version::HTTP_11 {
         stream.interim.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
@@ -112,10 +127,46 @@ pub(super) async fn run(conn: &Downstream, parsed: Parsed<RequestHead>, started:
     stream.finish(course, begun)
 }
 
+/// Serves the request of an HTTP/2 stream.
+pub(super) async fn run_http2(conn: Rc<Conn>, request: Request2<RecvStream>, mut respond: SendResponse<Bytes>) {
+    let started = Instant::now();
+    let (parts, body) = request.into_parts();
+    let source = Source::new(body, &parts.headers);
+    let waits =
+        parts.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let mut dropped = 0;
+    let parsed = head::request_head(parts, &conn.manager.rules, &mut dropped);
+    let codec = &conn.manager.http2_stats;
+    codec.dropped_headers_with_underscores.add(dropped);
+    let head = match parsed {
+        Ok(head) => head,
+        Err(malformed) => {
+            match malformed {
+                Malformed::TooManyHeaders => codec.header_overflow.inc(),
+                Malformed::Underscore => codec.requests_rejected_with_underscores_in_headers.inc(),
+                Malformed::Field => codec.rx_messaging_error.inc(),
+            }
+            respond.send_reset(Reason::PROTOCOL_ERROR);
+            return;
+        }
+    };
+    let client = http2::Client::new(conn, source, respond);
+    let stream = Stream::new(Client::Http2(&client), &head, Framing::none(), started);
+    if waits && !stream.is_complete() {
+        client.go_on();
+    }
+    let mut begun = Begun::default();
+    let course = stream.serve(head, &mut begun).await;
+    if course.is_err() {
+        client.reset(Reason::INTERNAL_ERROR);
+    }
+    stream.finish(course, begun);
+}
+
 /// Answers bytes that did not become a request.
 pub(super) async fn refuse(conn: &Downstream, failure: Failure, started: Instant) -> After {
     let unknown = RequestHead::new(Method::GET, "", "/");
-    let stream = Stream::new(conn, &unknown, Framing::none(), started);
+    let stream = Stream::new(Client::Http1(conn), &unknown, Framing::none(), started);
     let mut begun = Begun { close: true, ..Begun::default() };
     let course = stream.fail(failure, &mut begun).await;
     stream.finish(course, begun);
@@ -132,26 +183,82 @@ pub(super) struct Begun {
     pub(super) linger: bool,
 }
 
+impl<'a> Client<'a> {
+    fn manager(self) -> &'a Manager {
+        match self {
+            Self::Http1(conn) => &conn.manager,
+            Self::Http2(client) => &client.conn.manager,
+        }
+    }
+
+    fn facts(self) -> &'a Facts {
+        match self {
+            Self::Http1(conn) => &conn.facts,
+            Self::Http2(client) => &client.conn.facts,
+        }
+    }
+
+    fn timer(self) -> &'a Timer {
+        match self {
+            Self::Http1(conn) => &conn.timer,
+            Self::Http2(client) => &client.timer,
+        }
+    }
+
+    fn held(self) -> &'a Held {
+        match self {
+            Self::Http1(conn) => &conn.held,
+            Self::Http2(client) => &client.held,
+        }
+    }
+
+    /// Ready when the drain's deadline has passed.
+    fn poll_over(self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Http1(conn) => conn.poll_over(context),
+            Self::Http2(client) => client.poll_over(context),
+        }
+    }
+
+    fn has_unread(self) -> bool {
+        match self {
+            Self::Http1(conn) => conn.has_unread(),
+            Self::Http2(_) => false,
+        }
+    }
+}
+
 impl<'a> Stream<'a> {
-    fn new(conn: &'a Downstream, head: &RequestHead, framing: Framing, started: Instant) -> Self {
-        let manager = &conn.manager;
-        let timers = |timeout: Option<Duration>| timeout.map_or(Deadline::NEVER, |t| conn.timer.at(started + t));
+    fn new(client: Client<'a>, head: &RequestHead, framing: Framing, started: Instant) -> Self {
+        let manager = client.manager();
+        let timers = |timeout: Option<Duration>| timeout.map_or(Deadline::NEVER, |t| client.timer().at(started + t));
         let stats = &manager.stats;
         stats.downstream_rq_total.inc();
-        stats.downstream_rq_http1_total.inc();
         stats.downstream_rq_active.inc();
-        conn.set_busy(true);
-        conn.requests.set(conn.requests.get() + 1);
+        match client {
+            Client::Http1(conn) => {
+                stats.downstream_rq_http1_total.inc();
+                conn.set_busy(true);
+                conn.requests.set(conn.requests.get() + 1);
+            }
+            Client::Http2(client) => {
+                stats.downstream_rq_http2_total.inc();
+                client.conn.begin();
+            }
+        }
         let record = Record::new(head.method.clone(), started);
         if let Some(logs) = &manager.logs {
             record.log_as(Line::new(logs.clone(), started));
         }
-        let complete = framing.is_done();
+        let complete = match client {
+            Client::Http1(_) => framing.is_done(),
+            Client::Http2(client) => client.source.borrow().is_done(),
+        };
         if complete {
             record.received_at.set(Some(started));
         }
         Self {
-            conn,
+            client,
             record,
             framing: RefCell::new(framing),
             interim: RefCell::default(),
@@ -164,7 +271,7 @@ impl<'a> Stream<'a> {
                 idle_timeout: Cell::new(manager.config.stream_idle_timeout),
                 drained: Cell::new(Deadline::NEVER),
             },
-            late: conn.held.phase() == Phase::Over,
+            late: client.held().phase() == Phase::Over,
             version: head.version,
             room: Room::default(),
         }
@@ -177,7 +284,10 @@ impl<'a> Stream<'a> {
 
     /// Whether all of the request has been received.
     pub fn is_complete(&self) -> bool {
-        self.framing.borrow().is_done()
+        match self.client {
+            Client::Http1(_) => self.framing.borrow().is_done(),
+            Client::Http2(client) => client.source.borrow().is_done(),
+        }
     }
 
     /// Where the request goes; `None` when no route matched.
@@ -186,16 +296,21 @@ impl<'a> Stream<'a> {
     }
 
     pub(super) fn manager(&self) -> &'a Manager {
-        &self.conn.manager
+        self.client.manager()
     }
 
     /// What is known about the client's connection.
     pub fn facts(&self) -> &Facts {
-        &self.conn.facts
+        self.client.facts()
     }
 
-    pub(super) fn timer(&self) -> &'a crate::local::Timer {
-        &self.conn.timer
+    pub(super) fn timer(&self) -> &'a Timer {
+        self.client.timer()
+    }
+
+    /// What the client speaks.
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     /// Sets the route's timeouts; the first runs once all of the request has been received.
@@ -213,26 +328,30 @@ impl<'a> Stream<'a> {
     /// Sets the limit on request and response together.
     pub(super) fn set_duration(&self, limit: Option<Duration>) {
         if let Some(limit) = limit {
-            self.deadlines.duration.set(self.conn.timer.at(self.record.started + limit));
+            self.deadlines.duration.set(self.timer().at(self.record.started + limit));
         }
     }
 
     /// Something of the request or the response has moved.
     pub(super) fn moved(&self, now: Instant) {
         let idle = self.deadlines.idle_timeout.get();
-        self.deadlines.idle.set(idle.map_or(Deadline::NEVER, |idle| self.conn.timer.at(now + idle)));
+        self.deadlines.idle.set(idle.map_or(Deadline::NEVER, |idle| self.timer().at(now + idle)));
     }
 
     /// Sends an interim response (1xx) to a client that understands it.
     pub(super) fn inform(&self, head: &ResponseHead) {
-        if self.version == Version::HTTP_11 {
-            encode_response(head, http1::Body::Empty, &mut self.interim.borrow_mut());
+        match self.client {
+            Client::Http1(_) if self.version == Version::HTTP_11 => {
+                encode_response(head, http1::Body::Empty, &mut self.interim.borrow_mut());
+            }
+            Client::Http1(_) => {}
+            Client::Http2(client) => client.inform(head.clone()),
         }
     }
 
     fn arm_route(&self, received_at: Instant) {
         if let Some(timeout) = self.deadlines.route_timeout.get() {
-            self.deadlines.route.set(self.conn.timer.at(received_at + timeout));
+            self.deadlines.route.set(self.timer().at(received_at + timeout));
         }
     }
 
@@ -258,8 +377,8 @@ impl<'a> Stream<'a> {
             })
             .await;
             if let Err(permit) = waited {
-                let exchange = answer.suspend().ok_or(Failure::Internal)?;
-                return Ok(Course::suspended(*exchange, None, permit));
+                let exchange = answer.suspend().and_then(Exchange::suspend).ok_or(Failure::Internal)?;
+                return Ok(Course::suspended(exchange, None, permit));
             }
             drop(answer);
             match waited {
@@ -301,15 +420,21 @@ impl<'a> Stream<'a> {
     /// Ready when the request must end before its time.
     fn poll_ended(&self, context: &mut Context<'_>) -> Poll<Failure> {
         let drained = &self.deadlines.drained;
-        if !self.late && drained.get() == Deadline::NEVER && self.conn.poll_over(context).is_ready() {
-            drained.set(self.conn.timer.at(self.record.started + LAST_REQUEST));
+        if !self.late && drained.get() == Deadline::NEVER && self.client.poll_over(context).is_ready() {
+            drained.set(self.timer().at(self.record.started + LAST_REQUEST));
         }
-        if self.poll_interim(context).is_err() || (self.is_complete() && self.conn.poll_gone(context).is_ready()) {
+        let gone = match self.client {
+            Client::Http1(conn) => {
+                self.poll_interim(conn, context).is_err() || (self.is_complete() && conn.poll_gone(context).is_ready())
+            }
+            Client::Http2(client) => client.poll_gone(context).is_ready(),
+        };
+        if gone {
             return Poll::Ready(Failure::DownstreamClosed);
         }
         let complete = self.is_complete();
         let deadlines = &self.deadlines;
-        let passed = |context: &mut Context<'_>, deadline| self.conn.timer.poll_until(context, deadline).is_ready();
+        let passed = |context: &mut Context<'_>, deadline| self.timer().poll_until(context, deadline).is_ready();
         if passed(context, deadlines.drained.get()) {
             Poll::Ready(Failure::Drained)
         } else if passed(context, deadlines.route.get()) {
@@ -326,10 +451,10 @@ impl<'a> Stream<'a> {
     }
 
     /// Sends interim responses as far as the client takes them.
-    fn poll_interim(&self, context: &mut Context<'_>) -> Result<(), Failure> {
+    fn poll_interim(&self, conn: &Downstream, context: &mut Context<'_>) -> Result<(), Failure> {
         let mut interim = self.interim.borrow_mut();
         while !interim.is_empty() {
-            match self.conn.poll_write(context, &[IoSlice::new(&interim)]) {
+            match conn.poll_write(context, &[IoSlice::new(&interim)]) {
                 Poll::Ready(Ok(written)) if written > 0 => interim.advance(written),
                 Poll::Ready(_) => return Err(Failure::DownstreamClosed),
                 Poll::Pending => break,
@@ -369,7 +494,7 @@ impl<'a> Stream<'a> {
         let stats = &self.manager().stats;
         let after = match course {
             Ok(Course::Suspended(suspended)) => return self.into_flight(*suspended, begun),
-            Ok(Course::Over) if begun.close => After::Close { linger: begun.linger || self.conn.has_unread() },
+            Ok(Course::Over) if begun.close => After::Close { linger: begun.linger || self.client.has_unread() },
             Ok(Course::Over) => After::Keep,
             Err(failure) => {
                 if begun.head {
@@ -383,10 +508,15 @@ impl<'a> Stream<'a> {
         let now = Instant::now();
         stats.downstream_rq_active.dec();
         stats.downstream_rq_time.record((now - self.record.started).as_millis() as u64);
-        if !matches!(after, After::Cut { .. }) {
-            self.conn.set_busy(false);
+        match self.client {
+            Client::Http1(conn) => {
+                if !matches!(after, After::Cut { .. }) {
+                    conn.set_busy(false);
+                }
+                conn.idle_since.set(now);
+            }
+            Client::Http2(client) => client.conn.finish(now),
         }
-        self.conn.idle_since.set(now);
         self.log_end(now);
         after
     }

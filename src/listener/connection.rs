@@ -3,25 +3,39 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::drain::Drain;
 use crate::drain::motion::{Frozen, Reason};
 use crate::l4::{Arrival, Chain, Connection, Facts, Guard, Work};
+use crate::local::Local;
 use crate::net::{PeerAddress, Stream};
 use crate::stats::names::{ListenerStats, ListenerWorkerStats};
+use crate::tls::Acceptor;
 
 use super::chain::Matcher;
+use super::secure::{self, Inspector, Saw};
 
 /// What every new connection of a listener meets.
 pub(super) struct Admission {
     pub(super) name: Rc<str>,
-    pub(super) matcher: Matcher<Chain>,
+    pub(super) matcher: Matcher<Line>,
+    /// First bytes are looked at before the filter chain is chosen.
+    pub(super) inspector: Option<Inspector>,
+    pub(super) local: Local,
     pub(super) stats: Rc<ListenerStats>,
     pub(super) worker_stats: ListenerWorkerStats,
     pub(super) drain: Drain,
     /// The number of the next connection, over all workers.
     pub(super) next: Arc<AtomicU64>,
+}
+
+/// A filter chain, and what a connection passes before it.
+#[derive(Clone)]
+pub(super) struct Line {
+    pub(super) chain: Chain,
+    pub(super) tls: Option<Rc<Acceptor>>,
+    pub(super) handshake_timeout: Option<Duration>,
 }
 
 impl Admission {
@@ -36,13 +50,19 @@ impl Admission {
         if stream.set_nodelay().is_err() {
             return;
         }
-        let facts = Facts { peer, local, accepted, listener: self.name.clone(), id: self.number() };
-        let Some(chain) = self.matcher.find(&facts) else {
-            self.stats.no_filter_chain_match.inc();
-            return;
-        };
-        let guard = Box::new(presence);
-        tokio::task::spawn_local(chain.run(Connection { stream, facts, held: self.drain.join(), guard }));
+        let facts = Facts { peer, local, accepted, listener: self.name.clone(), tls: None, id: self.number() };
+        let connection = |facts| Connection { stream, facts, held: self.drain.join(), guard: Box::new(presence) };
+        if self.inspector.is_none() {
+            match self.matcher.find(&facts, &Saw::default()) {
+                None => return self.stats.no_filter_chain_match.inc(),
+                Some(Line { chain, tls: None, .. }) => {
+                    tokio::task::spawn_local(chain.run(connection(facts)));
+                    return;
+                }
+                Some(_) => {}
+            }
+        }
+        tokio::task::spawn_local(secure::settle(self.clone(), connection(facts)));
     }
 
     fn number(&self) -> u64 {
@@ -64,8 +84,10 @@ impl Admission {
             };
         let (peer, local) = (address(peer, Stream::peer_address)?, address(local, Stream::local_address)?);
         let accepted = Instant::now().checked_sub(age).ok_or(Reason::Record)?;
-        let facts = Facts { peer, local, accepted, listener: self.name.clone(), id: self.number() };
-        let chain = self.matcher.find(&facts).ok_or(Reason::NoFilterChain)?;
+        let facts = Facts { peer, local, accepted, listener: self.name.clone(), tls: None, id: self.number() };
+        // Only what speaks no TLS moves, so a chain that wants it is not for this one.
+        let line = self.matcher.find(&facts, &Saw::default()).filter(|line| line.tls.is_none());
+        let chain = &line.ok_or(Reason::NoFilterChain)?.chain;
         let mut guard = Box::new(Presence::new(self.clone(), accepted));
         guard.moved();
         let connection = Connection { stream, facts, held: self.drain.join(), guard };

@@ -15,12 +15,14 @@ use crate::drain::motion::{Frozen, Reason};
 use crate::http::manager::{Build, BuildError, Manager};
 use crate::l4::{self, filters::tcp_proxy::TcpProxy};
 use crate::net;
-use crate::stats::names::{self, ListenerStats, ListenerWorkerStats};
+use crate::stats::names::{self, ListenerStats, ListenerWorkerStats, TlsInspectorStats};
+use crate::tls::Acceptor;
 
 use super::WorkerContext;
 use super::accept;
 use super::chain::Matcher;
-use super::connection::Admission;
+use super::connection::{Admission, Line};
+use super::secure::Inspector;
 
 /// A listener's configuration with this worker's duplicates of its sockets, all addresses together.
 pub struct Sockets {
@@ -40,6 +42,14 @@ pub enum SetError {
         listener: String,
         /// What is wrong.
         cause: BuildError,
+    },
+    /// TLS.
+    #[error("listener '{listener}': TLS: {cause}")]
+    Tls {
+        /// Its name.
+        listener: String,
+        /// What is wrong.
+        cause: rustls::Error,
     },
     /// A socket.
     #[error("listener '{listener}': {cause}")]
@@ -88,8 +98,7 @@ impl Set {
         let listeners = listeners
             .into_iter()
             .map(|Sockets { listener, sockets }| {
-                let admission = build(&context, &listener)
-                    .map_err(|cause| SetError::Build { listener: listener.name.clone(), cause })?;
+                let admission = build(&context, &listener)?;
                 let (name, addresses) = (listener.name.clone(), listener.addresses.clone());
                 Ok(Entry { name, addresses, sockets, admission, accepting: RefCell::default() })
             })
@@ -185,7 +194,7 @@ impl Entry {
     }
 }
 
-fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<Admission>, BuildError> {
+fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<Admission>, SetError> {
     let scope = names::listener(&context.scope, &listener.stat_prefix);
     let with = Build {
         scope: &context.scope,
@@ -210,14 +219,26 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
                     Ok(proxy as Rc<dyn l4::Filter>)
                 }
             })
-            .collect::<Result<_, _>>()?;
-        Ok(l4::Chain::new(filters))
+            .collect::<Result<_, _>>()
+            .map_err(|cause| SetError::Build { listener: listener.name.clone(), cause })?;
+        let tls = chain.tls.as_ref().map(|tls| context.tls.get(tls)).transpose();
+        let tls = tls.map_err(|cause| SetError::Tls { listener: listener.name.clone(), cause })?;
+        Ok(Line {
+            chain: l4::Chain::new(filters),
+            tls: tls.map(|tls| Rc::new(Acceptor::new(tls, &scope))),
+            handshake_timeout: chain.handshake_timeout,
+        })
     };
-    let chains = listener.filter_chains.iter().map(chain).collect::<Result<Vec<_>, BuildError>>()?;
+    let lines = listener.filter_chains.iter().map(chain).collect::<Result<Vec<_>, SetError>>()?;
     let default = listener.default_filter_chain.as_ref().map(chain).transpose()?;
     let matches = listener.filter_chains.iter().map(|chain| chain.matches.clone());
     Ok(Rc::new(Admission {
-        matcher: Matcher::new(matches.zip(chains).collect(), default),
+        matcher: Matcher::new(matches.zip(lines).collect(), default),
+        inspector: listener.inspection.clone().map(|settings| Inspector {
+            settings,
+            stats: TlsInspectorStats::new(&context.scope),
+        }),
+        local: context.local.clone(),
         stats: Rc::new(ListenerStats::new(&scope)),
         worker_stats: ListenerWorkerStats::new(&names::listener_worker(&scope, context.worker)),
         drain: context.drain.clone(),

@@ -18,12 +18,22 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => stream.poll_read(context, buffer),
         }
     }
 }
 
 impl Stream {
-    /// Writes as much as fits of `slices`, with one system call.
+    /// Waits until a read is worth a call, without a buffer to read into.
+    pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(context),
+            Self::Unix(stream) => stream.poll_read_ready(context),
+            Self::Tls(stream) => stream.socket.poll_readable(context),
+        }
+    }
+
+    /// Writes as much as fits of `slices`, with one system call. Whoever has to wait comes back with the same bytes in front.
     ///
     /// # Errors
     /// The connection is gone.
@@ -31,6 +41,7 @@ impl Stream {
         match (self, slices) {
             (Self::Tcp(stream), [one]) => Pin::new(stream).poll_write(context, one),
             (Self::Unix(stream), [one]) => Pin::new(stream).poll_write(context, one),
+            (Self::Tls(stream), slices) => stream.poll_write(context, slices),
             (Self::Tcp(stream), many) => Pin::new(stream).poll_write_vectored(context, many),
             (Self::Unix(stream), many) => Pin::new(stream).poll_write_vectored(context, many),
         }
@@ -41,6 +52,9 @@ impl Stream {
     /// # Errors
     /// The connection is gone.
     pub fn has_arrived(&self) -> io::Result<bool> {
+        if let Self::Tls(stream) = self {
+            return stream.has_arrived();
+        }
         let mut byte = [MaybeUninit::uninit(); 1];
         match SockRef::from(self).peek(&mut byte) {
             Ok(_) => Ok(true),
@@ -49,7 +63,7 @@ impl Stream {
         }
     }
 
-    /// Ends the sending side.
+    /// Ends the sending side, over TLS with a `close_notify`.
     ///
     /// # Errors
     /// The connection is gone.
@@ -57,6 +71,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => stream.poll_end(context),
         }
     }
 }

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use bytes::BufMut;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncWriteExt, Interest, Ready};
+use tokio::io::{Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
+
+use super::tls::TlsStream;
 
 /// A connected stream of either kind. All IO is readiness-based: wait, then try; so that waiting needs no buffer.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Unix, stream type.
     Unix(UnixStream),
+    /// TLS over one of the two. It is only polled: what tries without waiting is [`io::ErrorKind::Unsupported`].
+    Tls(Box<TlsStream>),
 }
 
 /// The address of one end of a connection.
@@ -82,12 +86,17 @@ pub struct Keepalive {
     pub interval: Option<u32>,
 }
 
+/// For the socket itself; `tls` is what to do with what lies over it.
 macro_rules! either {
-    ($stream:expr, $inner:ident => $call:expr) => {
+    ($stream:expr, $inner:ident => $call:expr, $tls:ident => $over:expr) => {
         match $stream {
             Stream::Tcp($inner) => $call,
             Stream::Unix($inner) => $call,
+            Stream::Tls($tls) => $over,
         }
+    };
+    ($stream:expr, $inner:ident => $call:expr) => {
+        either!($stream, $inner => $call, _tls => Err(io::ErrorKind::Unsupported.into()))
     };
 }
 
@@ -134,7 +143,7 @@ impl Stream {
     /// Gives the socket up to its descriptor, deregistered from this thread's reactor. Still open, still non-blocking.
     ///
     /// # Errors
-    /// The reactor could not let go of it.
+    /// The reactor could not let go of it; or TLS, which does not go on from its socket alone.
     pub fn into_fd(self) -> io::Result<OwnedFd> {
         either!(self, stream => stream.into_std().map(OwnedFd::from))
     }
@@ -144,7 +153,7 @@ impl Stream {
     /// # Errors
     /// The connection is gone.
     pub fn peer_address(&self) -> io::Result<PeerAddress> {
-        either!(self, stream => stream.peer_addr().map(PeerAddress::from))
+        either!(self, stream => stream.peer_addr().map(PeerAddress::from), tls => tls.socket.peer_address())
     }
 
     /// Where this end is.
@@ -152,7 +161,7 @@ impl Stream {
     /// # Errors
     /// The connection is gone.
     pub fn local_address(&self) -> io::Result<PeerAddress> {
-        either!(self, stream => stream.local_addr().map(PeerAddress::from))
+        either!(self, stream => stream.local_addr().map(PeerAddress::from), tls => tls.socket.local_address())
     }
 
     /// Waits until [`Self::try_read`] is worth a call.
@@ -200,9 +209,20 @@ impl Stream {
     /// # Errors
     /// As [`Self::try_read`].
     pub fn try_peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.try_peek_past(buffer, 0)
+    }
+
+    /// The same for who has seen `seen` bytes: where there are no more, it waits for the next.
+    ///
+    /// # Errors
+    /// As [`Self::try_read`].
+    pub fn try_peek_past(&self, buffer: &mut [u8], seen: usize) -> io::Result<usize> {
         let mut peek = |fd: BorrowedFd<'_>| {
-            nix::sys::socket::recv(fd.as_raw_fd(), buffer, nix::sys::socket::MsgFlags::MSG_PEEK)
-                .map_err(io::Error::from)
+            match nix::sys::socket::recv(fd.as_raw_fd(), buffer, nix::sys::socket::MsgFlags::MSG_PEEK) {
+                // Bytes that stay where they are leave the socket ready: only a new one is news.
+                Ok(read) if read > 0 && read <= seen => Err(io::ErrorKind::WouldBlock.into()),
+                peeked => peeked.map_err(io::Error::from),
+            }
         };
         either!(self, stream => stream.try_io(Interest::READABLE, || peek(stream.as_fd())))
     }
@@ -228,7 +248,7 @@ impl Stream {
     /// # Errors
     /// The connection is gone.
     pub async fn shutdown(&mut self) -> io::Result<()> {
-        either!(self, stream => stream.shutdown().await)
+        std::future::poll_fn(|context| self.poll_end(context)).await
     }
 
     /// Sends small writes at once. Nothing for Unix sockets.
@@ -239,6 +259,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.set_nodelay(true),
             Self::Unix(_) => Ok(()),
+            Self::Tls(tls) => tls.socket.set_nodelay(),
         }
     }
 
@@ -247,7 +268,11 @@ impl Stream {
     /// # Errors
     /// A value that the system refuses.
     pub fn set_keepalive(&self, keepalive: &Keepalive) -> io::Result<()> {
-        let Self::Tcp(stream) = self else { return Ok(()) };
+        let stream = match self {
+            Self::Tcp(stream) => stream,
+            Self::Unix(_) => return Ok(()),
+            Self::Tls(tls) => return tls.socket.set_keepalive(keepalive),
+        };
         let seconds = |value: u32| Duration::from_secs(value.into());
         let mut options = TcpKeepalive::new();
         if let Some(time) = keepalive.time {
@@ -267,7 +292,7 @@ impl Stream {
     /// # Errors
     /// As the system says.
     pub fn reset_on_close(&self) -> io::Result<()> {
-        either!(self, stream => SockRef::from(stream).set_linger(Some(Duration::ZERO)))
+        SockRef::from(self).set_linger(Some(Duration::ZERO))
     }
 
     /// Takes an error that the socket has stored, as a failed connect does.
@@ -275,12 +300,12 @@ impl Stream {
     /// # Errors
     /// The socket cannot be asked.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        either!(self, stream => stream.take_error())
+        either!(self, stream => stream.take_error(), tls => tls.socket.take_error())
     }
 }
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        either!(self, stream => stream.as_fd())
+        either!(self, stream => stream.as_fd(), tls => tls.socket.as_fd())
     }
 }

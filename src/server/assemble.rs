@@ -16,6 +16,7 @@ use crate::listener::{Set, Sockets, Thawed, WorkerContext};
 use crate::local::Local;
 use crate::net::{BindAddress, BindOptions};
 use crate::stats::{Scope, Store};
+use crate::tls::Contexts;
 use crate::upstream::{Clusters, Counts, Shared};
 
 /// What all workers are built from.
@@ -26,6 +27,7 @@ pub(super) struct Parts {
     store: Store,
     /// Circuit breakers and the like, over all workers.
     shared: Shared,
+    tls: Contexts,
     own_address: Option<IpAddr>,
     /// The files of access logs.
     files: access_log::Files,
@@ -46,7 +48,12 @@ impl Parts {
         let shared = Shared::new(&bootstrap.clusters);
         // Two epochs write into one log for a while: their numbers must not meet.
         let next_connection = Arc::new(AtomicU64::new(store.epoch() << 32));
-        Self { bootstrap, sockets, store, shared, own_address: own_address(), files, next_connection, http_filters }
+        Self { bootstrap, sockets, store, shared, tls: Contexts::default(), own_address: own_address(), files, next_connection, http_filters }
+    }
+
+    /// The TLS contexts, with the keys of session tickets.
+    pub(super) fn tls(&self) -> &Contexts {
+        &self.tls
     }
 }
 
@@ -74,6 +81,7 @@ impl Assembly {
             clusters: clusters.clone(),
             drain: drain.clone(),
             http_filters: parts.http_filters,
+            tls: parts.tls.clone(),
             own_address: parts.own_address,
             files: parts.files.clone(),
             next_connection: parts.next_connection.clone(),

@@ -10,8 +10,10 @@
 //! the same cells; on a drain nothing changes here.
 
 mod codes;
+mod ssl;
 
 pub use self::codes::{CodeCounters, OriginStats};
+pub use self::ssl::SslUse;
 use super::{Counter, Gauge, Histogram, Scope};
 
 /// `stats_overflow`: statistics that found no room in the segment, and threads that found no lane. Not one of Envoy's.
@@ -104,6 +106,15 @@ macro_rules! stats {
     };
     (@name $field:ident $stat:literal) => { $stat };
     (@name $field:ident) => { stringify!($field) };
+}
+
+mod http2;
+
+pub use http2::Http2Stats;
+
+/// The scope of the HTTP/2 codec: of the root for all clients' connections, of a cluster for its own.
+pub fn http2(scope: &Scope) -> Scope {
+    scope.scope("http2")
 }
 
 stats! {
@@ -219,6 +230,38 @@ stats! {
         counter no_filter_chain_match,
         histogram connections_accepted_per_socket_event,
         histogram downstream_cx_length_ms,
+    }
+}
+
+stats! {
+    /// `listener.<address>.ssl.`
+    SslStats {
+        counter connection_error = "ssl.connection_error",
+        counter fail_verify_cert_hash = "ssl.fail_verify_cert_hash",
+        counter fail_verify_error = "ssl.fail_verify_error",
+        counter fail_verify_no_cert = "ssl.fail_verify_no_cert",
+        counter fail_verify_san = "ssl.fail_verify_san",
+        counter handshake = "ssl.handshake",
+        counter no_certificate = "ssl.no_certificate",
+        counter ocsp_staple_failed = "ssl.ocsp_staple_failed",
+        counter ocsp_staple_omitted = "ssl.ocsp_staple_omitted",
+        counter ocsp_staple_requests = "ssl.ocsp_staple_requests",
+        counter ocsp_staple_responses = "ssl.ocsp_staple_responses",
+        counter session_reused = "ssl.session_reused",
+    }
+}
+
+stats! {
+    /// `tls_inspector.`: what clients said first.
+    TlsInspectorStats {
+        counter alpn_found = "tls_inspector.alpn_found",
+        counter alpn_not_found = "tls_inspector.alpn_not_found",
+        counter client_hello_too_large = "tls_inspector.client_hello_too_large",
+        counter sni_found = "tls_inspector.sni_found",
+        counter sni_not_found = "tls_inspector.sni_not_found",
+        counter tls_found = "tls_inspector.tls_found",
+        counter tls_not_found = "tls_inspector.tls_not_found",
+        histogram bytes_processed = "tls_inspector.bytes_processed",
     }
 }
 

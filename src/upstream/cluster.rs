@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::config::model::{self, Address};
 use crate::local::{Local, Timer};
 use crate::stats::Scope;
-use crate::stats::names::{self, CircuitBreakerStats, ClusterStats, CodeCounters, OriginStats};
+use crate::stats::names::{self, CircuitBreakerStats, ClusterStats, CodeCounters, Http2Stats, OriginStats};
 
 use super::host::Host;
 use super::lb::RoundRobin;
@@ -24,6 +24,8 @@ pub(super) struct Common {
     pub(super) local: Local,
     /// The worker drains: see [`Common::idle_timeout`].
     pub(super) draining: Cell<bool>,
+    /// What is counted of HTTP/2, where the cluster may speak it.
+    pub(super) http2: Option<Http2Stats>,
 }
 
 /// How long a connection may be idle in the pool of a worker that drains.
@@ -65,7 +67,8 @@ impl Cluster {
         let open =
             Open { connections: breakers.cx_open, pending: breakers.rq_pending_open, requests: breakers.rq_open };
         let limits = Limits::new(counts, model.limits, open);
-        let common = Rc::new(Common { model, stats, limits, local: local.clone(), draining: Cell::new(false) });
+        let http2 = model.protocol.http2().map(|_| Http2Stats::new(&names::http2(&scope)));
+        let common = Rc::new(Common { model, stats, limits, local: local.clone(), draining: Cell::new(false), http2 });
         let endpoints = &common.model.endpoints;
         let hosts: Vec<Rc<Host>> = endpoints.iter().map(|endpoint| Host::new(endpoint.clone(), &common)).collect();
         let healthy: Vec<usize> = (0..endpoints.len()).filter(|&at| endpoints[at].healthy).collect();
@@ -158,7 +161,7 @@ impl Cluster {
     /// Closes idle connections that are too old or gone.
     pub(super) fn sweep(&self, now: Instant) {
         for host in &self.hosts {
-            host.pool().sweep(now);
+            host.sweep(now);
         }
     }
 }

@@ -2,11 +2,14 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Instant;
+
+use http::Version;
 
 use crate::config::model::{self, Address};
 
 use super::cluster::Common;
-use super::pool::http1::Pool;
+use super::pool::{http1, http2};
 
 /// What a worker has seen of a host, under the names of `/clusters`. Not statistics: they end with the worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,18 +62,19 @@ pub(super) fn drop_one(cell: &Cell<u64>) {
 /// A host.
 pub struct Host {
     endpoint: model::Endpoint,
-    pool: Rc<Pool>,
+    pool: Rc<http1::Pool>,
+    /// Where the cluster may speak it.
+    http2: Option<Rc<http2::Pool>>,
+    counts: Rc<Counts>,
 }
 
 impl Host {
     pub(super) fn new(endpoint: model::Endpoint, common: &Rc<Common>) -> Rc<Self> {
-        let pool = Pool::new(endpoint.address.clone(), common, true);
-        Rc::new(Self { endpoint, pool })
+        Self::with(endpoint, common, true)
     }
 
     /// One that the cluster does not have any more, for a request that is still with it.
     pub(super) fn departed(address: Address, common: &Rc<Common>) -> Rc<Self> {
-        let pool = Pool::new(address.clone(), common, false);
         let endpoint = model::Endpoint {
             address,
             weight: 1,
@@ -78,7 +82,16 @@ impl Host {
             healthy: false,
             hostname: String::new(),
         };
-        Rc::new(Self { endpoint, pool })
+        Self::with(endpoint, common, false)
+    }
+
+    fn with(endpoint: model::Endpoint, common: &Rc<Common>, keeps: bool) -> Rc<Self> {
+        let counts = Rc::new(Counts::default());
+        let pool = http1::Pool::new(endpoint.address.clone(), common, &counts, keeps);
+        let http2 = common.model.protocol.http2().zip(common.http2.as_ref());
+        let http2 =
+            http2.map(|(options, codec)| http2::Pool::new(endpoint.address.clone(), common, options, codec, &counts));
+        Rc::new(Self { endpoint, pool, http2, counts })
     }
 
     /// Its configuration.
@@ -88,7 +101,7 @@ impl Host {
 
     /// What this worker has seen of it.
     pub fn counts(&self) -> &Counts {
-        self.pool.counts()
+        &self.counts
     }
 
     /// A request to it has ended with this status, the upstream's or ours.
@@ -103,7 +116,20 @@ impl Host {
     }
 
     /// Its HTTP/1 connections.
-    pub fn pool(&self) -> &Rc<Pool> {
+    pub fn pool(&self) -> &Rc<http1::Pool> {
         &self.pool
+    }
+
+    /// Its HTTP/2 connections, for a request that came by `version`; `None` where the cluster is spoken to with HTTP/1.
+    pub fn http2(&self, version: Version) -> Option<&Rc<http2::Pool>> {
+        self.http2.as_ref().filter(|pool| pool.is_for(version))
+    }
+
+    /// Closes idle connections that are too old or gone.
+    pub(super) fn sweep(&self, now: Instant) {
+        self.pool.sweep(now);
+        if let Some(pool) = &self.http2 {
+            pool.sweep(now);
+        }
     }
 }

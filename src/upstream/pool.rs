@@ -6,6 +6,8 @@ use crate::config::model::{self, Address};
 use crate::net::{Keepalive, Stream};
 
 pub mod http1;
+pub mod http2;
+mod pending;
 pub mod tcp;
 
 /// Why there is no connection.

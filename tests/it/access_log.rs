@@ -12,9 +12,9 @@ use crate::support::models::*;
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
 
-/// The access logs that a configuration text of them gives; `LOG` in it is the file.
+/// The access logs that a configuration text of them gives; `@FILE@` in it is the file.
 fn logs(yaml: &str, file: &Path) -> Vec<model::AccessLog> {
-    let list = yaml.replace("LOG", &file.display().to_string()).replace('\n', "\n          ");
+    let list = yaml.replace("@FILE@", &file.display().to_string()).replace('\n', "\n          ");
     let yaml = format!(
         "static_resources:\n  listeners:\n  - name: l\n    address: {{ socket_address: {{ address: 127.0.0.1, port_value: 1 }} }}\n    \
          filter_chains:\n    - filters:\n      - name: t\n        typed_config:\n          \
@@ -33,7 +33,7 @@ fn logs(yaml: &str, file: &Path) -> Vec<model::AccessLog> {
 fn format(format: &str) -> String {
     format!(
         "- name: f\n  typed_config:\n    \"@type\": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog\n    \
-         path: LOG\n    log_format: {{ text_format_source: {{ inline_string: \"{format}\\n\" }} }}"
+         path: @FILE@\n    log_format: {{ text_format_source: {{ inline_string: \"{format}\\n\" }} }}"
     )
 }
 

@@ -12,6 +12,7 @@
 //! | `recall` | a newcomer that goes wrong after its release is taken back; ages, recipes and counts outlive the supervisor |
 //! | `rapid` | restarts faster than they can be done, configurations that never come up |
 //! | `secure` | strangers, noise, neighbours, hundreds of listeners, leaks |
+//! | `access_log` | one line for each request and tunnel, with the totals of all epochs |
 //! | `acceptance` | the load by which this stage is accepted |
 //! | `measures` | what a takeover costs, printed |
 //! | `operator` | what the operator types and reads |
@@ -29,6 +30,7 @@
 )]
 
 mod acceptance;
+mod access_log;
 mod counts;
 mod hung;
 mod instruments;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A front proxy: `/marker` answers by itself, everything else goes to the origin.
@@ -17,6 +18,8 @@ pub(crate) struct Config {
     pub(crate) more: Vec<SocketAddr>,
     /// A TCP proxy: where it listens, and where it goes.
     pub(crate) tunnel: Option<(SocketAddr, SocketAddr)>,
+    /// The file of the first listener's and the tunnel's access log.
+    pub(crate) access_log: Option<PathBuf>,
 }
 
 /// The statistics prefix of the connection manager.
@@ -57,6 +60,7 @@ impl Config {
                  stat_prefix: tunnel\n          cluster: far\n",
                 address(listen)
             );
+            self.log(&mut text, "tcp %BYTES_RECEIVED% %BYTES_SENT% %RESPONSE_FLAGS% %DURATION%");
         }
         let far = self.tunnel.map(|(_, far)| ("far", far));
         let clusters: Vec<_> = self.origin.map(|origin| ("origin", origin)).into_iter().chain(far).collect();
@@ -72,6 +76,19 @@ impl Config {
             );
         }
         text
+    }
+
+    /// An access log, where a filter's settings stand.
+    fn log(&self, text: &mut String, format: &str) {
+        if let Some(path) = &self.access_log {
+            let _ = write!(
+                text,
+                "          access_log:\n          - name: file\n            typed_config:\n              \
+                 \"@type\": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog\n              \
+                 path: {}\n              log_format: {{ text_format_source: {{ inline_string: \"{format}\\n\" }} }}\n",
+                path.display()
+            );
+        }
     }
 
     fn listener(&self, text: &mut String, number: usize, listen: SocketAddr) {
@@ -93,6 +110,7 @@ impl Config {
                 "              - match: { prefix: / }\n                route: { cluster: origin, timeout: 0s }\n",
             );
         }
+        self.log(text, "http %REQ(:PATH)% %RESPONSE_CODE% %BYTES_SENT% %RESPONSE_FLAGS% %DURATION% %CONNECTION_ID%");
     }
 }
 

@@ -6,9 +6,11 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses the parts it needs, and has no outside")]
 
 pub mod client;
+pub mod http2;
 pub mod models;
 pub mod origin;
 pub mod proxy;
+pub mod tls;
 pub mod wire;
 
 use std::time::{Duration, Instant};

@@ -46,7 +46,9 @@ pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
         max_request_headers_bytes: 60 * 1024,
         max_headers_count: 100,
         underscores: Underscores::Allow,
+        codec: Default::default(),
         http1: Http1Options::default(),
+        http2: Default::default(),
     }
 }
 
@@ -85,6 +87,7 @@ pub fn cluster(name: &str, hosts: &[SocketAddr]) -> Cluster {
         tcp_keepalive: None,
         max_response_headers_bytes: 80 * 1024,
         max_response_headers_count: 100,
+        protocol: Default::default(),
     }
 }
 
@@ -136,8 +139,11 @@ pub fn listener_of(filter: NetworkFilter) -> Listener {
             name: String::new(),
             matches: FilterChainMatch::default(),
             filters: vec![filter],
+            tls: None,
+            handshake_timeout: None,
         })],
         default_filter_chain: None,
+        inspection: None,
         drain_modify_only: false,
     }
 }

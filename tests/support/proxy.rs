@@ -82,6 +82,7 @@ impl Proxy {
                     clusters: clusters.clone(),
                     drain: drain.clone(),
                     http_filters,
+                    tls: heirloom::tls::Contexts::default(),
                     own_address: None,
                     files: files.clone(),
                     next_connection: Arc::default(),

@@ -50,9 +50,16 @@ impl Message {
 
 /// A socket with what was read from it and not used.
 #[derive(Debug)]
-pub struct Wire {
-    pub socket: TcpStream,
+pub struct Wire<S = TcpStream> {
+    pub socket: S,
     unread: Vec<u8>,
+}
+
+impl<S: Read> Wire<S> {
+    /// Over whatever can be read; the caller has bounded the time.
+    pub fn over(socket: S) -> Self {
+        Self { socket, unread: Vec::new() }
+    }
 }
 
 impl Wire {
@@ -60,9 +67,11 @@ impl Wire {
         socket.set_read_timeout(Some(super::PATIENCE)).unwrap();
         socket.set_write_timeout(Some(super::PATIENCE)).unwrap();
         socket.set_nodelay(true).unwrap();
-        Self { socket, unread: Vec::new() }
+        Self::over(socket)
     }
+}
 
+impl<S: Read> Wire<S> {
     /// Reads more; false at the end.
     fn fill(&mut self) -> io::Result<bool> {
         let mut block = vec![0; 64 * 1024];

@@ -11,7 +11,7 @@ use super::context::Context;
 use super::extension::PROTOCOL_OPTIONS;
 use super::upstream_http::Options;
 use super::{endpoint, filter_chain, upstream_http, values};
-use crate::config::model::{CircuitBreakers, Cluster, TcpKeepalive};
+use crate::config::model::{CircuitBreakers, Cluster, TcpKeepalive, UpstreamProtocol};
 
 /// The key under which a cluster's HTTP options stand.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -74,7 +74,7 @@ pub(super) fn convert(cx: &mut Context, message: api::Cluster) -> Option<Cluster
         lb_config,
     } = message;
     refuse!(cx; transport_socket_matches, transport_socket_matcher, eds_cluster_config, health_checks,
-        http2_protocol_options, outlier_detection, upstream_bind_config, lb_subset_config, protocol_selection, filters,
+        outlier_detection, upstream_bind_config, lb_subset_config, protocol_selection, filters,
         load_balancing_policy, upstream_config, connection_pool_per_downstream_connection);
     // DNS settings do nothing for addresses that are given.
     ignore!(cx; stats_matcher, per_connection_buffer_high_watermark_timeout, upstream_http_protocol_options,
@@ -89,6 +89,13 @@ pub(super) fn convert(cx: &mut Context, message: api::Cluster) -> Option<Cluster
         cx.at("http_protocol_options", |cx| upstream_http::http1(cx, options));
     }
     let options = protocol_options(cx, typed_extension_protocol_options, common_http_protocol_options);
+    let protocol = match http2_protocol_options {
+        // The deprecated field, where the extension does not say otherwise.
+        Some(message) if options.protocol == UpstreamProtocol::Http1 => {
+            UpstreamProtocol::Http2(upstream_http::http2_options(cx, message))
+        }
+        _ => options.protocol,
+    };
     let connect_timeout = values::duration(cx, "connect_timeout", &connect_timeout).unwrap_or(CONNECT_TIMEOUT);
     let endpoints = match load_assignment {
         Some(assignment) => cx.at("load_assignment", |cx| endpoint::convert(cx, assignment)),
@@ -110,6 +117,7 @@ pub(super) fn convert(cx: &mut Context, message: api::Cluster) -> Option<Cluster
         tcp_keepalive,
         max_response_headers_bytes: options.max_response_headers_bytes,
         max_response_headers_count: options.max_response_headers_count,
+        protocol,
     })
 }
 

@@ -6,8 +6,10 @@ use envoy_types::pb::envoy::extensions::path;
 use envoy_types::pb::google::protobuf::Any;
 
 use super::context::Context;
-use super::{access_log, http_connection_manager, http_options, route, stats, tcp_proxy, upstream_http};
-use crate::config::model::{HttpFilter, LogFormat, LogSink, NetworkFilter, StatsSink, UriTemplate};
+use super::{
+    access_log, http_connection_manager, http_options, listener_filter, route, stats, tcp_proxy, tls, upstream_http,
+};
+use crate::config::model::{DownstreamTls, HttpFilter, LogFormat, LogSink, NetworkFilter, StatsSink, UriTemplate};
 use crate::config::proto::Decode;
 use crate::config::schema::Message;
 use crate::config::typed_struct;
@@ -46,6 +48,15 @@ pub(super) const NETWORK_FILTERS: Category<NetworkFilter> = Category {
     ],
 };
 
+/// Listener filters.
+pub(super) const LISTENER_FILTERS: Category<listener_filter::Named> = Category {
+    what: "listener filter",
+    extensions: &[Extension {
+        type_name: "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+        parse: |cx, bytes| decode(cx, bytes).map(|message| listener_filter::tls_inspector(cx, message)),
+    }],
+};
+
 /// HTTP filters.
 pub(super) const HTTP_FILTERS: Category<HttpFilter> = Category {
     what: "HTTP filter",
@@ -65,6 +76,24 @@ pub(super) const STATS_SINKS: Category<StatsSink> = Category {
         type_name: "envoy.config.metrics.v3.StatsdSink",
         parse: |cx, bytes| decode(cx, bytes).and_then(|message| stats::statsd(cx, message)),
     }],
+};
+
+/// Transport sockets towards clients; `None` adds nothing.
+pub(super) const CLIENT_SOCKETS: Category<Option<Arc<DownstreamTls>>> = Category {
+    what: "transport socket",
+    extensions: &[
+        Extension {
+            type_name: "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
+            parse: |_, _| Some(None),
+        },
+        Extension {
+            type_name: "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            parse: |cx, bytes| {
+                let tls = decode(cx, bytes).and_then(|message| tls::downstream(cx, message))?;
+                Some(Some(Arc::new(tls)))
+            },
+        },
+    ],
 };
 
 /// An access logger: where its lines go and what they say.
@@ -92,7 +121,7 @@ pub(super) const ACCESS_LOGGERS: Category<Logger> = Category {
     ],
 };
 
-/// Transport sockets: the one that adds nothing.
+/// Transport sockets towards hosts: the one that adds nothing.
 pub(super) const TRANSPORT_SOCKETS: Category<()> = Category {
     what: "transport socket",
     extensions: &[Extension {

@@ -2,14 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as api;
 
 use super::context::Context;
-use super::extension::{NETWORK_FILTERS, TRANSPORT_SOCKETS};
+use super::extension::{CLIENT_SOCKETS, NETWORK_FILTERS, TRANSPORT_SOCKETS};
 use super::{address, values};
-use crate::config::model::{FilterChain, FilterChainMatch, NetworkFilter, SourceType};
+use crate::config::model::{DownstreamTls, FilterChain, FilterChainMatch, NetworkFilter, SourceType};
 
 pub(super) fn convert(cx: &mut Context, message: api::FilterChain) -> Option<FilterChain> {
     let api::FilterChain {
@@ -23,8 +24,10 @@ pub(super) fn convert(cx: &mut Context, message: api::FilterChain) -> Option<Fil
     } = message;
     let use_proxy_proto = values::is_true(&use_proxy_proto);
     refuse!(cx; use_proxy_proto);
-    ignore!(cx; metadata, transport_socket_connect_timeout);
-    self::transport_socket(cx, transport_socket);
+    ignore!(cx; metadata);
+    let handshake_timeout =
+        values::limit(cx, "transport_socket_connect_timeout", &transport_socket_connect_timeout, None);
+    let tls = client_socket(cx, transport_socket);
     let count = filters.len();
     let filters = cx.each("filters", filters.into_iter().enumerate(), |cx, (at, message)| {
         if at + 1 < count {
@@ -36,7 +39,7 @@ pub(super) fn convert(cx: &mut Context, message: api::FilterChain) -> Option<Fil
         cx.at("filters", |cx| cx.warn("there are none: connections of this chain are closed at once"));
     }
     let matches = cx.at("filter_chain_match", |cx| matches(cx, filter_chain_match.unwrap_or_default()));
-    Some(FilterChain { name, matches, filters })
+    Some(FilterChain { name, matches, filters, tls, handshake_timeout })
 }
 
 /// Refuses chains among which some connection could not choose.
@@ -68,9 +71,21 @@ fn overlaps(left: &FilterChainMatch, right: &FilterChainMatch) -> bool {
         && share(&left.direct_source, &right.direct_source)
         && share(&left.source, &right.source)
         && share(&left.source_ports, &right.source_ports)
+        && share(&left.server_names, &right.server_names)
+        && left.transport_protocol == right.transport_protocol
+        && share(&left.application_protocols, &right.application_protocols)
 }
 
-/// TLS is not there yet; the socket that adds nothing may be named.
+/// What a filter chain's clients speak below their protocol. One that could not be read is none, beside its fault.
+fn client_socket(cx: &mut Context, message: Option<core::TransportSocket>) -> Option<Arc<DownstreamTls>> {
+    let core::TransportSocket { name, config_type } = message?;
+    let any = config_type.map(|core::transport_socket::ConfigType::TypedConfig(any)| any);
+    let parsed =
+        cx.at("transport_socket", |cx| cx.at("typed_config", |cx| CLIENT_SOCKETS.parse(cx, &name, any.as_ref())));
+    parsed.flatten()
+}
+
+/// TLS towards hosts is not there yet; the socket that adds nothing may be named.
 pub(super) fn transport_socket(cx: &mut Context, message: Option<core::TransportSocket>) {
     let Some(core::TransportSocket { name, config_type }) = message else { return };
     let any = config_type.map(|core::transport_socket::ConfigType::TypedConfig(any)| any);
@@ -105,8 +120,7 @@ fn matches(cx: &mut Context, message: api::FilterChainMatch) -> FilterChainMatch
         transport_protocol,
         application_protocols,
     } = message;
-    // The last three are found out by listener filters, which are not there yet.
-    refuse!(cx; address_suffix, suffix_len, server_names, transport_protocol, application_protocols);
+    refuse!(cx; address_suffix, suffix_len);
     FilterChainMatch {
         destination_port: values::number(&destination_port).and_then(|port| u16::try_from(port).ok()),
         destination: cx.each("prefix_ranges", prefix_ranges, address::cidr),
@@ -118,5 +132,14 @@ fn matches(cx: &mut Context, message: api::FilterChainMatch) -> FilterChainMatch
         },
         source: cx.each("source_prefix_ranges", source_prefix_ranges, address::cidr),
         source_ports: cx.each("source_ports", source_ports, |_, port| u16::try_from(port).ok()),
+        server_names: cx.each("server_names", server_names, |cx, name| {
+            let plain = name.strip_prefix("*.").unwrap_or(&name);
+            if plain.contains('*') || plain.is_empty() {
+                cx.error("is neither a name nor *. and a name: partial wildcards are not supported");
+            }
+            Some(name.to_ascii_lowercase())
+        }),
+        transport_protocol,
+        application_protocols,
     }
 }

@@ -8,8 +8,8 @@ use envoy_types::pb::google::protobuf::BoolValue;
 
 use super::context::Context;
 use super::http_options::{self, Common};
-use super::{access_log, address, http_filters, route, values};
-use crate::config::model::{Cidr, HttpConnectionManager, RouteConfiguration, ServerHeader};
+use super::{access_log, address, http_filters, http2, route, values};
+use crate::config::model::{Cidr, CodecType, HttpConnectionManager, RouteConfiguration, ServerHeader};
 
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,13 +88,13 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         path_with_escaped_slashes_action, request_id_extension, local_reply_config, strip_matching_host_port,
         stream_error_on_invalid_http_message, path_normalization_options, strip_trailing_host_dot, proxy_status_config,
         typed_header_validation_config, append_x_forwarded_port, append_local_overload, forward_proto_config);
-    ignore!(cx; tracing, http1_safe_max_connection_duration, http2_protocol_options, http3_protocol_options,
+    ignore!(cx; tracing, http1_safe_max_connection_duration, http3_protocol_options,
         stream_flush_timeout, drain_timeout_jitter, access_log_flush_interval, set_current_client_cert_details,
         add_proxy_protocol_connection_state);
     if let Some(api::http_connection_manager::StripPortMode::StripAnyHostPort(true)) = strip_port_mode {
         cx.refuse("strip_any_host_port");
     }
-    codec(cx, codec_type);
+    let codec = codec(cx, codec_type);
     let common = cx.at("common_http_protocol_options", |cx| {
         http_options::downstream_common(cx, common_http_protocol_options.unwrap_or_default())
     });
@@ -103,6 +103,7 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
     let http1 = cx.at("http_protocol_options", |cx| {
         http_options::downstream_http1(cx, http_protocol_options.unwrap_or_default())
     });
+    let http2 = cx.at("http2_protocol_options", |cx| http2::convert(cx, http2_protocol_options.unwrap_or_default()));
     let access_logs = access_log::each(cx, access_log);
     let on_new_request = cx.at("access_log_options", |cx| log_options(cx, access_log_options.unwrap_or_default()));
     let (internal_addresses, internal_unix_sockets) = internal(cx, internal_address_config);
@@ -142,7 +143,9 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
             .saturating_mul(1024),
         max_headers_count,
         underscores,
+        codec,
         http1,
+        http2,
         access_logs,
         log_new_requests: flush_access_log_on_new_request || on_new_request,
     })
@@ -161,10 +164,16 @@ fn log_options(cx: &mut Context, message: api::http_connection_manager::HcmAcces
 }
 
 /// AUTO speaks HTTP/1 as long as there is nothing else.
-fn codec(cx: &mut Context, codec_type: i32) {
-    use api::http_connection_manager::CodecType;
-    if let Ok(CodecType::Http2 | CodecType::Http3) = CodecType::try_from(codec_type) {
-        cx.refuse("codec_type");
+fn codec(cx: &mut Context, codec_type: i32) -> CodecType {
+    use api::http_connection_manager::CodecType as Api;
+    match Api::try_from(codec_type) {
+        Ok(Api::Http1) => CodecType::Http1,
+        Ok(Api::Http2) => CodecType::Http2,
+        Ok(Api::Auto) | Err(_) => CodecType::Auto,
+        Ok(Api::Http3) => {
+            cx.refuse("codec_type");
+            CodecType::Auto
+        }
     }
 }
 

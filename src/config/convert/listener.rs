@@ -5,7 +5,7 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::listener::v3 as api;
 
 use super::context::Context;
-use super::{address, filter_chain, values};
+use super::{address, filter_chain, listener_filter, values};
 use crate::config::model::{Listener, SocketOptions};
 
 const DEFAULT_BUFFER_LIMIT: u32 = 1 << 20;
@@ -51,9 +51,8 @@ pub(super) fn convert(cx: &mut Context, message: api::Listener) -> Option<Listen
         tcp_keepalive,
         listener_specifier,
     } = message;
-    refuse!(cx; fcds_config, filter_chain_matcher, listener_filters, socket_options, udp_listener_config, api_listener);
-    ignore!(cx; stats_matcher, per_connection_buffer_high_watermark_timeout, metadata, listener_filters_timeout,
-        continue_on_listener_filters_timeout, traffic_direction, connection_balance_config, access_log,
+    refuse!(cx; fcds_config, filter_chain_matcher, socket_options, udp_listener_config, api_listener);
+    ignore!(cx; stats_matcher, per_connection_buffer_high_watermark_timeout, metadata, traffic_direction, connection_balance_config, access_log,
         max_connections_to_accept_per_socket_event, enable_mptcp, ignore_global_conn_limit, bypass_overload_manager,
         tcp_keepalive);
     let use_original_dst = values::is_true(&use_original_dst);
@@ -72,6 +71,9 @@ pub(super) fn convert(cx: &mut Context, message: api::Listener) -> Option<Listen
     if count == 0 && default_filter_chain.is_none() {
         cx.error_at("filter_chains", "no filter chains specified");
     }
+    let timeout = values::duration(cx, "listener_filters_timeout", &listener_filters_timeout);
+    let inspection =
+        listener_filter::convert(cx, listener_filters, timeout, continue_on_listener_filters_timeout, &filter_chains);
     let first = first?;
     let ipv4_compat = first.ipv4_compat || more.iter().any(|address| address.ipv4_compat);
     let shown = first.address.to_string();
@@ -89,6 +91,7 @@ pub(super) fn convert(cx: &mut Context, message: api::Listener) -> Option<Listen
         per_connection_buffer_limit: values::number(&per_connection_buffer_limit_bytes).unwrap_or(DEFAULT_BUFFER_LIMIT),
         filter_chains: filter_chains.into_iter().map(Arc::new).collect(),
         default_filter_chain: default_filter_chain.map(Arc::new),
+        inspection,
         drain_modify_only: drain_type == api::listener::DrainType::ModifyOnly as i32,
     })
 }

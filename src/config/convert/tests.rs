@@ -149,6 +149,7 @@ fn a_cluster_has_the_defaults_of_envoy() {
         tcp_keepalive: None,
         max_response_headers_bytes: 80 * 1024,
         max_response_headers_count: 100,
+        protocol: UpstreamProtocol::Http1,
     };
     assert_eq!(*cluster, expected);
 }

@@ -1,5 +1,6 @@
 //! `envoy.extensions.upstreams.http.v3.HttpProtocolOptions`: how a cluster speaks HTTP.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -7,7 +8,8 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3 as api;
 
 use super::context::Context;
 use super::http_options::{IDLE_TIMEOUT, MAX_HEADERS_COUNT};
-use super::values;
+use super::{http2, values};
+use crate::config::model::{Http2Options, UpstreamProtocol};
 
 /// Envoy's own limit for HTTP/1 responses, above the 60 KiB that the API names.
 const MAX_RESPONSE_HEADERS_KB: u32 = 80;
@@ -19,6 +21,7 @@ pub(super) struct Options {
     pub(super) max_requests_per_connection: Option<u32>,
     pub(super) max_response_headers_bytes: u32,
     pub(super) max_response_headers_count: u32,
+    pub(super) protocol: UpstreamProtocol,
 }
 
 impl Default for Options {
@@ -28,6 +31,7 @@ impl Default for Options {
             max_requests_per_connection: None,
             max_response_headers_bytes: MAX_RESPONSE_HEADERS_KB * 1024,
             max_response_headers_count: MAX_HEADERS_COUNT,
+            protocol: UpstreamProtocol::Http1,
         }
     }
 }
@@ -48,29 +52,55 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpProtocolOptions) -> Op
     refuse!(cx; http_filters, header_validation_config, outlier_detection, request_mirror_policies, retry_policy);
     // Server names and certificate names matter only with TLS, hashes only with a policy that is refused.
     ignore!(cx; upstream_http_protocol_options, hash_policy);
-    match upstream_protocol_options {
+    let protocol = match upstream_protocol_options {
         Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => {
-            cx.at("explicit_http_config", |cx| protocol(cx, explicit));
+            cx.at("explicit_http_config", |cx| protocol(cx, explicit))
         }
-        Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(_)) => cx.refuse("use_downstream_protocol_config"),
-        Some(UpstreamProtocolOptions::AutoConfig(_)) => cx.refuse("auto_config"),
-        None => {}
-    }
-    match common_http_protocol_options {
+        Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(config)) => {
+            cx.at("use_downstream_protocol_config", |cx| as_downstream(cx, config))
+        }
+        Some(UpstreamProtocolOptions::AutoConfig(_)) => {
+            cx.refuse("auto_config");
+            UpstreamProtocol::Http1
+        }
+        None => UpstreamProtocol::Http1,
+    };
+    let options = match common_http_protocol_options {
         Some(options) => cx.at("common_http_protocol_options", |cx| common(cx, options)),
         None => Options::default(),
-    }
+    };
+    Options { protocol, ..options }
 }
 
-fn protocol(cx: &mut Context, message: api::http_protocol_options::ExplicitHttpConfig) {
+fn as_downstream(cx: &mut Context, message: api::http_protocol_options::UseDownstreamHttpConfig) -> UpstreamProtocol {
+    let api::http_protocol_options::UseDownstreamHttpConfig {
+        http_protocol_options,
+        http2_protocol_options,
+        http3_protocol_options,
+    } = message;
+    ignore!(cx; http3_protocol_options);
+    if let Some(options) = http_protocol_options {
+        cx.at("http_protocol_options", |cx| http1(cx, options));
+    }
+    UpstreamProtocol::AsDownstream(http2_options(cx, http2_protocol_options.unwrap_or_default()))
+}
+
+pub(super) fn http2_options(cx: &mut Context, message: core::Http2ProtocolOptions) -> Arc<Http2Options> {
+    Arc::new(cx.at("http2_protocol_options", |cx| http2::convert(cx, message)))
+}
+
+fn protocol(cx: &mut Context, message: api::http_protocol_options::ExplicitHttpConfig) -> UpstreamProtocol {
     use api::http_protocol_options::explicit_http_config::ProtocolConfig;
     let api::http_protocol_options::ExplicitHttpConfig { protocol_config } = message;
     match protocol_config {
         Some(ProtocolConfig::HttpProtocolOptions(options)) => cx.at("http_protocol_options", |cx| http1(cx, options)),
-        Some(ProtocolConfig::Http2ProtocolOptions(_)) => cx.refuse("http2_protocol_options"),
+        Some(ProtocolConfig::Http2ProtocolOptions(options)) => {
+            return UpstreamProtocol::Http2(http2_options(cx, options));
+        }
         Some(ProtocolConfig::Http3ProtocolOptions(_)) => cx.refuse("http3_protocol_options"),
         None => {}
     }
+    UpstreamProtocol::Http1
 }
 
 /// HTTP/1 to the upstream: the defaults are spoken, nothing can be changed yet.
@@ -116,5 +146,6 @@ pub(super) fn common(cx: &mut Context, message: core::HttpProtocolOptions) -> Op
             .unwrap_or(MAX_RESPONSE_HEADERS_KB)
             .saturating_mul(1024),
         max_response_headers_count: values::number(&max_headers_count).unwrap_or(MAX_HEADERS_COUNT),
+        protocol: UpstreamProtocol::Http1,
     }
 }

@@ -235,11 +235,15 @@ fn not_in(of: Enum, node: &Node<'_>) -> String {
     format!("{shown} is not a value of {}{hint}{all}", of.name())
 }
 
-/// Standard and URL-safe alphabets, padding optional.
 fn base64(node: &Node<'_>) -> Result<Vec<u8>, String> {
     let Node::Text(text) = node else {
         return Err(format!("expected a base64 string, found {}", node.describe()));
     };
+    from_base64(text)
+}
+
+/// What a text in base64 stands for: standard and URL-safe alphabets, padding optional.
+pub(in crate::config) fn from_base64(text: &str) -> Result<Vec<u8>, String> {
     let digits = text.trim_end_matches('=');
     if text.len() - digits.len() > 2 || digits.len() % 4 == 1 {
         return Err("not base64".to_owned());

@@ -1,8 +1,9 @@
 //! Clusters.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Address, Locality};
+use super::{Address, Http2Options, Locality};
 
 /// `envoy.config.cluster.v3.Cluster`.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +30,30 @@ pub struct Cluster {
     pub max_response_headers_bytes: u32,
     /// Response head: header count, default 100.
     pub max_response_headers_count: u32,
+    /// The protocol of `HttpProtocolOptions`.
+    pub protocol: UpstreamProtocol,
+}
+
+/// What is spoken to a cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum UpstreamProtocol {
+    /// `explicit_http_config.http_protocol_options`, or nothing.
+    #[default]
+    Http1,
+    /// `explicit_http_config.http2_protocol_options`: HTTP/2, from the first byte.
+    Http2(Arc<Http2Options>),
+    /// `use_downstream_protocol_config`: whatever the client spoke.
+    AsDownstream(Arc<Http2Options>),
+}
+
+impl UpstreamProtocol {
+    /// The options of HTTP/2, where it may be spoken.
+    pub fn http2(&self) -> Option<&Arc<Http2Options>> {
+        match self {
+            Self::Http1 => None,
+            Self::Http2(options) | Self::AsDownstream(options) => Some(options),
+        }
+    }
 }
 
 /// `envoy.config.core.v3.TcpKeepalive`; `None` leaves the system's value.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccessLog, Cidr, FilterModel, RouteConfiguration};
+use super::{AccessLog, Cidr, FilterModel, Http2Options, RouteConfiguration};
 
 /// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,12 +60,28 @@ pub struct HttpConnectionManager {
     pub max_headers_count: u32,
     /// `common_http_protocol_options.headers_with_underscores_action`.
     pub underscores: Underscores,
+    /// `codec_type`.
+    pub codec: CodecType,
     /// `http_protocol_options` for HTTP/1.
     pub http1: Http1Options,
+    /// `http2_protocol_options`.
+    pub http2: Http2Options,
     /// `access_log`.
     pub access_logs: Vec<AccessLog>,
     /// `access_log_options.flush_access_log_on_new_request`: a new request has a line too.
     pub log_new_requests: bool,
+}
+
+/// `codec_type`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CodecType {
+    /// As ALPN says; else HTTP/2 where the connection begins with its preface.
+    #[default]
+    Auto,
+    /// HTTP/1.
+    Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 /// `envoy.config.core.v3.Http1ProtocolOptions`, downstream.

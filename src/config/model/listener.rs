@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccessLog, Address, HttpConnectionManager};
+use super::{AccessLog, Address, DownstreamTls, HttpConnectionManager};
 
 /// `envoy.config.listener.v3.Listener`.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,8 +23,23 @@ pub struct Listener {
     pub filter_chains: Vec<Arc<FilterChain>>,
     /// `default_filter_chain`.
     pub default_filter_chain: Option<Arc<FilterChain>>,
+    /// `envoy.filters.listener.tls_inspector`, named or needed by a filter chain: which chain is found out by what the client says first.
+    pub inspection: Option<Inspection>,
     /// `drain_type` is `MODIFY_ONLY`: `/healthcheck/fail` does not drain it.
     pub drain_modify_only: bool,
+}
+
+/// How a client's first bytes are looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// `listener_filters_timeout`: how long they may take; default 15 s, `None` is off.
+    pub timeout: Option<Duration>,
+    /// `continue_on_listener_filters_timeout`: who says nothing is taken for a plain connection.
+    pub continue_on_timeout: bool,
+    /// `max_client_hello_size`, at most 16 KiB.
+    pub max_hello: usize,
+    /// `close_connection_on_client_hello_parsing_errors`: what begins like TLS and is none is closed, and not taken for plain.
+    pub close_on_errors: bool,
 }
 
 /// The options of a listening socket that whoever binds it must apply.
@@ -51,9 +66,13 @@ pub struct FilterChain {
     pub matches: FilterChainMatch,
     /// Network filters in order, the last one terminal; without any, connections are closed at once.
     pub filters: Vec<NetworkFilter>,
+    /// `transport_socket`, where it is TLS.
+    pub tls: Option<Arc<DownstreamTls>>,
+    /// `transport_socket_connect_timeout`: how long the handshake may take.
+    pub handshake_timeout: Option<Duration>,
 }
 
-/// `envoy.config.listener.v3.FilterChainMatch`, without what needs TLS.
+/// `envoy.config.listener.v3.FilterChainMatch`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FilterChainMatch {
     /// `destination_port`.
@@ -68,6 +87,12 @@ pub struct FilterChainMatch {
     pub source: Vec<Cidr>,
     /// `source_ports`.
     pub source_ports: Vec<u16>,
+    /// `server_names` in lower case: `a.example`, or `*.example` for everything below.
+    pub server_names: Vec<String>,
+    /// `transport_protocol`: `tls`, `raw_buffer`; empty matches all.
+    pub transport_protocol: String,
+    /// `application_protocols`: one of them is among those that the client offers (ALPN).
+    pub application_protocols: Vec<String>,
 }
 
 /// `FilterChainMatch.ConnectionSourceType`.

@@ -11,10 +11,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use prost::Message;
 
-use super::{Downstream, End, Io, Presence, Woken};
+use super::{Downstream, Io, Parts, Protocol, Woken};
 use crate::drain::motion::{Frozen, Kind, Mover, Outcome, Permit, Reason, moment};
 use crate::http::flight::{Flight, written};
 use crate::http::manager::Manager;
@@ -170,10 +169,12 @@ impl Downstream {
 
     fn arriving(manager: &Rc<Manager>, mut connection: Connection, record: Record) -> Self {
         connection.facts.id = record.id.unwrap_or(connection.facts.id);
-        let this = Self::with_presence(manager, connection, Presence::arriving);
+        let this = Self::new(manager, Parts::arriving(manager, connection, &record.unread));
         let now = Instant::now();
-        this.io.borrow_mut().read = BytesMut::from(&*record.unread);
         this.requests.set(record.requests);
+        if record.requests > 0 {
+            this.presence.spoke(Protocol::Http1);
+        }
         this.idle_since.set(moment::before(record.idle_ms));
         let end = record.ends_in_ms.and_then(|left| now.checked_add(Duration::from_millis(left)));
         this.ending.set(end.map_or(Deadline::NEVER, |end| this.timer.at(end)));
@@ -182,8 +183,7 @@ impl Downstream {
 
     /// It is ours from now on. What it goes on with.
     pub(in crate::http) fn arrived(&mut self) -> Option<Woken> {
-        self.presence.end.set(End::Local);
-        self.presence.guard.arrived();
+        self.presence.arrived();
         let flight = self.flight.get_mut().as_mut()?;
         flight.arrived(&self.manager);
         Some(Woken::Flight)
@@ -219,12 +219,5 @@ impl Drop for Midair<'_> {
         if let Some(flight) = self.flight.take() {
             flight.lost(self.manager);
         }
-    }
-}
-
-impl Presence {
-    fn moved(&mut self) {
-        self.end.set(End::Moved);
-        self.guard.moved();
     }
 }

@@ -19,6 +19,8 @@ fn manager() -> HttpConnectionManager {
         access_logs: Vec::new(),
         log_new_requests: false,
         stat_prefix: "h".into(),
+        access_logs: Vec::new(),
+        log_new_requests: false,
         routes: Arc::new(RouteConfiguration {
             internal_only_headers: vec!["x-secret".into()],
             ..RouteConfiguration::default()
@@ -47,7 +49,9 @@ fn manager() -> HttpConnectionManager {
         max_request_headers_bytes: 60 * 1024,
         max_headers_count: 100,
         underscores: Underscores::Allow,
+        codec: crate::config::model::CodecType::Auto,
         http1: Http1Options::default(),
+        http2: crate::config::model::Http2Options::default(),
     }
 }
 

@@ -9,10 +9,10 @@ use crate::drain::motion::Permit;
 use crate::http::body::Body;
 use crate::http::downstream::Downstream;
 use crate::http::flight::Flight;
-use crate::http::forward::{Exchange, Suspended};
+use crate::http::forward::{Suspended, resumed};
 use crate::http::pump::Pump;
 
-use super::{After, Begun, Stream};
+use super::{After, Begun, Client, Stream};
 
 /// How far a request has come when there is nothing more to be done for it here and now.
 pub(super) enum Course {
@@ -30,8 +30,8 @@ pub(super) struct Midway {
 }
 
 impl Course {
-    pub(super) fn suspended(exchange: Exchange<'_>, download: Option<Pump>, permit: Permit) -> Self {
-        Self::Suspended(Box::new(Midway { exchange: exchange.suspend(), download, permit }))
+    pub(super) fn suspended(exchange: Suspended, download: Option<Pump>, permit: Permit) -> Self {
+        Self::Suspended(Box::new(Midway { exchange, download, permit }))
     }
 }
 
@@ -50,7 +50,7 @@ pub(in crate::http) async fn resume(conn: &Downstream, flight: Box<Flight>) -> A
     let Flight { record, framing, interim, deadlines, version, mut begun, exchange, download, stays, .. } = *flight;
     conn.set_busy(true);
     let stream = Stream {
-        conn,
+        client: Client::Http1(conn),
         record,
         framing: RefCell::new(framing),
         interim: RefCell::new(interim),
@@ -59,9 +59,9 @@ pub(in crate::http) async fn resume(conn: &Downstream, flight: Box<Flight>) -> A
         version,
         room: Room { permit: RefCell::default(), stays: Cell::new(stays) },
     };
-    let exchange = Exchange::resume(&stream, exchange);
+    let exchange = resumed(&stream, exchange);
     let course = match download {
-        Some(pump) => stream.pump(pump, Body::Response(exchange)).await,
+        Some(pump) => stream.pump(conn, pump, Body::Response(exchange)).await,
         None => {
             let answer = stream.manager().chain.resume(exchange, &stream);
             stream.answer(answer, &mut begun).await
@@ -73,11 +73,11 @@ pub(in crate::http) async fn resume(conn: &Downstream, flight: Box<Flight>) -> A
 impl Stream<'_> {
     /// Ready with room for an offer when it is time to move and the request can be suspended now. It is served meanwhile.
     pub(super) fn poll_room(&self, context: &mut Context<'_>, may_suspend: impl FnOnce() -> bool) -> Poll<Permit> {
-        if !self.conn.held.may_move() || self.room.stays.get() {
+        if !self.client.held().may_move() || self.room.stays.get() {
             return Poll::Pending;
         }
         let mut wait = self.room.permit.borrow_mut();
-        let mover = if may_suspend() { self.conn.held.mover() } else { None };
+        let mover = if may_suspend() { self.client.held().mover() } else { None };
         let Some(mover) = mover else {
             *wait = None;
             return Poll::Pending;
@@ -87,7 +87,7 @@ impl Stream<'_> {
         match permit {
             Some(permit) => Poll::Ready(permit),
             None => {
-                self.conn.held.stay();
+                self.client.held().stay();
                 Poll::Pending
             }
         }
@@ -110,7 +110,13 @@ impl Stream<'_> {
             place: None,
             permit: Some(permit),
         };
-        self.conn.flight.set(Some(Box::new(flight)));
-        After::Move
+        match self.client {
+            Client::Http1(conn) => {
+                conn.flight.set(Some(Box::new(flight)));
+                After::Move
+            }
+            // A stream never gets room to move.
+            Client::Http2(_) => After::Keep,
+        }
     }
 }

@@ -9,18 +9,23 @@ use http::{HeaderValue, Method, StatusCode, Version, header};
 use crate::codec::head::ResponseHead;
 use crate::codec::http1::{self, encode_response};
 use crate::http::body::Body;
+use crate::http::downstream::Downstream;
 use crate::http::failure::Failure;
 use crate::http::filter::Response;
 use crate::http::outbox::Outbox;
 use crate::http::pump::{Broken, Pump};
 
-use super::{Begun, Course, Stream};
+use super::{Begun, Client, Course, Stream};
 
 impl Stream<'_> {
     /// Sends a response.
     pub(super) async fn send<'s>(&'s self, response: Response<'s>, begun: &mut Begun) -> Result<Course, Failure> {
         let Response { mut head, mut body } = response;
-        if self.should_close() {
+        let conn = match self.client {
+            Client::Http1(conn) => conn,
+            Client::Http2(client) => return self.send_http2(client, head, body, begun).await,
+        };
+        if self.should_close(conn) {
             begun.close = true;
             begun.linger = true;
         }
@@ -37,13 +42,14 @@ impl Stream<'_> {
         drop(head);
         begun.head = true;
         let pump = Pump::new(outbox, framing, self.manager().config.http1.enable_trailers);
-        self.pump(pump, body).await
+        self.pump(conn, pump, body).await
     }
 
     /// Sends what is left of a response.
     #[allow(clippy::manual_async_fn, reason = "an async function holds its arguments twice: as given, and as its own")]
     pub(super) fn pump<'s>(
         &'s self,
+        conn: &'s Downstream,
         mut pump: Pump,
         mut body: Body<'s>,
     ) -> impl Future<Output = Result<Course, Failure>> + 's {
@@ -52,7 +58,7 @@ impl Stream<'_> {
             let mut blocked = pump.outbox.is_blocked();
             let room = poll_fn(|context| {
                 let pumped = pump.poll(context, &mut body, &self.manager().local, |context, slices| {
-                    self.conn.poll_write(context, slices)
+                    conn.poll_write(context, slices)
                 });
                 if pump.taken != moved {
                     moved = pump.taken;
@@ -80,7 +86,10 @@ impl Stream<'_> {
             .await
             .inspect_err(|_| self.record.sent.set(pump.taken))?;
             match (room, body) {
-                (Some(permit), Body::Response(exchange)) => Ok(Course::suspended(*exchange, Some(pump), permit)),
+                (Some(permit), Body::Response(exchange)) => {
+                    let exchange = exchange.suspend().ok_or(Failure::Internal)?;
+                    Ok(Course::suspended(exchange, Some(pump), permit))
+                }
                 (Some(_), _) => Err(Failure::Internal),
                 (None, _) => {
                     self.record.sent.set(pump.taken);
@@ -107,23 +116,23 @@ impl Stream<'_> {
     }
 
     /// Whether this response is the connection's last, for a reason of ours.
-    fn should_close(&self) -> bool {
+    fn should_close(&self, conn: &Downstream) -> bool {
         let manager = self.manager();
         if !self.is_complete() {
             // What is left of the request would have to be read and thrown away before the next one.
             manager.stats.downstream_rq_response_before_rq_complete.inc();
             return true;
         }
-        if self.conn.held.should_close() {
+        if conn.held.should_close() {
             manager.stats.downstream_cx_drain_close.inc();
             return true;
         }
         let most = manager.config.max_requests_per_connection;
-        if most != 0 && self.conn.requests.get() >= most {
+        if most != 0 && conn.requests.get() >= most {
             manager.stats.downstream_cx_max_requests_reached.inc();
             return true;
         }
-        self.conn.is_ending()
+        conn.is_ending()
     }
 
     fn set_connection(&self, head: &mut ResponseHead, close: bool) {
@@ -134,7 +143,7 @@ impl Stream<'_> {
         }
     }
 
-    fn count_head(&self, status: StatusCode) {
+    pub(super) fn count_head(&self, status: StatusCode) {
         let status = status.as_u16();
         self.record.status.set(status);
         self.manager().stats.response(status);
@@ -149,7 +158,7 @@ impl Stream<'_> {
     }
 
     /// The client takes no more, or takes again: the host is read no further meanwhile.
-    fn count_flow(&self, blocked: bool) {
+    pub(super) fn count_flow(&self, blocked: bool) {
         if let Some(cluster) = &*self.record.cluster.borrow() {
             let stats = cluster.stats();
             if blocked {

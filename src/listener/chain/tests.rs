@@ -3,10 +3,11 @@ use std::time::Instant;
 
 use super::*;
 use crate::net::PeerAddress;
+use crate::net::tls::Hello;
 
 fn facts(local: &str, peer: &str) -> Facts {
     let address = |text: &str| PeerAddress::from(text.parse::<SocketAddr>().unwrap());
-    Facts { local: address(local), peer: address(peer), accepted: Instant::now(), listener: "test".into(), id: 0 }
+    Facts { local: address(local), peer: address(peer), accepted: Instant::now(), listener: "test".into(), tls: None, id: 0 }
 }
 
 fn cidr(text: &str) -> Cidr {
@@ -25,15 +26,16 @@ fn any() -> FilterChainMatch {
 #[test]
 fn one_chain_without_criteria_takes_everything() {
     let matcher = matcher(&[("only", any())]);
-    assert_eq!(matcher.find(&facts("10.0.0.1:80", "10.0.0.2:4000")), Some(&"only"));
+    assert_eq!(matcher.find(&facts("10.0.0.1:80", "10.0.0.2:4000"), &Saw::default()), Some(&"only"));
     let unix = Facts {
         local: PeerAddress::Unix(None),
         peer: PeerAddress::Unix(None),
         accepted: Instant::now(),
         listener: "test".into(),
+        tls: None,
         id: 0,
     };
-    assert_eq!(matcher.find(&unix), Some(&"only"));
+    assert_eq!(matcher.find(&unix, &Saw::default()), Some(&"only"));
 }
 
 #[test]
@@ -47,7 +49,7 @@ fn the_most_specific_criterion_wins_and_there_is_no_way_back() {
             FilterChainMatch { destination_port: Some(8443), source: vec![cidr("192.168.0.0/16")], ..any() },
         ),
     ]);
-    let find = |local, peer| *matcher.find(&facts(local, peer)).unwrap();
+    let find = |local, peer| *matcher.find(&facts(local, peer), &Saw::default()).unwrap();
     assert_eq!(find("172.16.0.1:80", "1.2.3.4:5"), "any");
     assert_eq!(find("10.9.9.9:80", "1.2.3.4:5"), "net");
     assert_eq!(find("10.1.2.3:80", "1.2.3.4:5"), "host");
@@ -63,7 +65,7 @@ fn sources_by_type_network_and_port() {
         ("net", FilterChainMatch { source: vec![cidr("2001:db8::/32")], ..any() }),
         ("ports", FilterChainMatch { source: vec![cidr("2001:db8::/32")], source_ports: vec![7, 9], ..any() }),
     ]);
-    let find = |local, peer| *matcher.find(&facts(local, peer)).unwrap();
+    let find = |local, peer| *matcher.find(&facts(local, peer), &Saw::default()).unwrap();
     assert_eq!(find("127.0.0.1:80", "127.0.0.1:5"), "near");
     assert_eq!(find("10.0.0.1:80", "10.0.0.1:5"), "near");
     assert_eq!(find("10.0.0.1:80", "10.0.0.2:5"), "any");
@@ -85,4 +87,57 @@ fn prefixes_of_every_length() {
     ] {
         assert_eq!(contains(&cidr(range), address.parse().unwrap()), expected, "{address} in {range}");
     }
+}
+
+fn saw(name: &str, protocols: &[&str]) -> Saw {
+    let server_name = (!name.is_empty()).then(|| name.to_owned());
+    let protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Saw { hello: Some(Hello { server_name, protocols }) }
+}
+
+#[test]
+fn names_exactly_then_by_the_longest_wildcard() {
+    let named = |names: &[&str]| FilterChainMatch {
+        server_names: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..any()
+    };
+    let matcher = matcher(&[
+        ("any", any()),
+        ("exact", named(&["a.example.com", "b.example.com"])),
+        ("below", named(&["*.example.com"])),
+        ("further below", named(&["*.x.example.com"])),
+    ]);
+    let at = facts("10.0.0.1:443", "10.0.0.2:4000");
+    let find = |name: &str| *matcher.find(&at, &saw(name, &[])).unwrap();
+    assert_eq!(find("b.example.com"), "exact");
+    assert_eq!(find("c.example.com"), "below");
+    assert_eq!(find("c.d.example.com"), "below");
+    assert_eq!(find("c.x.example.com"), "further below");
+    assert_eq!(find("x.example.com"), "below");
+    assert_eq!(find("example.com"), "any", "a wildcard does not match the name itself");
+    assert_eq!(find(""), "any");
+    assert_eq!(*matcher.find(&at, &Saw::default()).unwrap(), "any");
+}
+
+#[test]
+fn transport_and_protocols() {
+    let transport = |protocol: &str| FilterChainMatch { transport_protocol: protocol.into(), ..any() };
+    let protocols = |names: &[&str]| FilterChainMatch {
+        application_protocols: names.iter().map(|name| (*name).to_owned()).collect(),
+        transport_protocol: "tls".into(),
+        ..any()
+    };
+    let matcher = matcher(&[
+        ("plain", transport("raw_buffer")),
+        ("tls", transport("tls")),
+        ("h2", protocols(&["h2"])),
+        ("old", protocols(&["http/1.0", "http/1.1"])),
+    ]);
+    let at = facts("10.0.0.1:443", "10.0.0.2:4000");
+    let find = |offered: &[&str]| *matcher.find(&at, &saw("", offered)).unwrap();
+    assert_eq!(*matcher.find(&at, &Saw::default()).unwrap(), "plain");
+    assert_eq!(find(&[]), "tls");
+    assert_eq!(find(&["h2", "http/1.1"]), "h2");
+    assert_eq!(find(&["http/1.1", "h2"]), "old");
+    assert_eq!(find(&["spdy"]), "tls");
 }

@@ -18,6 +18,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 pub use super::Refused;
+use super::pending::Pending;
 use crate::config::model::Address;
 use crate::local::{Slot, Timer};
 use crate::stats::names::ClusterStats;
@@ -39,7 +40,7 @@ pub struct Pool {
     waiting: RefCell<VecDeque<Rc<Slot<Turn>>>>,
     /// Open or being opened, lent or idle.
     live: Cell<u32>,
-    counts: Counts,
+    counts: Rc<Counts>,
     /// What comes back is kept; not where the cluster does not have the host any more.
     keeps: bool,
 }
@@ -54,14 +55,19 @@ enum Turn {
 
 impl Pool {
     /// Of a host; `keeps` says whether connections are kept for a next request.
-    pub(in crate::upstream) fn new(address: Address, common: &Rc<Common>, keeps: bool) -> Rc<Self> {
+    pub(in crate::upstream) fn new(
+        address: Address,
+        common: &Rc<Common>,
+        counts: &Rc<Counts>,
+        keeps: bool,
+    ) -> Rc<Self> {
         Rc::new(Self {
             common: common.clone(),
             address,
             idle: RefCell::default(),
             waiting: RefCell::default(),
             live: Cell::new(0),
-            counts: Counts::default(),
+            counts: counts.clone(),
             keeps,
         })
     }
@@ -69,11 +75,6 @@ impl Pool {
     /// A place for a connection, lent to a request, that another epoch has opened `requests` requests ago; `None` when a limit is reached.
     pub fn adopt(self: &Rc<Self>, opened: Instant, requests: u32, reused: bool) -> Option<Place> {
         Place::take(self, opened, requests, reused)
-    }
-
-    /// What has been seen of the host.
-    pub(in crate::upstream) fn counts(&self) -> &Counts {
-        &self.counts
     }
 
     /// An idle connection that is still good, for a request.
@@ -208,42 +209,6 @@ impl Drop for Waiting {
             Some(Turn::Free(connection)) => self.pool.keep(connection),
             Some(Turn::Room) => self.pool.room(),
             None => {}
-        }
-    }
-}
-
-/// A request that waits for a connection.
-struct Pending<'a> {
-    common: &'a Common,
-    _ticket: Ticket,
-    settled: bool,
-}
-
-impl<'a> Pending<'a> {
-    fn new(common: &'a Common) -> Result<Self, Refused> {
-        let stats = &common.stats;
-        let Some(ticket) = common.limits.take(Kind::Pending) else {
-            stats.upstream_rq_pending_overflow.inc();
-            return Err(Refused::Overflow);
-        };
-        stats.upstream_rq_pending_total.inc();
-        stats.upstream_rq_pending_active.inc();
-        Ok(Self { common, _ticket: ticket, settled: false })
-    }
-
-    fn settled(&mut self, leased: &Result<Lease, Refused>) {
-        self.settled = true;
-        if matches!(leased, Err(Refused::Connect(_) | Refused::Timeout)) {
-            self.common.stats.upstream_rq_pending_failure_eject.inc();
-        }
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        self.common.stats.upstream_rq_pending_active.dec();
-        if !self.settled {
-            self.common.stats.upstream_rq_cancelled.inc();
         }
     }
 }

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use http::Method;
 
-use super::{Exchange, Replay};
+use super::Exchange;
 use crate::codec::http1::{Framing, Scan};
 use crate::http::body::Body;
+use crate::http::forward::Replay;
 use crate::http::pump::Pump;
 use crate::http::stream::Stream;
 use crate::upstream::Cluster;

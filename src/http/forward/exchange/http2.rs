@@ -1,0 +1,287 @@
+//! One request and its response as one stream of an HTTP/2 connection, both directions at once.
+//!
+//! As with HTTP/1, pulling the response drives the upload too. What the stream is stands in the `h2` crate: such an exchange does not move to
+//! another epoch.
+
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use h2::Reason;
+use h2::client::ResponseFuture;
+use http::{Method, Request, StatusCode};
+
+use crate::codec::head::ResponseHead;
+use crate::codec::http2::head;
+use crate::config::model::Moment;
+use crate::http::body::{Body, Frame};
+use crate::http::failure::Failure;
+use crate::http::http2::{Sink, Source};
+use crate::http::pump::Broken;
+use crate::http::stream::Stream;
+use crate::upstream::Cluster;
+use crate::upstream::pool::http2::Lease;
+
+/// Interim responses that are taken before a final one.
+const MAX_INTERIM: u8 = 16;
+
+/// An exchange with a host.
+pub struct Exchange<'a> {
+    stream: &'a Stream<'a>,
+    cluster: Rc<Cluster>,
+    /// Gone when the exchange is over.
+    lease: Option<Lease>,
+    /// To be sent, and, until a response comes, to be sent once more.
+    request: Option<Request<()>>,
+    method: Method,
+    response: Option<ResponseFuture>,
+    upload: Option<Sink>,
+    body: Body<'a>,
+    download: Option<Source>,
+    /// The host takes no more of the request; a response may still come.
+    upload_broken: bool,
+    /// What the host said proves that it has not looked at the request.
+    unseen: bool,
+    /// This is the second stream.
+    again: bool,
+    interim: u8,
+}
+
+impl<'a> Exchange<'a> {
+    pub(in crate::http::forward) fn new(
+        stream: &'a Stream<'a>,
+        cluster: Rc<Cluster>,
+        request: Request<()>,
+        method: Method,
+        body: Body<'a>,
+    ) -> Self {
+        Self {
+            stream,
+            cluster,
+            lease: None,
+            request: Some(request),
+            method,
+            response: None,
+            upload: None,
+            body,
+            download: None,
+            upload_broken: false,
+            unseen: false,
+            again: false,
+            interim: 0,
+        }
+    }
+
+    /// Takes the place to talk in.
+    pub(in crate::http::forward) fn begin(&mut self, lease: Lease) {
+        self.stream.record().log(|live| {
+            live.reach(Moment::UpstreamSendBegin, Instant::now());
+            live.context.upstream_protocol = 20;
+            if let Some(host) = &*self.stream.record().host.borrow() {
+                live.tried(host.endpoint().address.to_string());
+            }
+        });
+        self.lease = Some(lease);
+    }
+
+    /// Sends the request and waits for the response's head.
+    pub(in crate::http::forward) fn poll_head(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<ResponseHead, Failure>> {
+        if self.response.is_none() {
+            self.send()?;
+        }
+        self.poll_upload(context)?;
+        loop {
+            let Some(response) = &mut self.response else { return Poll::Ready(Err(Failure::UpstreamClosed)) };
+            // An error here is one of the response, too.
+            if let Poll::Ready(Some(Ok(interim))) = response.poll_informational(context) {
+                self.interim += 1;
+                if self.interim > MAX_INTERIM {
+                    return Poll::Ready(Err(self.broken()));
+                }
+                if interim.status() == StatusCode::EARLY_HINTS {
+                    let parts = interim.into_parts().0;
+                    let most = self.cluster.model().max_response_headers_count as usize;
+                    if let Ok(head) = head::response_head(parts, most) {
+                        self.stream.inform(&head);
+                    }
+                }
+                continue;
+            }
+            let answer = ready!(std::pin::Pin::new(response).poll(context));
+            return Poll::Ready(match answer {
+                Ok(response) => self.take_head(response),
+                Err(error) => Err(self.failed(&error)),
+            });
+        }
+    }
+
+    fn send(&mut self) -> Result<(), Failure> {
+        let (Some(lease), Some(request)) = (&mut self.lease, &self.request) else { return Err(Failure::Internal) };
+        let ends = self.body.length() == Some(0);
+        match lease.send(request.clone(), ends) {
+            Ok((response, stream)) => {
+                self.response = Some(response);
+                self.upload = Some(Sink::new(stream, ends));
+                Ok(())
+            }
+            Err(_) => {
+                self.unseen = true;
+                Err(Failure::UpstreamClosed)
+            }
+        }
+    }
+
+    fn take_head(&mut self, response: http::Response<h2::RecvStream>) -> Result<ResponseHead, Failure> {
+        let (parts, stream) = response.into_parts();
+        self.request = None;
+        self.response = None;
+        let mut source = Source::new(stream, &parts.headers);
+        if self.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED {
+            source = source.without_length();
+        }
+        let ended = source.is_done();
+        self.download = Some(source);
+        let most = self.cluster.model().max_response_headers_count as usize;
+        let head = head::response_head(parts, most).map_err(|_| self.broken())?;
+        if ended {
+            self.complete();
+        }
+        Ok(head)
+    }
+
+    /// The next frame of the response's body.
+    pub(in crate::http) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, Failure>> {
+        self.poll_upload(context)?;
+        let Some(source) = &mut self.download else { return Poll::Ready(Err(Failure::UpstreamClosed)) };
+        match ready!(source.poll_frame(context)) {
+            Ok(frame) => {
+                match &frame {
+                    Frame::Data(_) => {
+                        self.stream.record().log(|live| live.reach_once(Moment::ResponseBodyBegin, Instant::now()));
+                    }
+                    Frame::End(trailers) => self.stream.keep_trailers(trailers),
+                }
+                if source.is_done() {
+                    self.complete();
+                }
+                Poll::Ready(Ok(frame))
+            }
+            Err(error) => Poll::Ready(Err(self.failed(&error))),
+        }
+    }
+
+    /// What is left of the response's body, where that is known.
+    pub(in crate::http) fn length(&self) -> Option<u64> {
+        self.download.as_ref().and_then(Source::length)
+    }
+
+    /// Goes on with the upload while the client does not take the response.
+    pub(in crate::http) fn poll_beside(&mut self, context: &mut Context<'_>) {
+        // What fails here fails again when the next frame is asked for.
+        let _ = self.poll_upload(context);
+    }
+
+    /// Whether the request may be sent once more: the host cannot have looked at it (RFC 9113, 8.7), or the connection was a kept one and
+    /// looking twice is harmless; and nothing of its body is gone.
+    pub(in crate::http::forward) fn may_try_again(&self) -> bool {
+        let idempotent = matches!(
+            self.method,
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+        );
+        let kept = self.lease.as_ref().is_some_and(Lease::reused);
+        !self.again
+            && self.request.is_some()
+            && (self.unseen || (idempotent && kept))
+            && self.upload.as_ref().is_none_or(|upload| upload.taken == 0)
+    }
+
+    /// Gives up the stream that failed.
+    pub(in crate::http::forward) fn let_go(&mut self) {
+        self.response = None;
+        self.upload = None;
+        self.lease = None;
+    }
+
+    /// Sends the request once more.
+    pub(in crate::http::forward) fn begin_again(&mut self, lease: Lease) {
+        self.again = true;
+        self.unseen = false;
+        self.upload_broken = false;
+        self.lease = Some(lease);
+    }
+
+    fn poll_upload(&mut self, context: &mut Context<'_>) -> Result<(), Failure> {
+        let Some(upload) = &mut self.upload else { return Ok(()) };
+        if upload.is_done() || self.upload_broken {
+            return Ok(());
+        }
+        let before = upload.is_blocked();
+        let pumped = upload.poll(context, &mut self.body);
+        let now = upload.is_blocked();
+        let (http, cluster) = (&self.stream.manager().stats, self.cluster.stats());
+        if now && !before {
+            http.downstream_flow_control_paused_reading_total.inc();
+            cluster.upstream_flow_control_backed_up_total.inc();
+        } else if before && !now {
+            http.downstream_flow_control_resumed_reading_total.inc();
+            cluster.upstream_flow_control_drained_total.inc();
+        }
+        match pumped {
+            Poll::Ready(Err(Broken::Source(failure))) => Err(failure),
+            Poll::Ready(Err(Broken::Sink)) => {
+                self.upload_broken = true;
+                Ok(())
+            }
+            Poll::Ready(Ok(())) => {
+                self.body = Body::Empty;
+                self.stream.record().log(|live| live.reach(Moment::UpstreamSendEnd, Instant::now()));
+                Ok(())
+            }
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// The response is complete.
+    fn complete(&mut self) {
+        let Some(lease) = self.lease.take() else { return };
+        self.stream.record().log(|live| live.reach(Moment::ResponseEnd, Instant::now()));
+        if let Some(received_at) = self.stream.record().received_at.get() {
+            let time = Instant::now().saturating_duration_since(received_at);
+            let (time, record) = (time.as_millis() as u64, self.stream.record());
+            self.cluster.count_time(time, record.internal.get());
+            self.stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_time.record(time));
+        }
+        if let Some(upload) = &mut self.upload
+            && !upload.is_done()
+        {
+            // Nobody wants the rest of the request (RFC 9113, 8.1).
+            upload.reset(Reason::NO_ERROR);
+        }
+        drop(lease);
+    }
+
+    /// What the crate says of the stream, as a failure.
+    fn failed(&mut self, error: &h2::Error) -> Failure {
+        let refused = error.reason() == Some(Reason::REFUSED_STREAM);
+        // A stream that a GOAWAY leaves out ends with the error of the whole connection.
+        self.unseen = refused || (error.is_go_away() && error.is_remote());
+        let failure = match () {
+            () if refused => Failure::UpstreamRefused,
+            () if error.is_reset() && error.is_remote() => Failure::UpstreamReset,
+            () if error.is_library() => self.broken(),
+            () => Failure::UpstreamClosed,
+        };
+        self.response = None;
+        failure
+    }
+
+    fn broken(&mut self) -> Failure {
+        if let Some(lease) = &self.lease {
+            lease.broken();
+        }
+        Failure::UpstreamProtocol
+    }
+}

@@ -1,0 +1,139 @@
+//! HTTP/2 connections over a socket, for whichever side we are: settings of the `h2` crate, a socket whose bytes are counted and sieved,
+//! and keep-alive pings.
+//!
+//! `upstream` opens connections with it, `http` accepts them. What a connection is lives in the `h2` crate and cannot be written down:
+//! a connection drains where it is, and a reload touches only those that are opened later.
+
+use std::io;
+use std::time::Instant;
+
+use crate::codec::http2::{Flood, Sieve};
+use crate::config::model::Http2Options;
+use crate::net::{Stream, Watch, Watched};
+use crate::stats::Counter;
+use crate::stats::names::Http2Stats;
+
+mod keepalive;
+
+pub use keepalive::Keepalive;
+
+/// What a stream may hold that the peer does not take, in bytes.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// The settings of a connection that we open; `header_bytes` bounds a head.
+pub fn client(options: &Http2Options, header_bytes: u32) -> h2::client::Builder {
+    let mut builder = h2::client::Builder::new();
+    builder
+        .enable_push(false)
+        .header_table_size(options.hpack_table_size)
+        .initial_window_size(options.initial_stream_window)
+        .initial_connection_window_size(options.initial_connection_window)
+        .max_header_list_size(header_bytes)
+        .max_send_buffer_size(SEND_BUFFER);
+    builder
+}
+
+/// The settings of a connection that a client opens; `header_bytes` bounds a head.
+pub fn server(options: &Http2Options, header_bytes: u32) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .header_table_size(options.hpack_table_size)
+        .initial_window_size(options.initial_stream_window)
+        .initial_connection_window_size(options.initial_connection_window)
+        .max_concurrent_streams(options.max_concurrent_streams)
+        .max_header_list_size(header_bytes)
+        .max_send_buffer_size(SEND_BUFFER);
+    if options.allow_connect {
+        builder.enable_connect_protocol();
+    }
+    builder
+}
+
+/// The socket of a connection.
+pub type Socket = Watched<Eye>;
+
+/// Counts what passes, and ends a connection whose peer floods us.
+pub struct Eye {
+    sieve: Sieve,
+    codec: Http2Stats,
+    counters: Counters,
+    /// The peer ended the connection, or broke it.
+    ended: std::rc::Rc<std::cell::Cell<bool>>,
+}
+
+/// What an [`Eye`] counts beside the codec's statistics.
+#[derive(Clone)]
+pub struct Counters {
+    /// Bytes received.
+    pub received: Counter,
+    /// Bytes sent.
+    pub sent: Counter,
+    /// Connections that broke the protocol.
+    pub protocol_error: Counter,
+    /// Peers that said that they go away, where that is counted.
+    pub goes_away: Option<Counter>,
+}
+
+impl Eye {
+    /// For a connection that a client opened, or that we open.
+    pub fn new(options: &Http2Options, from_client: bool, codec: &Http2Stats, counters: Counters) -> Self {
+        let sieve = Sieve::new(options.floods, from_client, Instant::now());
+        Self { sieve, codec: codec.clone(), counters, ended: std::rc::Rc::default() }
+    }
+
+    /// Becomes true when the peer has ended the connection.
+    pub fn ended(&self) -> std::rc::Rc<std::cell::Cell<bool>> {
+        self.ended.clone()
+    }
+
+    /// Over a socket.
+    pub fn over(self, stream: Stream) -> Socket {
+        Watched::new(stream, self)
+    }
+
+    fn count(&mut self) {
+        let tally = self.sieve.take_tally();
+        self.codec.rx_reset.add(tally.rx_reset);
+        self.codec.tx_reset.add(tally.tx_reset);
+        self.codec.goaway_sent.add(tally.goaway_sent);
+    }
+}
+
+impl Watch for Eye {
+    fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            self.ended.set(true);
+            return Ok(());
+        }
+        self.counters.received.add(bytes.len() as u64);
+        let went = self.sieve.goes_away();
+        let passed = self.sieve.received(bytes, Instant::now());
+        self.count();
+        if let Some(counter) = &self.counters.goes_away
+            && self.sieve.goes_away()
+            && !went
+        {
+            counter.inc();
+        }
+        passed.map_err(|flood| {
+            self.counters.protocol_error.inc();
+            match flood {
+                Flood::EmptyFrames => self.codec.inbound_empty_frames_flood.inc(),
+                Flood::Priority => self.codec.inbound_priority_frames_flood.inc(),
+                Flood::WindowUpdate => self.codec.inbound_window_update_frames_flood.inc(),
+                Flood::Control => self.codec.outbound_control_flood.inc(),
+            }
+            io::Error::new(io::ErrorKind::InvalidData, flood)
+        })
+    }
+
+    fn sent(&mut self, bytes: &[u8]) {
+        self.counters.sent.add(bytes.len() as u64);
+        self.sieve.sent(bytes);
+        self.count();
+    }
+
+    fn broken(&mut self) {
+        self.ended.set(true);
+    }
+}

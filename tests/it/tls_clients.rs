@@ -1,0 +1,73 @@
+//! Clients that show certificates.
+
+use std::sync::Arc;
+
+use heirloom::config::model::{self, ClientValidation, NameKind, NameMatcher, NameRule};
+use rustls::version::{TLS12, TLS13};
+
+use crate::support::models::*;
+use crate::support::proxy::Proxy;
+use crate::support::tls::*;
+
+const BOTH: &[&rustls::SupportedProtocolVersion] = &[&TLS13, &TLS12];
+
+fn start(authority: &Authority, clients: ClientValidation) -> Proxy {
+    let tls = model::DownstreamTls { clients: Some(clients), ..tls(&[&authority.issue(&["a.test"])]) };
+    Proxy::start_with(secured(listener(manager(vec![direct("/", 200, "hello")])), tls), Vec::new(), &[])
+}
+
+fn served(proxy: &Proxy, authority: &Authority, own: Option<&Issued>) -> bool {
+    BOTH.iter().all(|version| {
+        let config = Arc::new(authority.client_with(&[version], own));
+        // In TLS 1.3 a client learns of its refusal only when it reads.
+        Secure::try_connect(proxy.address, &config, "a.test")
+            .and_then(|mut secure| {
+                secure.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n")?;
+                secure.response()
+            })
+            .is_ok()
+    })
+}
+
+fn trusting(authority: &Authority) -> ClientValidation {
+    ClientValidation { required: true, trusted: vec![authority.certificate.clone()], ..ClientValidation::default() }
+}
+
+#[test]
+fn only_whom_the_authority_knows_is_let_in() {
+    let (authority, stranger) = (Authority::default(), Authority::default());
+    let proxy = start(&authority, trusting(&authority));
+    assert!(served(&proxy, &authority, Some(&authority.issue(&["client.test"]))));
+    assert_eq!(proxy.counter("listener.test.ssl.no_certificate"), 0);
+    assert!(!served(&proxy, &authority, None));
+    proxy.await_counter("listener.test.ssl.fail_verify_no_cert", 1);
+    assert!(!served(&proxy, &authority, Some(&stranger.issue(&["client.test"]))));
+    proxy.await_counter("listener.test.ssl.fail_verify_error", 1);
+    let optional = start(&authority, ClientValidation { required: false, ..trusting(&authority) });
+    assert!(served(&optional, &authority, None));
+    assert!(served(&optional, &authority, Some(&authority.issue(&["client.test"]))));
+    assert!(!served(&optional, &authority, Some(&stranger.issue(&["client.test"]))));
+}
+
+#[test]
+fn names_and_digests_are_asked_for() {
+    let authority = Authority::default();
+    let issued = authority.issue(&["one.client.test"]);
+    let name = |rule, text: &str| {
+        let names = vec![NameMatcher { kind: NameKind::Dns, rule, text: text.into(), ignore_case: false }];
+        start(&authority, ClientValidation { names, ..trusting(&authority) })
+    };
+    assert!(served(&name(NameRule::Exact, "one.client.test"), &authority, Some(&issued)));
+    assert!(served(&name(NameRule::Suffix, ".client.test"), &authority, Some(&issued)));
+    let proxy = name(NameRule::Prefix, "two.");
+    assert!(!served(&proxy, &authority, Some(&issued)));
+    proxy.await_counter("listener.test.ssl.fail_verify_san", 1);
+    let digest = |bytes: &[u8]| -> [u8; 32] {
+        aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref().try_into().unwrap()
+    };
+    let pinned = |hashes| start(&authority, ClientValidation { hashes, ..trusting(&authority) });
+    assert!(served(&pinned(vec![digest(&issued.chain()[0])]), &authority, Some(&issued)));
+    let proxy = pinned(vec![[0; 32]]);
+    assert!(!served(&proxy, &authority, Some(&issued)));
+    proxy.await_counter("listener.test.ssl.fail_verify_cert_hash", 1);
+}
