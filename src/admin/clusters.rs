@@ -10,9 +10,6 @@ use super::query::Query;
 use super::reply::Reply;
 use crate::config::model::{Address, CircuitBreakers, Locality};
 
-/// Envoy's default for retries at the same time.
-const MAX_RETRIES: u32 = 3;
-
 /// A cluster as it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClusterStatus {
@@ -79,11 +76,12 @@ fn cluster_text(out: &mut String, cluster: &ClusterStatus) -> std::fmt::Result {
     let name = &cluster.name;
     writeln!(out, "{name}::observability_name::{}", cluster.observability_name)?;
     for (priority, limits) in [("default", cluster.limits), ("high", CircuitBreakers::default())] {
-        let CircuitBreakers { max_connections, max_pending_requests, max_requests } = limits;
+        let CircuitBreakers { max_connections, max_pending_requests, max_requests, max_retries, retry_budget: _ } =
+            limits;
         writeln!(out, "{name}::{priority}_priority::max_connections::{max_connections}")?;
         writeln!(out, "{name}::{priority}_priority::max_pending_requests::{max_pending_requests}")?;
         writeln!(out, "{name}::{priority}_priority::max_requests::{max_requests}")?;
-        writeln!(out, "{name}::{priority}_priority::max_retries::{MAX_RETRIES}")?;
+        writeln!(out, "{name}::{priority}_priority::max_retries::{max_retries}")?;
     }
     writeln!(out, "{name}::added_via_api::{}", cluster.added_via_api)?;
     for host in &cluster.hosts {
@@ -122,7 +120,7 @@ fn cluster_json(cluster: &ClusterStatus) -> Value {
             "max_connections": limits.max_connections,
             "max_pending_requests": limits.max_pending_requests,
             "max_requests": limits.max_requests,
-            "max_retries": MAX_RETRIES,
+            "max_retries": limits.max_retries,
         });
         if let Some(priority) = priority {
             threshold["priority"] = priority.into();

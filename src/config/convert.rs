@@ -39,6 +39,7 @@ mod http_options;
 mod listener;
 mod listener_filter;
 mod matcher;
+mod retry;
 mod route;
 mod stats;
 mod tcp_proxy;

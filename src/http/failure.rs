@@ -43,6 +43,12 @@ pub enum Failure {
     Malformed,
     /// The route's timeout passed.
     RouteTimeout,
+    /// A try took longer than one may, and no other was left.
+    PerTryTimeout,
+    /// Nothing moved in a try for as long as one may stand still.
+    PerTryIdleTimeout,
+    /// The host handed the request back (379), and it could not be sent to another.
+    HandedBack,
     /// Nothing moved for the stream idle timeout.
     StreamIdle {
         /// The whole request had been received.
@@ -94,12 +100,16 @@ impl Failure {
             Self::NoHealthyUpstream => (Side::Upstream, Retry::Safe, Flag::NoHealthyUpstream),
             Self::Overflow => (Side::Local, Retry::Safe, Flag::UpstreamOverflow),
             Self::Connect | Self::ConnectTimeout => (Side::Upstream, Retry::Safe, Flag::UpstreamConnectionFailure),
-            Self::UpstreamClosed => (Side::Upstream, Retry::IfIdempotent, Flag::UpstreamConnectionTermination),
+            Self::UpstreamClosed | Self::HandedBack => {
+                (Side::Upstream, Retry::IfIdempotent, Flag::UpstreamConnectionTermination)
+            }
             Self::UpstreamProtocol => (Side::Upstream, Retry::IfIdempotent, Flag::UpstreamProtocolError),
+            Self::RouteTimeout | Self::PerTryTimeout | Self::PerTryIdleTimeout => {
+                (Side::Upstream, Retry::IfIdempotent, Flag::UpstreamRequestTimeout)
+            }
             Self::UpstreamReset => (Side::Upstream, Retry::IfIdempotent, Flag::UpstreamRemoteReset),
             Self::UpstreamRefused => (Side::Upstream, Retry::Safe, Flag::UpstreamRemoteReset),
             Self::Malformed => return Fault { side: Side::Downstream, retry: Retry::Never, flag: None },
-            Self::RouteTimeout => (Side::Upstream, Retry::IfIdempotent, Flag::UpstreamRequestTimeout),
             Self::StreamIdle { .. } => (Side::Local, Retry::Never, Flag::StreamIdleTimeout),
             Self::MaxDuration { .. } => (Side::Local, Retry::Never, Flag::DurationTimeout),
             Self::RequestTimeout | Self::HeaderTimeout => {
@@ -128,12 +138,12 @@ impl Failure {
             Self::Overflow => (503, reset!("overflow")),
             Self::Connect => (503, reset!("remote connection failure")),
             Self::ConnectTimeout => (503, reset!("connection timeout")),
-            Self::UpstreamClosed => (503, reset!("connection termination")),
+            Self::UpstreamClosed | Self::HandedBack => (503, reset!("connection termination")),
             Self::UpstreamProtocol => (502, reset!("protocol error")),
+            Self::RouteTimeout | Self::PerTryTimeout | Self::PerTryIdleTimeout => (504, "upstream request timeout"),
             Self::UpstreamReset => (503, reset!("remote reset")),
             Self::UpstreamRefused => (503, reset!("remote refused stream reset")),
             Self::Malformed => (400, ""),
-            Self::RouteTimeout => (504, "upstream request timeout"),
             Self::StreamIdle { request_complete: true } => (504, "stream timeout"),
             Self::StreamIdle { request_complete: false } => (408, "stream timeout"),
             Self::MaxDuration { request_complete: true } => (504, "downstream duration timeout"),
@@ -155,6 +165,8 @@ impl Failure {
             Self::NoCluster { .. } => return "cluster_not_found".into(),
             Self::NoHealthyUpstream => return "no_healthy_upstream".into(),
             Self::RouteTimeout => return "response_timeout".into(),
+            Self::PerTryTimeout => return "upstream_per_try_timeout".into(),
+            Self::PerTryIdleTimeout => return "upstream_per_try_idle_timeout".into(),
             Self::StreamIdle { .. } => return "stream_idle_timeout".into(),
             Self::MaxDuration { .. } => return "max_duration_timeout".into(),
             Self::RequestTimeout => return "request_overall_timeout".into(),
@@ -166,6 +178,7 @@ impl Failure {
             Self::Connect => "remote_connection_failure",
             Self::ConnectTimeout => "connection_timeout",
             Self::UpstreamClosed => "connection_termination",
+            Self::HandedBack => "partial_post_replay",
             Self::UpstreamProtocol => "protocol_error",
             Self::UpstreamReset => "remote_reset",
             Self::UpstreamRefused => "remote_refused_stream_reset",

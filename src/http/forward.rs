@@ -1,49 +1,57 @@
 //! The router: the last step of every filter chain. It answers directly, or sends the request to a host of the route's cluster.
 //!
 //! ```text
-//!   route ─▶ cluster ─▶ host ─▶ head encoded ─▶ connection: kept, or new ─▶ Exchange ─▶ response head
-//!                                                   ▲                          │
-//!                                                   └─ once more on a fresh one when a kept one turned out to be dead
+//!   route ─▶ cluster ─▶ host ─▶ head encoded ─▶ connection: kept, or new ─▶ Exchange ─▶ response head ─▶ passed on
+//!                        ▲                          ▲                          │              │
+//!                        │                          └─ once more on a fresh one when a kept one turned out to be dead
+//!                        └──────────── back-off ◀── Attempts, where there is a retry policy ◀─┘
 //! ```
 //!
 //! The request head is encoded before anything is waited for, and dropped: a request that waits for its answer holds no head and no
-//! block, only, on a kept connection, the few bytes that it may have to send again.
+//! block, only, on a kept connection, the few bytes that it may have to send again. A request with a retry policy holds its head and
+//! its body, as far as the route's limit goes ([`keeper`]), until an answer is passed on.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::codec::head::ResponseHead;
-use crate::codec::http1::{self, encode_request};
-use crate::codec::http2::head;
 use crate::config::model::{self, RouteAction};
-use crate::route::Decision;
+use crate::local::Deadline;
+use crate::upstream::Host;
 use crate::upstream::pool::Refused;
-use crate::upstream::{Cluster, Host};
 
 use super::body::Body;
 use super::failure::Failure;
 use super::filter::{Request, Response};
-use super::headers::{announce_service_time, announce_timeout};
-use super::outbox::Outbox;
-use super::pump::Pump;
+use super::headers::{announce_attempts, announce_service_time, announce_timeout};
 use super::stream::Stream;
 
+mod attempts;
+mod controls;
 mod exchange;
+mod handover;
+mod keeper;
+mod retry;
 pub(super) mod rewrite;
+mod try_limits;
 
+use attempts::{Attempts, Next, Timeouts};
+use controls::Controls;
 use exchange::Lease;
 pub use exchange::{Exchange, Suspended};
+use retry::{Event, Retries};
 
 /// A request in the hands of the router: a future that is a plain value, so that it is no larger than what it must remember.
 pub struct Forwarding<'a> {
     stream: &'a Stream<'a>,
     router: &'a model::Router,
     state: State<'a>,
+    /// Of a request that may be tried again.
+    attempts: Option<Box<Attempts<'a>>>,
 }
 
 enum State<'a> {
@@ -53,32 +61,38 @@ enum State<'a> {
     Connecting { exchange: Exchange<'a>, connect: Connecting<'a>, again: bool },
     /// The request is on its way; waits for the response's head.
     Waiting(Exchange<'a>),
+    /// Between two tries, with the body of the next.
+    Pausing(Deadline, Body<'a>),
 }
 
 type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Lease, Refused>> + 'a>>;
 
 /// Takes a request as the last of its chain. What can be done at once is done here, and the request's head is gone.
 pub(super) fn run<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &'a model::Router) -> Forwarding<'a> {
-    let state = begin(request, stream, router).unwrap_or_else(|failure| State::Done(Err(failure)));
-    Forwarding { stream, router, state }
+    let mut attempts = None;
+    let state = begin(request, stream, router, &mut attempts).unwrap_or_else(|failure| State::Done(Err(failure)));
+    Forwarding { stream, router, state, attempts }
 }
 
 impl<'a> Forwarding<'a> {
     /// A request that has failed already.
     pub(super) fn failed(failure: Failure, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
-        Self { stream, router, state: State::Done(Err(failure)) }
+        Self { stream, router, state: State::Done(Err(failure)), attempts: None }
     }
 
     /// Goes on with a request that waits for the response's head.
     pub(super) fn resume(exchange: Exchange<'a>, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
-        Self { stream, router, state: State::Waiting(exchange) }
+        Self { stream, router, state: State::Waiting(exchange), attempts: None }
     }
 
     /// Whether the request can be written down now: it has its connection and waits for the response's head, and nothing but its
-    /// exchange knows how to go on. A request that has a policy of its own for what comes next has to say no here.
+    /// exchange knows how to go on. A request that may be tried again, or whose response says how often it was, stays until its
+    /// response's head has come.
     pub(super) fn may_suspend(&self) -> bool {
         // What the route still does to the response, and where it counts it, the other epoch could not know.
-        matches!(&self.state, State::Waiting(exchange) if exchange.may_suspend())
+        self.attempts.is_none()
+            && !self.stream.record().announces_attempts.get()
+            && matches!(&self.state, State::Waiting(exchange) if exchange.may_suspend())
             && !rewrite::awaits_response(self.stream)
     }
 
@@ -86,7 +100,7 @@ impl<'a> Forwarding<'a> {
     pub(super) fn suspend(self) -> Option<Exchange<'a>> {
         match self.state {
             State::Waiting(exchange) => Some(exchange),
-            State::Done(_) | State::Connecting { .. } => None,
+            State::Done(_) | State::Connecting { .. } | State::Pausing(..) => None,
         }
     }
 
@@ -96,8 +110,53 @@ impl<'a> Forwarding<'a> {
         Ok(connect(self.stream, &host, exchange, again))
     }
 
+    /// The head of a response has come: it is passed on, or the request tried again.
+    fn answered(&mut self, head: ResponseHead, mut exchange: Exchange<'a>) -> Result<State<'a>, Failure> {
+        let handed_back = exchange.is_handed_back();
+        let Some(attempts) = &mut self.attempts else {
+            return if handed_back { Err(Failure::HandedBack) } else { Ok(self.respond(head, exchange)) };
+        };
+        let event = if handed_back { Event::Handover } else { Event::Answer(head.status, &head.headers) };
+        match attempts.judge(event) {
+            Next::Pause(until) => {
+                attempts.ended_by(None);
+                exchange.dismiss();
+                let body = if handed_back { attempts.handed_back(exchange) } else { attempts.body() };
+                Ok(State::Pausing(until, body))
+            }
+            Next::Pass if handed_back => Err(Failure::HandedBack),
+            Next::Pass => Ok(self.respond(head, exchange)),
+        }
+    }
+
+    /// A try has failed: the request is tried again, or has failed.
+    fn try_failed(&mut self, failure: Failure, exchange: Option<Exchange<'a>>) -> Result<State<'a>, Failure> {
+        let Some(attempts) = &mut self.attempts else { return Err(failure) };
+        let unseen = exchange.as_ref().is_none_or(|exchange| exchange.is_unseen());
+        let Some(event) = Event::of(failure, unseen) else { return Err(failure) };
+        match attempts.judge(event) {
+            Next::Pause(until) => {
+                attempts.ended_by(Some(failure));
+                Ok(State::Pausing(until, attempts.body()))
+            }
+            Next::Pass => Err(failure),
+        }
+    }
+
+    /// The next try begins.
+    fn try_again(&mut self, body: Body<'a>) -> Result<State<'a>, Failure> {
+        let attempts = self.attempts.as_mut().ok_or(Failure::Internal)?;
+        let host = attempts.pick().ok_or(Failure::NoHealthyUpstream)?;
+        let exchange = attempts.exchange(&host, body, !self.router.suppress_envoy_headers)?;
+        send(self.stream, &host, exchange).or_else(|failure| self.try_failed(failure, None))
+    }
+
     /// The response is on its way: its head goes up the filters, its body is pulled.
-    fn respond(&self, mut head: ResponseHead, exchange: Exchange<'a>) -> Response<'a> {
+    fn respond(&mut self, mut head: ResponseHead, mut exchange: Exchange<'a>) -> State<'a> {
+        if let Some(attempts) = self.attempts.take() {
+            attempts.over(&mut exchange);
+        }
+        exchange.accept();
         let now = Instant::now();
         let record = self.stream.record();
         record.answered_at.set(Some(now));
@@ -107,7 +166,7 @@ impl<'a> Forwarding<'a> {
             announce_service_time(&mut head.headers, now - record.received_at.get().unwrap_or(now));
         }
         rewrite::response(&mut head, self.stream);
-        Response { head, body: Body::Response(exchange) }
+        State::Done(Ok(Response { head, body: Body::Response(exchange) }))
     }
 }
 
@@ -115,37 +174,55 @@ impl<'a> Future for Forwarding<'a> {
     type Output = Result<Response<'a>, Failure>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
         loop {
-            let step = match &mut self.state {
+            let step = match &mut this.state {
                 State::Done(_) => Step::Take,
-                State::Connecting { connect, .. } => Step::Connected(ready!(connect.as_mut().poll(context))?),
-                State::Waiting(exchange) => match ready!(exchange.poll_head(context)) {
-                    Ok(head) => Step::Answered(head),
-                    Err(_) if exchange.may_try_again() => Step::TryAgain,
-                    Err(failure) => return Poll::Ready(Err(failure)),
+                State::Connecting { connect, .. } => match ready!(connect.as_mut().poll(context)) {
+                    Ok(lease) => Step::Connected(lease),
+                    Err(refused) => Step::Failed(refused.into()),
                 },
+                State::Waiting(exchange) => match exchange.poll_head(context) {
+                    Poll::Ready(Ok(head)) => Step::Answered(head),
+                    Poll::Ready(Err(Failure::UpstreamClosed)) if exchange.may_try_again() => Step::FreshConnection,
+                    Poll::Ready(Err(failure)) => Step::Failed(failure),
+                    Poll::Pending => {
+                        if let Some(attempts) = &mut this.attempts {
+                            attempts.notice_overflow();
+                        }
+                        return Poll::Pending;
+                    }
+                },
+                State::Pausing(until, _) => {
+                    ready!(this.stream.timer().poll_until(context, *until));
+                    Step::NextTry
+                }
             };
             // Behind the end nobody asks again; if somebody does, this is what there is.
-            let state = std::mem::replace(&mut self.state, State::Done(Err(Failure::Internal)));
-            match (state, step) {
+            let state = std::mem::replace(&mut this.state, State::Done(Err(Failure::Internal)));
+            this.state = match (state, step) {
+                (State::Done(done), _) => return Poll::Ready(done),
                 (State::Connecting { mut exchange, again, .. }, Step::Connected(lease)) => {
                     if again {
                         exchange.begin_again(lease);
                     } else {
                         exchange.begin(lease);
                     }
-                    self.state = State::Waiting(exchange);
+                    State::Waiting(exchange)
                 }
-                (State::Waiting(exchange), Step::Answered(head)) => {
-                    return Poll::Ready(Ok(self.respond(head, exchange)));
-                }
-                (State::Waiting(mut exchange), Step::TryAgain) => {
+                (State::Waiting(exchange), Step::Answered(head)) => this.answered(head, exchange)?,
+                (State::Waiting(mut exchange), Step::FreshConnection) => {
                     exchange.let_go();
-                    self.state = self.connect(exchange, true)?;
+                    this.connect(exchange, true)?
                 }
-                (State::Done(done), _) => return Poll::Ready(done),
-                (State::Connecting { .. } | State::Waiting(_), _) => return Poll::Ready(Err(Failure::Internal)),
-            }
+                (State::Waiting(exchange) | State::Connecting { exchange, .. }, Step::Failed(failure)) => {
+                    this.try_failed(failure, Some(exchange))?
+                }
+                (State::Pausing(_, body), Step::NextTry) => this.try_again(body)?,
+                (State::Connecting { .. } | State::Waiting(_) | State::Pausing(..), _) => {
+                    return Poll::Ready(Err(Failure::Internal));
+                }
+            };
         }
     }
 }
@@ -155,82 +232,86 @@ enum Step {
     Take,
     Connected(Lease),
     Answered(ResponseHead),
-    TryAgain,
+    Failed(Failure),
+    FreshConnection,
+    NextTry,
 }
 
-fn begin<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &model::Router) -> Result<State<'a>, Failure> {
+fn begin<'a>(
+    request: Request<'a>,
+    stream: &'a Stream<'a>,
+    router: &model::Router,
+    attempts: &mut Option<Box<Attempts<'a>>>,
+) -> Result<State<'a>, Failure> {
     let record = stream.record();
     stream.keep_request(&request.head);
     let decision = record.route.borrow();
     let stats = &stream.manager().stats;
     stats.rq_total.inc();
     let Some(decision) = &*decision else { return Err(Failure::NoRoute) };
-    match decision.action() {
+    let forward = match decision.action() {
+        RouteAction::Forward(forward) => forward,
         RouteAction::DirectResponse { status, body } => {
-            Ok(State::Done(Ok(rewrite::answer(&request.head, stream, decision, *status, body.clone()))))
+            return Ok(State::Done(Ok(rewrite::answer(&request.head, stream, decision, *status, body.clone()))));
         }
         RouteAction::Redirect(redirect) => {
-            Ok(State::Done(Ok(rewrite::answer(&request.head, stream, decision, redirect.status, Bytes::new()))))
+            return Ok(State::Done(Ok(rewrite::answer(
+                &request.head,
+                stream,
+                decision,
+                redirect.status,
+                Bytes::new(),
+            ))));
         }
-        RouteAction::NonForwarding => Err(Failure::NoCluster { status: 503 }),
-        RouteAction::Forward(forward) => {
-            let cluster = stream.manager().cluster(decision);
-            let cluster = cluster.ok_or(Failure::NoCluster { status: forward.cluster_not_found })?;
-            stream.set_timeouts(forward.timeout, forward.idle_timeout);
-            stream.set_duration(rewrite::duration(&request.head, forward.max_stream_duration));
-            stream.manager().route_stats.begin(stream, &request.head);
-            *record.cluster.borrow_mut() = Some(cluster.clone());
-            record.log(|live| live.context.attempts += 1);
-            let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
-            *record.host.borrow_mut() = Some(host.clone());
-            stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_total.inc());
-            let mut exchange = encode(request, stream, cluster, host, forward, decision, router)?;
-            match reuse(stream, host)? {
-                Some(lease) => {
-                    exchange.begin(lease);
-                    Ok(State::Waiting(exchange))
-                }
-                None => {
-                    exchange.settle();
-                    Ok(connect(stream, host, exchange, false))
-                }
-            }
+        RouteAction::NonForwarding => return Err(Failure::NoCluster { status: 503 }),
+    };
+    let (cluster, tries) = (stream.manager().cluster(decision), &forward.tries);
+    let cluster = cluster.ok_or(Failure::NoCluster { status: forward.cluster_not_found })?;
+    let Request { mut head, body } = request;
+    let controls = if record.controls.get() { Controls::take(&mut head.headers) } else { Controls::default() };
+    let timeouts = Timeouts::new(forward.timeout, tries, &controls);
+    stream.set_timeouts(timeouts.total, forward.idle_timeout);
+    stream.set_duration(rewrite::duration(&head, forward.max_stream_duration));
+    stream.manager().route_stats.begin(stream, &head);
+    *record.cluster.borrow_mut() = Some(cluster.clone());
+    record.announces_attempts.set(tries.count_in_response);
+    record.count_try();
+    let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
+    *record.host.borrow_mut() = Some(host.clone());
+    stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_total.inc());
+    let retries = Retries::new(&tries.policy, &decision.route.retriable, &head, controls);
+    let announces = !router.suppress_envoy_headers;
+    let exchange = if retries.enabled() || timeouts.limit_tries() {
+        rewrite::request(&mut head, stream, forward, decision, router);
+        let (taken, body) = Attempts::new(stream, cluster, tries, decision, retries, timeouts, Request { head, body });
+        attempts.insert(taken).exchange(host, body, announces)?
+    } else {
+        if let Some(expected) = timeouts.expected(Duration::ZERO).filter(|_| announces) {
+            announce_timeout(&mut head.headers, expected);
         }
-    }
+        if tries.count_in_request {
+            announce_attempts(&mut head.headers, 1);
+        }
+        rewrite::request(&mut head, stream, forward, decision, router);
+        stream.keep_request(&head);
+        let framing = exchange::framing(&body);
+        exchange::encode(stream, cluster, host, head, framing, body)?
+    };
+    send(stream, host, exchange)
 }
 
-/// Encodes the head and forgets it, or makes of it what the host's protocol takes.
-fn encode<'a>(
-    request: Request<'a>,
-    stream: &'a Stream<'a>,
-    cluster: &Rc<Cluster>,
-    host: &Host,
-    forward: &model::Forward,
-    decision: &Decision,
-    router: &model::Router,
-) -> Result<Exchange<'a>, Failure> {
-    let Request { mut head, body } = request;
-    if let Some(timeout) = forward.timeout.filter(|_| !router.suppress_envoy_headers) {
-        announce_timeout(&mut head.headers, timeout);
+/// Sends an exchange on a kept connection, or waits for one.
+fn send<'a>(stream: &'a Stream<'a>, host: &Host, mut exchange: Exchange<'a>) -> Result<State<'a>, Failure> {
+    match reuse(stream, host)? {
+        Some(lease) => {
+            exchange.begin(lease);
+            Ok(State::Waiting(exchange))
+        }
+        None => {
+            exchange.settle();
+            Ok(connect(stream, host, exchange, false))
+        }
     }
-    rewrite::request(&mut head, stream, forward, decision, router);
-    stream.keep_request(&head);
-    if host.http2(stream.version()).is_some() {
-        let method = head.method.clone();
-        let request = head::request(head, None).map_err(|_| Failure::Malformed)?;
-        let exchange = exchange::http2::Exchange::new(stream, cluster.clone(), request, method, body);
-        return Ok(Exchange::Http2(Box::new(exchange)));
-    }
-    let framing = match body.length() {
-        Some(0) => http1::Body::Empty,
-        Some(length) => http1::Body::Length(length),
-        None => http1::Body::Chunked,
-    };
-    let mut outbox = Outbox::new(stream.manager().local.block());
-    encode_request(&head, framing, &mut outbox.front);
-    let upload = Pump::new(outbox, framing, stream.manager().config.http1.enable_trailers);
-    let exchange = exchange::http1::Exchange::new(stream, cluster.clone(), head.method, upload, body);
-    Ok(Exchange::Http1(Box::new(exchange)))
 }
 
 /// A connection that is there.

@@ -12,7 +12,7 @@ mod response;
 
 pub use client::{Client, ConnectionFacts};
 pub use date::DateCache;
-pub use request::{Ids, announce_timeout, prepare_request};
+pub use request::{Ids, announce_attempts, announce_timeout, prepare_request};
 pub use response::{ResponseFacts, announce_service_time, prepare_response};
 
 use http::header::InvalidHeaderValue;

@@ -12,10 +12,18 @@ use super::failure::Failure;
 use super::filter::Response;
 use super::headers::names::X_ENVOY_OVERLOADED;
 
-/// What a client is told about a failure; `None` when there is nobody to tell, and the connection is cut.
-pub(super) fn of<'a>(failure: Failure) -> Option<Response<'a>> {
+/// Before the reason of a reset.
+const RESET: &str = "reset reason: ";
+
+/// What a client is told about a failure; `None` when there is nobody to tell, and the connection is cut. `retried` says that it was
+/// not the first.
+pub(super) fn of<'a>(failure: Failure, retried: bool) -> Option<Response<'a>> {
     let told = failure.told()?;
-    let mut response = text(told.status, Bytes::from_static(told.body.as_bytes()));
+    let body = match told.body.split_once(RESET) {
+        Some((before, after)) if retried => format!("{before}retried and the latest {RESET}{after}").into(),
+        _ => Bytes::from_static(told.body.as_bytes()),
+    };
+    let mut response = text(told.status, body);
     if told.overloaded {
         response.head.headers.append(X_ENVOY_OVERLOADED.clone(), HeaderValue::from_static("true"));
     }

@@ -70,6 +70,7 @@ pub struct Manager {
     draws: Draws,
     header_rules: Rules,
     own_address: Option<IpAddr>,
+    pub(super) buffer_limit: u32,
     date: RefCell<DateCache>,
 }
 
@@ -87,6 +88,8 @@ pub struct Build<'a> {
     pub extensions: &'a [Extension],
     /// An address of this machine that is not loopback, for `x-forwarded-for`.
     pub own_address: Option<IpAddr>,
+    /// `per_connection_buffer_limit_bytes` of its listener.
+    pub buffer_limit: u32,
     /// The files of access logs.
     pub files: &'a access_log::Files,
 }
@@ -129,6 +132,7 @@ impl Manager {
             draws: Draws::new(),
             local: with.local.clone(),
             own_address: with.own_address,
+            buffer_limit: with.buffer_limit,
             date: RefCell::default(),
             config,
         }))
@@ -165,6 +169,7 @@ impl Manager {
         let record = stream.record();
         record.internal.set(client.internal);
         record.client.set(client.address);
+        record.controls.set(client.controls);
         if self.config.always_set_request_id_in_response {
             *record.request_id.borrow_mut() = head.headers.get(&X_REQUEST_ID).cloned();
         }

@@ -11,6 +11,7 @@ use std::time::Instant;
 use http::{HeaderValue, Method};
 
 use crate::access_log::{Context, Line, Live};
+use crate::codec::head::RequestHead;
 use crate::fault::Flag;
 use crate::route::Decision;
 use crate::upstream::{Cluster, Host};
@@ -32,6 +33,12 @@ pub struct Record {
     pub method: Method,
     /// It came from inside (Envoy's `x-envoy-internal`).
     pub internal: Cell<bool>,
+    /// It may ask something of the router: see [`super::headers::Client::controls`].
+    pub controls: Cell<bool>,
+    /// Tries that there have been, 0 before the first (`%UPSTREAM_REQUEST_ATTEMPT_COUNT%`).
+    pub attempts: Cell<u32>,
+    /// The response says so (`include_attempt_count_in_response`).
+    pub announces_attempts: Cell<bool>,
     /// The trusted client address.
     pub client: Cell<Option<IpAddr>>,
     /// The request's id, where the response repeats it.
@@ -56,6 +63,8 @@ pub struct Record {
     pub answered_at: Cell<Option<Instant>>,
     /// What is kept for its line in the access logs; none where there are no logs.
     log: RefCell<Option<Box<Line>>>,
+    /// The request's head, where values of the response's headers will be made of it.
+    pub(super) head: RefCell<Option<Box<RequestHead>>>,
     /// What filters leave for one another; most requests have none.
     shared: RefCell<Option<Box<Shared>>>,
     flags: Cell<u32>,
@@ -68,6 +77,9 @@ impl Record {
             started,
             method,
             internal: Cell::new(false),
+            controls: Cell::new(false),
+            attempts: Cell::new(0),
+            announces_attempts: Cell::new(false),
             client: Cell::new(None),
             request_id: RefCell::new(None),
             status: Cell::new(0),
@@ -80,6 +92,7 @@ impl Record {
             received_at: Cell::new(None),
             answered_at: Cell::new(None),
             log: RefCell::new(None),
+            head: RefCell::new(None),
             shared: RefCell::new(None),
             flags: Cell::new(0),
             details: RefCell::new(Cow::Borrowed("")),
@@ -133,6 +146,12 @@ impl Record {
     /// Whether filters have left anything: another epoch would not know of it.
     pub(super) fn has_shared(&self) -> bool {
         self.shared.borrow().is_some()
+    }
+
+    /// One more try begins.
+    pub(super) fn count_try(&self) {
+        self.attempts.set(self.attempts.get() + 1);
+        self.log(|live| live.context.attempts += 1);
     }
 
     /// Sets a response flag.

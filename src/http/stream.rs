@@ -47,6 +47,7 @@ mod motion;
 mod request_body;
 mod send;
 mod send_http2;
+mod timing;
 
 pub(super) use motion::resume;
 use motion::{Course, Room};
@@ -313,31 +314,6 @@ impl<'a> Stream<'a> {
         self.version
     }
 
-    /// Sets the route's timeouts; the first runs once all of the request has been received.
-    pub(super) fn set_timeouts(&self, timeout: Option<Duration>, idle: Option<Option<Duration>>) {
-        self.deadlines.route_timeout.set(timeout);
-        if let Some(idle) = idle {
-            self.deadlines.idle_timeout.set(idle);
-            self.moved(self.record.started);
-        }
-        if let Some(received_at) = self.record.received_at.get() {
-            self.arm_route(received_at);
-        }
-    }
-
-    /// Sets the limit on request and response together.
-    pub(super) fn set_duration(&self, limit: Option<Duration>) {
-        if let Some(limit) = limit {
-            self.deadlines.duration.set(self.timer().at(self.record.started + limit));
-        }
-    }
-
-    /// Something of the request or the response has moved.
-    pub(super) fn moved(&self, now: Instant) {
-        let idle = self.deadlines.idle_timeout.get();
-        self.deadlines.idle.set(idle.map_or(Deadline::NEVER, |idle| self.timer().at(now + idle)));
-    }
-
     /// Sends an interim response (1xx) to a client that understands it.
     pub(super) fn inform(&self, head: &ResponseHead) {
         match self.client {
@@ -346,12 +322,6 @@ impl<'a> Stream<'a> {
             }
             Client::Http1(_) => {}
             Client::Http2(client) => client.inform(head.clone()),
-        }
-    }
-
-    fn arm_route(&self, received_at: Instant) {
-        if let Some(timeout) = self.deadlines.route_timeout.get() {
-            self.deadlines.route.set(self.timer().at(received_at + timeout));
         }
     }
 
@@ -394,7 +364,7 @@ impl<'a> Stream<'a> {
         self.count(failure);
         self.record.failed(failure, false);
         begun.close |= failure.told().is_some_and(|told| told.close);
-        let mut reply = local_reply::of(failure).ok_or(failure)?;
+        let mut reply = local_reply::of(failure, self.record.attempts.get() > 1).ok_or(failure)?;
         rewrite::response(&mut reply.head, self);
         self.send(reply, begun).await
     }

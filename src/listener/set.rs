@@ -83,7 +83,7 @@ impl Thawed {
 struct Entry {
     name: String,
     addresses: Vec<model::Address>,
-    sockets: Vec<OwnedFd>,
+    sockets: RefCell<Vec<OwnedFd>>,
     admission: Rc<Admission>,
     accepting: RefCell<Vec<AbortHandle>>,
 }
@@ -100,6 +100,7 @@ impl Set {
             .map(|Sockets { listener, sockets }| {
                 let admission = build(&context, &listener)?;
                 let (name, addresses) = (listener.name.clone(), listener.addresses.clone());
+                let sockets = RefCell::new(sockets);
                 Ok(Entry { name, addresses, sockets, admission, accepting: RefCell::default() })
             })
             .collect::<Result<_, _>>()?;
@@ -136,6 +137,14 @@ impl Set {
             for task in entry.accepting.borrow_mut().drain(..) {
                 task.abort();
             }
+        }
+    }
+
+    /// Closes its sockets: it does not accept again. Whoever else holds them keeps them listening.
+    pub fn let_go(&self) {
+        self.stop_accepting();
+        for entry in &self.listeners {
+            entry.sockets.borrow_mut().clear();
         }
     }
 
@@ -183,6 +192,7 @@ impl Entry {
         // Each acceptor has a duplicate: letting go of the reactor closes that, and the socket itself stays with us.
         let sockets = self
             .sockets
+            .borrow()
             .iter()
             .map(|socket| net::Listener::from_fd(socket.try_clone()?))
             .collect::<io::Result<Vec<_>>>()?;
@@ -203,6 +213,7 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
         local: &context.local,
         extensions: context.http_filters,
         own_address: context.own_address,
+        buffer_limit: listener.per_connection_buffer_limit,
         files: &context.files,
     };
     let chain = |chain: &Arc<model::FilterChain>| {
@@ -234,10 +245,10 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
     let matches = listener.filter_chains.iter().map(|chain| chain.matches.clone());
     Ok(Rc::new(Admission {
         matcher: Matcher::new(matches.zip(lines).collect(), default),
-        inspector: listener.inspection.clone().map(|settings| Inspector {
-            settings,
-            stats: TlsInspectorStats::new(&context.scope),
-        }),
+        inspector: listener
+            .inspection
+            .clone()
+            .map(|settings| Inspector { settings, stats: TlsInspectorStats::new(&context.scope) }),
         local: context.local.clone(),
         stats: Rc::new(ListenerStats::new(&scope)),
         worker_stats: ListenerWorkerStats::new(&names::listener_worker(&scope, context.worker)),

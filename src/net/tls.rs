@@ -392,10 +392,7 @@ fn encode<Data>(
     let start = unsent.len();
     if let Err(EncodeError::InsufficientSize(size)) = message.encode(&mut []) {
         unsent.resize(start + size.required_size, 0);
-        message
-            .encode(&mut unsent[start..])
-            .map(drop)
-            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        message.encode(&mut unsent[start..]).map(drop).map_err(|error| rustls::Error::General(error.to_string()))?;
     }
     Ok(())
 }

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::facts::Facts;
+use super::headers::HeaderMatcher;
 use super::rules::{Format, Ops};
 use super::weighted::Weighted;
 use crate::codec::head::Headers;
-use crate::config::model::{HeaderRules, Route, RouteAction, RouteFilter, RouteFilters, Settings};
+use crate::config::model::{HeaderMatch, HeaderRules, Route, RouteAction, RouteFilter, RouteFilters, Settings};
 
 /// One route as requests meet it. It reads as the route of the model.
 #[derive(Debug)]
@@ -26,7 +27,27 @@ pub struct Entry {
     pub(super) most_specific_wins: bool,
     pub(super) weighted: Option<Rc<Weighted>>,
     pub(super) first_target: usize,
+    /// The conditions on headers of its retry policy.
+    pub retriable: Retriable,
     pub(super) route: std::sync::Arc<Route>,
+}
+
+/// The conditions on headers of a retry policy.
+#[derive(Debug, Default)]
+pub struct Retriable {
+    /// `retriable_headers`: a response that meets one is none.
+    pub response: Vec<HeaderMatcher>,
+    /// `retriable_request_headers`: only requests that meet one are retried, where there are some.
+    pub request: Vec<HeaderMatcher>,
+}
+
+impl Retriable {
+    pub(super) fn compile(action: &RouteAction) -> Self {
+        let RouteAction::Forward(forward) = action else { return Self::default() };
+        let policy = &forward.tries.policy;
+        let compile = |models: &[HeaderMatch]| models.iter().map(HeaderMatcher::compile).collect();
+        Self { response: compile(&policy.headers), request: compile(&policy.request_headers) }
+    }
 }
 
 impl Deref for Entry {
@@ -107,6 +128,16 @@ impl Decision {
         let mut has = false;
         self.each_level(|level| has |= !level.response.is_empty());
         has
+    }
+
+    /// Whether values for requests, and for responses, have operators.
+    pub fn has_formats(&self) -> (bool, bool) {
+        let (mut request, mut response) = (false, false);
+        self.each_level(|level| {
+            request |= level.request.has_formats();
+            response |= level.response.has_formats();
+        });
+        (request, response)
     }
 
     /// Applies what is configured for responses that come this way.

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::codec::head::{RequestHead, Scheme};
+use http::HeaderName;
+
+use crate::codec::head::{Headers, RequestHead, Scheme};
 use crate::config::model::HeadField;
 
 /// A request as the table sees it.
@@ -42,18 +44,22 @@ pub fn field<'a>(head: &'a RequestHead, field: &HeadField) -> Option<Cow<'a, [u8
         HeadField::Scheme => text(head.scheme.map_or("", Scheme::as_str).as_bytes()),
         HeadField::Authority => text(&head.authority),
         HeadField::Path => text(&head.path),
-        HeadField::Header(name) => {
-            let at = head.headers.iter().position(|(there, _)| there == name)?;
-            let mut values = head.headers.iter().skip(at).filter(|(there, _)| *there == name).map(|(_, value)| value);
-            let mut joined = Cow::Borrowed(values.next()?.as_bytes());
-            for value in values {
-                let joined = joined.to_mut();
-                joined.push(b',');
-                joined.extend_from_slice(value.as_bytes());
-            }
-            Some(joined)
-        }
+        HeadField::Status => None,
+        HeadField::Header(name) => joined(&head.headers, name),
     }
+}
+
+/// The value of a header; several are joined with commas.
+pub(super) fn joined<'a>(headers: &'a Headers, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+    let at = headers.iter().position(|(there, _)| there == name)?;
+    let mut values = headers.iter().skip(at).filter(|(there, _)| *there == name).map(|(_, value)| value);
+    let mut joined = Cow::Borrowed(values.next()?.as_bytes());
+    for value in values {
+        let joined = joined.to_mut();
+        joined.push(b',');
+        joined.extend_from_slice(value.as_bytes());
+    }
+    Some(joined)
 }
 
 /// The first value of a query parameter, with its percent signs as they came.

@@ -3,10 +3,10 @@
 use http::{HeaderName, HeaderValue};
 
 use crate::codec::head::Headers;
-use crate::config::model::{AppendAction, HeaderOps};
+use crate::config::model::{AppendAction, HeaderOps, HeaderText, Piece};
 
 /// Makes the value of a text with operators; `None` where no header can carry what came out.
-pub type Format<'a> = dyn FnMut(&str) -> Option<HeaderValue> + 'a;
+pub type Format<'a> = dyn FnMut(&[Piece]) -> Option<HeaderValue> + 'a;
 
 /// What is done to a head: removals, then replacements, then additions.
 #[derive(Debug, Default)]
@@ -18,23 +18,16 @@ pub(super) struct Ops {
 #[derive(Debug)]
 struct Addition {
     name: HeaderName,
-    value: Value,
+    value: HeaderText,
     action: AppendAction,
     keep_empty: bool,
-}
-
-#[derive(Debug)]
-enum Value {
-    Fixed(HeaderValue),
-    /// With operators.
-    Text(String),
 }
 
 impl Ops {
     pub(super) fn compile(model: &HeaderOps) -> Self {
         let add = model.add.iter().map(|addition| Addition {
             name: addition.name.clone(),
-            value: Value::compile(&addition.value),
+            value: addition.value.clone(),
             action: addition.action,
             keep_empty: addition.keep_empty,
         });
@@ -43,6 +36,11 @@ impl Ops {
 
     pub(super) fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.add.is_empty()
+    }
+
+    /// Whether some value has to be made for every head.
+    pub(super) fn has_formats(&self) -> bool {
+        self.add.iter().any(|addition| matches!(addition.value, HeaderText::Format(_)))
     }
 
     pub(super) fn apply(&self, headers: &mut Headers, format: &mut Format<'_>) {
@@ -62,7 +60,11 @@ impl Ops {
                 AppendAction::OverwriteIfExists if !there() => continue,
                 AppendAction::OverwriteIfExists | AppendAction::OverwriteIfExistsOrAdd => true,
             };
-            let Some(value) = addition.value.make(format) else { continue };
+            let value = match &addition.value {
+                HeaderText::Fixed(value) => Some(value.clone()),
+                HeaderText::Format(pieces) => format(pieces),
+            };
+            let Some(value) = value else { continue };
             if !value.is_empty() || addition.keep_empty {
                 added.push((replaces, &addition.name, value));
             }
@@ -73,23 +75,6 @@ impl Ops {
         }
         for (_, name, value) in added.into_iter().filter(|(replaces, ..)| !*replaces) {
             headers.append(name.clone(), value);
-        }
-    }
-}
-
-impl Value {
-    fn compile(text: &str) -> Self {
-        // Whatever has a percent sign behind the doubled ones are gone has an operator.
-        if text.replace("%%", "").contains('%') {
-            return Self::Text(text.to_owned());
-        }
-        HeaderValue::from_str(&text.replace("%%", "%")).map_or_else(|_| Self::Text(text.to_owned()), Self::Fixed)
-    }
-
-    fn make(&self, format: &mut Format<'_>) -> Option<HeaderValue> {
-        match self {
-            Self::Fixed(value) => Some(value.clone()),
-            Self::Text(text) => format(text),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::decision::{Decision, Entry, Level};
+use super::decision::{Decision, Entry, Level, Retriable};
 use super::facts::Facts;
 use super::hosts::{Hosts, without_port};
 use super::paths::Paths;
@@ -162,6 +162,7 @@ impl Table {
                 most_specific_wins: self.most_specific_wins,
                 weighted,
                 first_target,
+                retriable: Retriable::compile(&route.action),
                 route: route.clone(),
             }));
             if let Some(asks) = Further::of(route) {
@@ -203,6 +204,7 @@ fn to_https(host: usize, virtual_host: &Rc<str>) -> Rc<Entry> {
         most_specific_wins: false,
         weighted: None,
         first_target: usize::MAX,
+        retriable: Retriable::default(),
         route: Route::new(path, RouteAction::Redirect(Box::new(redirect))).into(),
     })
 }

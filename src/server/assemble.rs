@@ -48,7 +48,17 @@ impl Parts {
         let shared = Shared::new(&bootstrap.clusters);
         // Two epochs write into one log for a while: their numbers must not meet.
         let next_connection = Arc::new(AtomicU64::new(store.epoch() << 32));
-        Self { bootstrap, sockets, store, shared, tls: Contexts::default(), own_address: own_address(), files, next_connection, http_filters }
+        Self {
+            bootstrap,
+            sockets,
+            store,
+            shared,
+            tls: Contexts::default(),
+            own_address: own_address(),
+            files,
+            next_connection,
+            http_filters,
+        }
     }
 
     /// The TLS contexts, with the keys of session tickets.
@@ -142,6 +152,11 @@ impl Assembly {
     pub(super) fn hosts(&self) -> Vec<Counts> {
         let clusters = self.bootstrap.clusters.iter().filter_map(|model| self.clusters.get(&model.name));
         clusters.flat_map(|cluster| cluster.hosts().iter().map(|host| host.counts().clone())).collect()
+    }
+
+    /// Closes the listening sockets.
+    pub(super) fn let_go(&self) {
+        self.listeners.let_go();
     }
 
     /// Accepts nothing more.

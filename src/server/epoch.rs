@@ -262,6 +262,13 @@ impl Epoch {
                 Event::Second => {
                     if link.is_none() {
                         link = self.find_home().await;
+                        if link.is_some()
+                            && matches!(self.phase, Phase::Draining(_))
+                            && self.recall_until.take().is_some()
+                        {
+                            // This supervisor knows of no grace, and nobody is called back.
+                            self.let_go().await?;
+                        }
                     }
                     self.tell(link.as_ref()).await?;
                 }
@@ -333,7 +340,7 @@ impl Epoch {
         self.stop().await?;
         let plan = Plan { started: Instant::now(), time: ending.drain_time, strategy: ending.strategy };
         if self.recall_until.is_none() {
-            self.let_go();
+            self.let_go().await?;
         }
         self.leave_connections(plan).await?;
         self.set_phase(Phase::Draining(ending));
@@ -358,7 +365,7 @@ impl Epoch {
         }
         self.stop().await?;
         self.recall_until = None;
-        self.let_go();
+        self.let_go().await?;
         self.closed = self.group.connections().await.map_err(hopeless)?;
         self.group.drain(drain::Phase::Over).await.map_err(hopeless)?;
         self.limits.deadline = Instant::now() + CLOSING_TIME;
@@ -366,9 +373,15 @@ impl Epoch {
         Ok(())
     }
 
-    fn let_go(&mut self) {
-        if let Some(orphan) = &mut self.orphan {
-            orphan.let_go();
+    /// It will not accept again: what the next epoch does not listen at shall close, and what it does is the supervisor's. An epoch that runs
+    /// alone has its sockets to itself.
+    async fn let_go(&mut self) -> Result<(), Failure> {
+        match &mut self.orphan {
+            Some(orphan) => {
+                orphan.let_go();
+                self.group.let_go().await.map_err(hopeless)
+            }
+            None => Ok(()),
         }
     }
 
@@ -391,7 +404,7 @@ impl Epoch {
         }
         if self.recall_until.is_some_and(|until| until <= Instant::now()) {
             self.recall_until = None;
-            self.let_go();
+            self.let_go().await?;
         }
         if let Some(link) = link {
             let reason = ailment();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::assemble::Parts;
-use super::worker::{self, Gone, Stager, Worker};
+use super::worker::{self, Gone, Stager, Starting, Worker};
 use crate::drain::motion::Mover;
 use crate::drain::{Phase, Plan};
 use crate::upstream::Counts;
@@ -41,7 +41,8 @@ impl Group {
     /// # Errors
     /// The first worker that cannot be built, with its reason.
     pub(super) fn spawn(parts: &Arc<Parts>, count: usize) -> Result<Self, String> {
-        let workers = (0..count).map(|index| worker::spawn(parts.clone(), index)).collect::<Result<Vec<_>, _>>()?;
+        let starting = (0..count).map(|index| worker::spawn(parts.clone(), index)).collect::<Result<Vec<_>, _>>()?;
+        let workers = starting.into_iter().map(Starting::built).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { workers: Rc::new(workers) })
     }
 
@@ -79,6 +80,17 @@ impl Group {
     pub(super) async fn drain(&self, phase: Phase) -> Result<(), Error> {
         for worker in self.workers.iter() {
             bounded(async { Ok(worker.drain(phase).await?) }).await?;
+        }
+        Ok(())
+    }
+
+    /// Every worker has closed its listening sockets when this returns: none accepts again.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub(super) async fn let_go(&self) -> Result<(), Error> {
+        for worker in self.workers.iter() {
+            bounded(async { Ok(worker.let_go().await?) }).await?;
         }
         Ok(())
     }

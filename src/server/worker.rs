@@ -1,6 +1,6 @@
 //! A worker: a thread with its own runtime, its own connections and its own copy of every live object.
 //!
-//! [`spawn`] starts one and waits until it has built everything; [`Worker`] is the main thread's handle. Orders travel through a bounded mailbox and are
+//! [`spawn`] starts one, [`Starting::built`] waits until it has built everything; [`Worker`] is the main thread's handle. Orders travel through a bounded mailbox and are
 //! acknowledged, so that "stopped accepting" means just that. A worker never ends while it holds connections, unless it is told to close them.
 
 use std::sync::Arc;
@@ -42,6 +42,7 @@ enum Order {
     Drain(Phase, oneshot::Sender<()>),
     Move(Mover, Plan, oneshot::Sender<()>),
     Stage(Staging),
+    LetGo(oneshot::Sender<()>),
     Count(oneshot::Sender<usize>),
     Hosts(oneshot::Sender<Vec<Counts>>),
     Emptied(oneshot::Sender<()>),
@@ -53,26 +54,43 @@ enum Order {
 #[error("a worker has ended")]
 pub(super) struct Gone;
 
-/// Starts a worker and waits until it is built.
+/// A worker that is being built: all of them at the same time, for a takeover waits for the last.
+pub(super) struct Starting {
+    index: usize,
+    worker: Worker,
+    outcome: std::sync::mpsc::Receiver<Result<(), String>>,
+}
+
+impl Starting {
+    /// Waits until it is built.
+    ///
+    /// # Errors
+    /// Its runtime cannot be made, or a live object cannot be built from the model.
+    pub(super) fn built(self) -> Result<Worker, String> {
+        match self.outcome.recv() {
+            Ok(Ok(())) => Ok(self.worker),
+            Ok(Err(reason)) => Err(reason),
+            Err(_) => Err(format!("worker {} ended while it was being built", self.index)),
+        }
+    }
+}
+
+/// Starts a worker.
 ///
 /// # Errors
-/// The thread or its runtime cannot be made, or a live object cannot be built from the model.
-pub(super) fn spawn(parts: Arc<Parts>, index: usize) -> Result<Worker, String> {
+/// The thread cannot be made.
+pub(super) fn spawn(parts: Arc<Parts>, index: usize) -> Result<Starting, String> {
     let (orders, mailbox) = mpsc::channel(MAILBOX);
     let (built, outcome) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::Builder::new()
         .name(format!("wrk:worker_{index}"))
-        .spawn(move || run(&parts, index, mailbox, &built))
+        .spawn(move || run(parts, index, mailbox, &built))
         .map_err(|error| format!("worker {index} cannot be started: {error}"))?;
-    match outcome.recv() {
-        Ok(Ok(())) => Ok(Worker { orders, thread: Some(thread) }),
-        Ok(Err(reason)) => Err(reason),
-        Err(_) => Err(format!("worker {index} ended while it was being built")),
-    }
+    Ok(Starting { index, worker: Worker { orders, thread: Some(thread) }, outcome })
 }
 
 fn run(
-    parts: &Parts,
+    parts: Arc<Parts>,
     index: usize,
     mailbox: mpsc::Receiver<Order>,
     built: &std::sync::mpsc::SyncSender<Result<(), String>>,
@@ -87,7 +105,10 @@ fn run(
     let local = LocalSet::new();
     local.block_on(&runtime, async {
         let drain = Drain::new();
-        match Assembly::build(parts, index, &drain) {
+        let assembly = Assembly::build(&parts, index, &drain);
+        // What it holds of the listening sockets is held by the assembly alone from here on.
+        drop(parts);
+        match assembly {
             Ok(assembly) => {
                 let _ = built.send(Ok(()));
                 follow(assembly, &drain, mailbox).await;
@@ -120,6 +141,10 @@ async fn follow(assembly: Assembly, drain: &Drain, mut mailbox: mpsc::Receiver<O
                 let _ = done.send(());
             }
             Order::Stage(staging) => assembly.stage(staging),
+            Order::LetGo(done) => {
+                assembly.let_go();
+                let _ = done.send(());
+            }
             Order::Count(answer) => {
                 let _ = answer.send(drain.active());
             }
@@ -172,6 +197,14 @@ impl Worker {
     /// The worker has ended.
     pub(super) async fn move_to(&self, mover: Mover, plan: Plan) -> Result<(), Gone> {
         self.order(|done| Order::Move(mover, plan, done)).await
+    }
+
+    /// Closes its listening sockets: it will not accept again.
+    ///
+    /// # Errors
+    /// The worker has ended.
+    pub(super) async fn let_go(&self) -> Result<(), Gone> {
+        self.order(Order::LetGo).await
     }
 
     /// Where it gets connections from another epoch.

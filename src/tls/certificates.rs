@@ -57,9 +57,7 @@ impl Resolver {
         match named {
             Some(named) => best(&mut named.iter()).or(self.keys.first()),
             None if self.full_scan => best(&mut all.iter()).or(self.keys.first()),
-            None => {
-                self.keys.first().filter(|first| can_verify(first)).or(best(&mut all.iter())).or(self.keys.first())
-            }
+            None => self.keys.first().filter(|first| can_verify(first)).or(best(&mut all.iter())).or(self.keys.first()),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::stats::names::{self, CircuitBreakerStats, ClusterStats, CodeCounters,
 
 use super::host::Host;
 use super::lb::RoundRobin;
-use super::limits::{Counts, Limits, Open};
+use super::limits::{Counts, Limits, Open, Retry};
 use super::pool::{Refused, tcp};
 
 /// What every part of a cluster looks at; pools keep it alive for as long as a connection of theirs lives.
@@ -31,6 +31,9 @@ pub(super) struct Common {
 /// How long a connection may be idle in the pool of a worker that drains.
 const IDLE_WHILE_DRAINING: Duration = Duration::from_secs(1);
 
+/// With weights a host comes again before all others have come once.
+const PICKS_PER_HOST: u32 = 16;
+
 impl Common {
     /// How long a connection may be idle in a pool. What a draining worker keeps for requests that hardly come any more only holds the
     /// hosts' connections, and where a host is this proxy itself, its own drain.
@@ -44,6 +47,8 @@ impl Common {
 pub struct Cluster {
     common: Rc<Common>,
     codes: CodeCounters,
+    /// Responses that no client got, because their requests were tried again.
+    retried: CodeCounters,
     internal: OriginStats,
     external: OriginStats,
     hosts: Vec<Rc<Host>>,
@@ -64,8 +69,12 @@ impl Cluster {
         let scope = names::cluster(root, &model.stat_name);
         let stats = ClusterStats::new(&scope);
         let breakers = CircuitBreakerStats::new(&names::circuit_breakers(&scope, "default"));
-        let open =
-            Open { connections: breakers.cx_open, pending: breakers.rq_pending_open, requests: breakers.rq_open };
+        let open = Open {
+            connections: breakers.cx_open,
+            pending: breakers.rq_pending_open,
+            requests: breakers.rq_open,
+            retries: breakers.rq_retry_open,
+        };
         let limits = Limits::new(counts, model.limits, open);
         let http2 = model.protocol.http2().map(|_| Http2Stats::new(&names::http2(&scope)));
         let common = Rc::new(Common { model, stats, limits, local: local.clone(), draining: Cell::new(false), http2 });
@@ -78,6 +87,7 @@ impl Cluster {
         common.stats.max_host_weight.set(u64::from(weights.iter().copied().max().unwrap_or(0)));
         Self {
             codes: CodeCounters::new(&scope),
+            retried: CodeCounters::new(&names::retried(&scope)),
             internal: OriginStats::new(&scope, true),
             external: OriginStats::new(&scope, false),
             hosts,
@@ -114,6 +124,33 @@ impl Cluster {
             self.common.stats.upstream_cx_none_healthy.inc();
         }
         host
+    }
+
+    /// A host for a retry: up to so many more picks while `avoid` does not like the last one, which is taken in the end all the same.
+    pub fn pick_again(&self, more: u32, avoid: impl Fn(&Rc<Host>) -> bool) -> Option<&Rc<Host>> {
+        let mut host = self.pick()?;
+        // As many picks as there are hosts find every one that there is to find.
+        let most = u32::try_from(self.healthy.len()).unwrap_or(u32::MAX);
+        for _ in 0..more.min(most.saturating_mul(PICKS_PER_HOST)) {
+            if !avoid(host) {
+                break;
+            }
+            host = self.pick()?;
+        }
+        Some(host)
+    }
+
+    /// That one more retry may be in progress; `None` (counted) when there are too many.
+    pub fn admit_retry(&self) -> Option<Retry> {
+        let retry = self.common.limits.take_retry();
+        let stats = &self.common.stats;
+        if retry.is_some() { &stats.upstream_rq_retry } else { &stats.upstream_rq_retry_overflow }.inc();
+        retry
+    }
+
+    /// Counts a response that is not passed on because its request is tried again.
+    pub fn count_retried(&self, status: u16) {
+        self.retried.record(status);
     }
 
     /// A connection of its own to a host.

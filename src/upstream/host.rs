@@ -110,6 +110,11 @@ impl Host {
         bump(if status >= 500 { &counts.rq_error } else { &counts.rq_success });
     }
 
+    /// A request to it has failed in a way that another host is asked for.
+    pub fn count_retried(&self) {
+        bump(&self.counts().rq_error);
+    }
+
     /// A request to it has taken longer than its route allows.
     pub fn count_timeout(&self) {
         bump(&self.counts().rq_timeout);

@@ -1,4 +1,4 @@
-//! Circuit breakers: connections, pending requests and requests of a cluster, counted over all workers.
+//! Circuit breakers: connections, pending requests, requests and retries of a cluster, counted over all workers.
 //!
 //! A [`Ticket`] is one unit of one limit; it goes back when it is dropped. The gauge `*_open` is moved by whoever crosses the limit,
 //! up in one worker's lane and down maybe in another's, so that its sum is 0 or 1.
@@ -16,6 +16,9 @@ pub struct Counts {
     connections: Count,
     pending: Count,
     requests: Count,
+    retries: AtomicU32,
+    /// What `rq_retry_open` says: the limit moves with the requests, so that nobody can know by his own step who crosses it.
+    retries_open: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -25,7 +28,7 @@ struct Count {
     closed_for_good: AtomicBool,
 }
 
-/// One of the three limits.
+/// One of the limits that stand still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `max_connections`.
@@ -43,7 +46,7 @@ pub struct Limits {
     open: Open,
 }
 
-/// The gauges `circuit_breakers.default.{cx,rq_pending,rq}_open`.
+/// The gauges `circuit_breakers.default.{cx,rq_pending,rq,rq_retry}_open`.
 pub struct Open {
     /// `cx_open`.
     pub connections: Gauge,
@@ -51,6 +54,8 @@ pub struct Open {
     pub pending: Gauge,
     /// `rq_open`.
     pub requests: Gauge,
+    /// `rq_retry_open`.
+    pub retries: Gauge,
 }
 
 impl Limits {
@@ -63,6 +68,7 @@ impl Limits {
                 open.inc();
             }
         }
+        this.tell_retries();
         Rc::new(this)
     }
 
@@ -89,6 +95,37 @@ impl Limits {
         Ticket { limits: self.clone(), kind }
     }
 
+    /// A retry, unless there are as many as may be at once.
+    pub fn take_retry(self: &Rc<Self>) -> Option<Retry> {
+        let max = self.max_retries();
+        let taken = self
+            .counts
+            .retries
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| if used < max { Some(used + 1) } else { None });
+        self.tell_retries();
+        taken.ok().map(|_| Retry { limits: self.clone() })
+    }
+
+    /// How many retries may be at once: of a budget, as many as the requests that are there now allow.
+    fn max_retries(&self) -> u32 {
+        let Some(budget) = self.max.retry_budget else { return self.max.max_retries };
+        let used = |count: &Count| u64::from(count.used.load(Ordering::Relaxed));
+        let requests = used(&self.counts.requests) + used(&self.counts.pending);
+        // Saturates, and rounds down as Envoy does.
+        ((requests as f64 * budget.percent / 100.0) as u32).max(budget.min_concurrency)
+    }
+
+    fn tell_retries(&self) {
+        let open = self.counts.retries.load(Ordering::Relaxed) >= self.max_retries();
+        if self.counts.retries_open.swap(open, Ordering::Relaxed) != open {
+            if open {
+                self.open.retries.inc();
+            } else {
+                self.open.retries.dec();
+            }
+        }
+    }
+
     fn of(&self, kind: Kind) -> (&Count, u32, &Gauge) {
         match kind {
             Kind::Connections => (&self.counts.connections, self.max.max_connections, &self.open.connections),
@@ -113,16 +150,81 @@ impl Drop for Ticket {
     }
 }
 
+/// A retry in progress, until dropped.
+pub struct Retry {
+    limits: Rc<Limits>,
+}
+
+impl Drop for Retry {
+    fn drop(&mut self) {
+        self.limits.counts.retries.fetch_sub(1, Ordering::Relaxed);
+        self.limits.tell_retries();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::RetryBudget;
     use crate::stats::Scope;
 
     fn limits(counts: &Arc<Counts>, scope: &Scope, max: u32) -> Rc<Limits> {
-        let open =
-            Open { connections: scope.gauge("cx"), pending: scope.gauge("pending"), requests: scope.gauge("rq") };
-        let max = CircuitBreakers { max_connections: max, max_pending_requests: max, max_requests: max };
+        let max =
+            CircuitBreakers { max_connections: max, max_pending_requests: max, max_requests: max, ..of_retries(1) };
+        with(counts, scope, max)
+    }
+
+    fn of_retries(max_retries: u32) -> CircuitBreakers {
+        CircuitBreakers { max_retries, ..CircuitBreakers::default() }
+    }
+
+    fn with(counts: &Arc<Counts>, scope: &Scope, max: CircuitBreakers) -> Rc<Limits> {
+        let open = Open {
+            connections: scope.gauge("cx"),
+            pending: scope.gauge("pending"),
+            requests: scope.gauge("rq"),
+            retries: scope.gauge("retry"),
+        };
         Limits::new(counts.clone(), max, open)
+    }
+
+    #[test]
+    fn retries_are_counted_over_the_workers_and_told_once() {
+        let counts = Arc::new(Counts::default());
+        let (one, two) = (Scope::detached(), Scope::detached());
+        let (a, b) = (with(&counts, &one, of_retries(2)), with(&counts, &two, of_retries(2)));
+        let open = || one.gauge("retry").lane_value().wrapping_add(two.gauge("retry").lane_value());
+        let first = a.take_retry();
+        assert!(first.is_some() && open() == 0);
+        let second = b.take_retry();
+        assert!(second.is_some() && open() == 1);
+        assert!(a.take_retry().is_none() && b.take_retry().is_none());
+        drop(first);
+        assert_eq!(open(), 0);
+        assert!(b.take_retry().is_some());
+        drop(second);
+        assert!(with(&Arc::default(), &one, of_retries(0)).take_retry().is_none());
+    }
+
+    #[test]
+    fn a_budget_grows_with_the_requests_and_has_a_floor() {
+        let budget = RetryBudget { percent: 50.0, min_concurrency: 1 };
+        let limits = with(
+            &Arc::default(),
+            &Scope::detached(),
+            CircuitBreakers { retry_budget: Some(budget), max_retries: 0, ..CircuitBreakers::default() },
+        );
+        let first = limits.take_retry();
+        assert!(first.is_some(), "the floor");
+        assert!(limits.take_retry().is_none());
+        let requests: Vec<_> = (0..5).map(|_| limits.take(Kind::Requests)).collect();
+        let _pending = limits.take(Kind::Pending);
+        let more: Vec<_> = (0..3).map(|_| limits.take_retry()).collect();
+        assert_eq!(more.iter().flatten().count(), 2, "half of six, one of them taken before");
+        drop((requests, more));
+        assert!(limits.take_retry().is_none());
+        drop(first);
+        assert!(limits.take_retry().is_some());
     }
 
     #[test]

@@ -234,7 +234,10 @@ fn prepare(directory: &Path, user: Option<User>) -> io::Result<()> {
         }
         Err(_) => {}
     }
-    let metadata = fs::symlink_metadata(directory)?;
+    let named = fs::symlink_metadata(directory)?;
+    // systemd makes a link of it where the directory outlives a service with a user of its own. What root has linked is what root means.
+    let is_roots_link = named.is_symlink() && named.uid() == 0;
+    let metadata = if is_roots_link { fs::metadata(directory)? } else { named };
     let owners = [Some(nix::unistd::geteuid().as_raw()), user.map(|user| user.uid)];
     let refused = |text: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     if !metadata.is_dir() {

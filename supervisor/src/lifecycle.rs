@@ -16,7 +16,8 @@
 //! [`mod@crate::run`] owns the only one and turns its actions into system calls. It promises: at most one takeover at a time; what serves is told to
 //! stop only after the next one says that it accepts; every wait has a deadline; requests that come during a takeover
 //! become one takeover after it; a draining epoch is ended by its own deadline and by nothing else, short of the supervisor's own stop.
-//! Nothing is remembered about an epoch once its process is gone.
+//! Nothing is remembered about an epoch once its process is gone, but that a newcomer died in its grace: until that is over a draining epoch can come
+//! back to Standby and Active ([`mod@trial`]).
 
 mod ending;
 mod epoch;

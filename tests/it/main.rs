@@ -17,6 +17,8 @@ mod http2;
 mod limits;
 mod malformed;
 mod motion;
+mod replays;
+mod retries;
 mod routing;
 mod tcp_proxy;
 mod timeouts;

@@ -323,3 +323,46 @@ fn streams_are_whole_over_many_moves() {
     assert!(moved <= 4);
     drop(origin);
 }
+
+#[test]
+fn a_request_that_may_be_tried_again_moves_once_its_response_has_begun() {
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let may_go_on = std::sync::Mutex::new(may_go_on);
+    let origin = Origin::raw(move |number, mut wire| {
+        wire.head().unwrap();
+        may_go_on.lock().unwrap().recv().unwrap();
+        if number == 0 {
+            wire.socket.write_all(b"HTTP/1.1 503 Bad\r\ncontent-length: 3\r\n\r\nbad").unwrap();
+            return;
+        }
+        wire.socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf").unwrap();
+        may_go_on.lock().unwrap().recv().unwrap();
+        wire.socket.write_all(b"half").unwrap();
+    });
+    let start = || {
+        let mut route = route("/", "origin");
+        if let model::RouteAction::Forward(forward) = &mut route.action {
+            let tries = &mut forward.tries;
+            let policy = model::RetryPolicy { on: model::RetryOn::STATUS_5XX, ..model::RetryPolicy::default() };
+            *tries = Arc::new(model::Tries { policy, count_in_response: true, ..model::Tries::default() });
+        }
+        Proxy::start(manager(vec![route]), vec![cluster("origin", &[origin.address])])
+    };
+    let (from, to) = (start(), start());
+    let mut client = from.connect();
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    from.await_gauge("cluster.origin.upstream_rq_active", 1);
+    let way = Way::open(&from, &to);
+    go_on.send(()).unwrap();
+    from.await_counter("cluster.origin.upstream_rq_retry", 1);
+    go_on.send(()).unwrap();
+    let response = client.head();
+    assert_eq!((response.status(), response.header("x-envoy-attempt-count")), (200, Some("2")));
+    to.await_gauge("cluster.origin.upstream_rq_active", 1);
+    go_on.send(()).unwrap();
+    assert_eq!(client.wire.bytes(8).unwrap(), b"halfhalf");
+    assert_eq!(way.close(&from), (1, Vec::new()));
+    assert_eq!(from.counter("cluster.origin.upstream_rq_retry_success"), 1);
+    assert_eq!(to.counter("cluster.origin.upstream_rq_retry"), 0);
+    from.await_gauge("cluster.origin.circuit_breakers.default.rq_retry_open", 0);
+}

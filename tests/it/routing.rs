@@ -61,12 +61,17 @@ fn heads_are_rewritten_on_both_ways() {
     let origin = echo();
     let proxy = proxy(
         r#"
-request_headers_to_add: [{ header: { key: x-table, value: "100%%" } }]
+request_headers_to_add:
+- header: { key: x-table, value: "100%%" }
+- header: { key: x-asked, value: "%REQ(:METHOD)% %PROTOCOL%" }
+- header: { key: x-none, value: "%REQ(x-none)%" }
 request_headers_to_remove: [x-drop]
 virtual_hosts:
 - name: all
   domains: ["*"]
-  response_headers_to_add: [{ header: { key: x-host, value: all } }]
+  response_headers_to_add:
+  - header: { key: x-host, value: all }
+  - header: { key: x-about, value: "%REQ(x-drop)% %RESP(content-length)%" }
   response_headers_to_remove: [x-secret]
   routes:
   - match: { prefix: /p/ }
@@ -88,13 +93,16 @@ virtual_hosts:
         "GET /x?q HTTP/1.1",
         "host: inner",
         "x-table: 100%",
+        "x-asked: GET HTTP/1.1",
         "x-envoy-original-path: /p/x?q",
         "x-envoy-original-host: a",
         "x-forwarded-host: a",
     ] {
         assert!(seen.lines().any(|seen| seen == line), "{line}: {seen}");
     }
-    assert!(!seen.contains("x-drop"), "{seen}");
+    assert!(!seen.contains("x-drop") && !seen.contains("x-none"), "{seen}");
+    // The request's head as it came, and the response's.
+    assert_eq!(response.header("x-about"), Some(&*format!("1 {}", seen.len())));
     assert_eq!((response.header("x-host"), response.header("x-secret")), (Some("all"), None));
     assert!(client.get("/auto").text().contains("\nhost: up.host\n"));
     // What this proxy answers itself on a route is treated alike; what has no route is not.

@@ -62,10 +62,9 @@ fn both_versions_are_spoken_and_counted() {
     let tls = tls(&[&authority.issue(&["a.test"])]);
     let listener = secured(listener(manager(vec![route("/", "origin")])), tls);
     let proxy = Proxy::start_with(listener, vec![cluster("origin", &[origin.address])], &[]);
-    for (version, name, cipher) in [
-        (&TLS13, "TLSv1.3", "TLS_AES_128_GCM_SHA256"),
-        (&TLS12, "TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384"),
-    ] {
+    for (version, name, cipher) in
+        [(&TLS13, "TLSv1.3", "TLS_AES_128_GCM_SHA256"), (&TLS12, "TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384")]
+    {
         let config = Arc::new(authority.client(&[version]));
         let mut client = Secure::connect(proxy.address, &config, "a.test");
         assert_eq!(client.session().protocol_version(), Some(version.version));
@@ -180,8 +179,7 @@ fn a_tunnel_is_chosen_by_name_and_left_alone() {
     let inner = start(tls(&[&authority.issue(&["behind.test"])]));
     let filter = NetworkFilter::TcpProxy(Arc::new(tcp_proxy("far")));
     let through = FilterChain { filters: vec![filter], ..(*chain("through", &["behind.test"], None)).clone() };
-    let outer =
-        Proxy::start_with(inspecting(vec![Arc::new(through)]), vec![cluster("far", &[inner.address])], &[]);
+    let outer = Proxy::start_with(inspecting(vec![Arc::new(through)]), vec![cluster("far", &[inner.address])], &[]);
     let mut secure = Secure::connect(outer.address, &client(&authority), "behind.test");
     assert_eq!(secure.get("/").text(), "hello");
     assert_eq!(inner.counter("listener.test.ssl.handshake"), 1);
@@ -364,16 +362,16 @@ fn sessions_are_resumed_as_configured() {
         resumed
     };
     for version in BOTH {
-        let with = |tickets, stateful_resumption| model::DownstreamTls { tickets, stateful_resumption, ..tls(&[&issued]) };
+        let with =
+            |tickets, stateful_resumption| model::DownstreamTls { tickets, stateful_resumption, ..tls(&[&issued]) };
         assert!(resumes(with(model::TicketPolicy::Shared, false), version));
         assert!(resumes(with(model::TicketPolicy::Configured(vec![[7; 80]]), false), version));
         assert!(resumes(with(model::TicketPolicy::Off, true), version));
         assert!(!resumes(with(model::TicketPolicy::Off, false), version));
     }
     // The operator's keys are good in another process too.
-    let configured = || {
-        start(model::DownstreamTls { tickets: model::TicketPolicy::Configured(vec![[7; 80]]), ..tls(&[&issued]) })
-    };
+    let configured =
+        || start(model::DownstreamTls { tickets: model::TicketPolicy::Configured(vec![[7; 80]]), ..tls(&[&issued]) });
     let config = client(&authority);
     kind(&configured(), &config);
     assert_eq!(kind(&configured(), &config), HandshakeKind::Resumed);

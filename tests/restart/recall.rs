@@ -1,51 +1,87 @@
 //! After the release: a newcomer that goes wrong in its grace is taken back, and what is counted of it all outlives everybody.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::counts::value;
-use crate::support::bootstrap::{Config, HTTP};
+use crate::support::bootstrap::Config;
 use crate::support::clients::{Connection, Request, block_on, get};
 use crate::support::load::{Habit, Load};
 use crate::support::operated::{DRAINING, SERVING, Tally};
 use crate::support::process::signal;
 use crate::support::scrape::stats;
-use crate::support::supervised::{PATIENCE, Setup, Supervised, eventually, eventually_some};
+use crate::support::supervised::{PATIENCE, Setup, Supervised, eventually, eventually_some, listening};
 use crate::support::upstream::Upstream;
 
 const GET: Request<'static> = Request::Get { path: "/small", close: false };
 /// Longer than any test takes.
 const GRACE: u64 = 60;
 
-fn setup(upstream: &Upstream) -> Setup {
-    Setup::new(Config::to(upstream.address)).flag("--grace-time-s", GRACE).flag("--parent-shutdown-time-s", 60)
+fn setup(config: Config) -> Setup {
+    Setup::new(config).flag("--grace-time-s", GRACE).flag("--parent-shutdown-time-s", 60)
 }
 
-/// An upload that is not finished keeps its epoch draining.
-struct Upload {
+/// A tunnel to a host that echoes keeps its epoch draining: the next epoch does not have its listener.
+pub(crate) struct Held {
     stream: TcpStream,
 }
 
-impl Upload {
-    fn begin(proxy: &Supervised) -> Self {
-        let mut stream = TcpStream::connect(proxy.front).unwrap();
+impl Held {
+    /// Through a listener at `at`.
+    pub(crate) fn at(at: SocketAddr) -> Self {
+        let stream = TcpStream::connect(at).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
-            .write_all(b"POST /upload HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\nconnection: close\r\n\r\nab")
-            .unwrap();
-        let active = format!("{HTTP}.downstream_rq_active");
-        eventually(PATIENCE, "the upload has begun", || value(&stats(proxy.admin), &active) >= 1);
-        Self { stream }
+        let mut held = Self { stream };
+        held.ask();
+        held
     }
 
-    fn finish(mut self) {
-        let mut answer = String::new();
-        self.stream.write_all(b"cd").and_then(|()| self.stream.read_to_string(&mut answer)).expect("it is whole");
-        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("received 4\n"), "{answer}");
+    fn ask(&mut self) {
+        let mut answer = [0];
+        self.stream.write_all(b"x").and_then(|()| self.stream.read_exact(&mut answer)).expect("it is whole");
+        assert_eq!(answer, *b"x");
     }
+
+    /// The tunnel is as it was, and ends.
+    pub(crate) fn finish(mut self) {
+        self.ask();
+    }
+}
+
+/// A host that echoes.
+pub(crate) fn echo() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || std::io::copy(&mut stream.try_clone().unwrap(), &mut &stream));
+        }
+    });
+    address
+}
+
+/// An address that nobody listens at.
+pub(crate) fn free() -> SocketAddr {
+    let (socket, address) = listening();
+    drop(socket);
+    address
+}
+
+/// A proxy, and a connection that stays with its first epoch when the next one is configured with [`next`].
+fn holding(upstream: &Upstream, change: impl FnOnce(Setup) -> Setup) -> (Supervised, Held) {
+    let at = free();
+    let config = Config { tunnel: Some((at, echo())), ..Config::to(upstream.address) };
+    let proxy = change(setup(config)).start();
+    (proxy, Held::at(at))
+}
+
+/// Another configuration: another marker, and no tunnel.
+fn next(config: &mut Config) {
+    config.marker = "second".into();
+    config.tunnel = None;
 }
 
 fn counted(proxy: &Supervised, name: &str) -> i64 {
@@ -55,13 +91,12 @@ fn counted(proxy: &Supervised, name: &str) -> i64 {
 #[test]
 fn the_epoch_before_resumes_when_the_newcomer_dies_after_its_release() {
     let upstream = Upstream::start();
-    let mut proxy = setup(&upstream).start();
-    let upload = Upload::begin(&proxy);
+    let (mut proxy, held) = holding(&upstream, |setup| setup);
     let load = Load::start(proxy.front, &[(Habit::PerRequest, 4)]);
     load.progress(20);
     let old = proxy.serving();
     for round in 1..=3 {
-        proxy.configure(|config| config.marker = "second".into());
+        proxy.configure(next);
         proxy.reload();
         assert_eq!(proxy.marker(), "second");
         let status = proxy.status();
@@ -83,7 +118,7 @@ fn the_epoch_before_resumes_when_the_newcomer_dies_after_its_release() {
     println!("{}", proxy.status().last_outcome);
     // It serves as if nothing had been: the next takeover finds it, and its connections.
     proxy.reload();
-    upload.finish();
+    held.finish();
     assert_eq!(counted(&proxy, "takeovers.released"), 4);
     let report = load.stop();
     assert_eq!(report.total().errors(), 0, "{report}");
@@ -92,8 +127,8 @@ fn the_epoch_before_resumes_when_the_newcomer_dies_after_its_release() {
 #[test]
 fn idle_connections_of_an_epoch_that_resumed_move_with_the_next_takeover() {
     let upstream = Upstream::start();
-    let proxy = setup(&upstream).start();
-    let upload = Upload::begin(&proxy);
+    let (mut proxy, held) = holding(&upstream, |setup| setup);
+    proxy.configure(next);
     proxy.reload();
     proxy.signal_serving(Signal::SIGKILL);
     eventually(PATIENCE, "the old one serves", || proxy.serving().epoch == 0 && get(proxy.front, "/marker").is_ok());
@@ -113,13 +148,13 @@ fn idle_connections_of_an_epoch_that_resumed_move_with_the_next_takeover() {
         }
     });
     assert!(value(&stats(proxy.admin), moved) >= 5);
-    upload.finish();
+    held.finish();
 }
 
 #[test]
 fn a_binary_that_dies_twice_in_its_grace_gives_way_to_the_one_before() {
     let upstream = Upstream::start();
-    let mut proxy = setup(&upstream).start();
+    let mut proxy = setup(Config::to(upstream.address)).start();
     proxy.configure(|config| config.marker = "second".into());
     proxy.reload();
     // Nothing keeps the old epoch: it has left, and cannot be called back.
@@ -146,44 +181,45 @@ fn a_binary_that_dies_twice_in_its_grace_gives_way_to_the_one_before() {
 #[test]
 fn without_a_grace_nobody_is_called_back() {
     let upstream = Upstream::start();
-    let mut proxy = setup(&upstream).flag("--grace-time-s", 0).start();
-    let upload = Upload::begin(&proxy);
-    proxy.configure(|config| config.marker = "second".into());
+    let (mut proxy, held) = holding(&upstream, |setup| setup.flag("--grace-time-s", 0));
+    proxy.configure(next);
     proxy.reload();
     assert_eq!(proxy.status().grace_ms, None);
     let dead = proxy.serving();
     signal(Pid::from_raw(dead.pid), Signal::SIGKILL);
     eventually(PATIENCE, "another one serves", || proxy.serving().epoch > dead.epoch);
     assert_eq!(proxy.marker(), "second");
-    upload.finish();
+    held.finish();
 }
 
 #[test]
 fn the_next_supervisor_knows_ages_recipes_and_counts() {
     let upstream = Upstream::start();
-    let mut proxy = setup(&upstream).start();
-    let first = Upload::begin(&proxy);
-    proxy.configure(|config| config.marker = "second".into());
+    let (mut proxy, first) = holding(&upstream, |setup| setup);
+    let at = free();
+    proxy.configure(|config| (config.marker, config.tunnel) = ("second".into(), Some((at, echo()))));
     proxy.reload();
-    let second = Upload::begin(&proxy);
-    proxy.configure(|config| config.marker = "third".into());
+    let second = Held::at(at);
+    proxy.configure(|config| (config.marker, config.tunnel) = ("third".into(), None));
     proxy.reload();
     let ages = |proxy: &Supervised| proxy.status().epochs.iter().map(|row| row.age_ms).collect::<Vec<_>>();
+    eventually(PATIENCE, "the first has left", || proxy.status().epochs.len() == 2);
     let before = ages(&proxy);
-    assert_eq!((before.len(), counted(&proxy, "takeovers.released")), (3, 2));
+    // The first tunnel has moved to the second epoch, which keeps both: the third does not have their listener.
+    assert_eq!((before.len(), counted(&proxy, "takeovers.released")), (2, 2));
     let serving = proxy.serving();
     for supervisor in 1..=2 {
         proxy.kill_supervisor();
         proxy.next_supervisor();
         assert_eq!(proxy.serving().epoch, serving.epoch);
-        eventually(PATIENCE, "all have come home", || proxy.status().epochs.len() == 3);
+        eventually(PATIENCE, "all have come home", || proxy.status().epochs.len() == 2);
         let after = ages(&proxy);
         assert!(before.iter().zip(&after).all(|(before, after)| after + 100 >= *before), "{before:?} {after:?}");
         assert!(proxy.status().has_previous);
         assert_eq!(counted(&proxy, "takeovers.released"), 2);
-        eventually(PATIENCE, "adoptions are counted", || counted(&proxy, "epochs.adopted") == 3 * supervisor);
+        eventually(PATIENCE, "adoptions are counted", || counted(&proxy, "epochs.adopted") == 2 * supervisor);
         eventually(PATIENCE, "gauges are said anew", || {
-            counted(&proxy, "draining.count") == 2 && counted(&proxy, "draining.1.epoch") == 1
+            counted(&proxy, "draining.count") == 1 && counted(&proxy, "draining.1.epoch") == 1
         });
     }
     // A crash is answered with what was started, whatever the file says by now.
@@ -209,7 +245,7 @@ fn the_next_supervisor_knows_ages_recipes_and_counts() {
 #[test]
 fn a_failed_takeover_is_counted_by_its_reason() {
     let upstream = Upstream::start();
-    let proxy = setup(&upstream).start();
+    let proxy = setup(Config::to(upstream.address)).start();
     proxy.configure_raw("static_resources: [\n");
     for count in 1..=2 {
         assert!(!proxy.operator(&["reload"]).status.success());

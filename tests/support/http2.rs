@@ -17,9 +17,8 @@ use tokio::task::{LocalSet, spawn_local};
 /// Runs a client's work on a runtime of its own, within the suite's patience.
 pub fn run<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, async {
-        tokio::time::timeout(super::PATIENCE, work).await.expect("the work ends in time")
-    })
+    LocalSet::new()
+        .block_on(&runtime, async { tokio::time::timeout(super::PATIENCE, work).await.expect("the work ends in time") })
 }
 
 /// A connection with prior knowledge. The handle is true once the connection has ended without an error.
@@ -176,10 +175,7 @@ async fn serve(stream: TcpStream, manners: Manners, state: Arc<State>) {
     }
 }
 
-async fn answer(
-    request: Request<RecvStream>,
-    respond: &mut h2::server::SendResponse<Bytes>,
-) -> Result<(), h2::Error> {
+async fn answer(request: Request<RecvStream>, respond: &mut h2::server::SendResponse<Bytes>) -> Result<(), h2::Error> {
     let (parts, mut body) = request.into_parts();
     match parts.uri.path() {
         "/hang" => {

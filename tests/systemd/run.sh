@@ -195,6 +195,60 @@ check "and the next serves" answers /service/2 "hello from service 2"
 rm /etc/systemd/system/heirloom.service.d/watchdog.conf
 systemctl daemon-reload
 
+say "--- epochs outlive the supervisor (drop-ins/outlive.conf)"
+cp "$root/systemd/drop-ins/outlive.conf" /etc/systemd/system/heirloom.service.d/
+printf '[Service]\nTimeoutStopSec=4\n' >/etc/systemd/system/heirloom.service.d/short.conf
+systemctl daemon-reload
+check "systemd-analyze verify finds nothing" eval \
+    '[ -z "$(systemd-analyze verify /etc/systemd/system/heirloom.service 2>&1 | tee /dev/stderr)" ]'
+configure eighth
+systemctl restart heirloom
+configure ninth
+check "reload" systemctl reload heirloom
+main=$(property MainPID) pid=$(epoch pid) starts=$(property NRestarts)
+# A connection that is open before and after.
+exec 9<>/dev/tcp/127.0.0.1/80
+ask() { printf 'GET /service/1 HTTP/1.1\r\nhost: a\r\n\r\n' >&9 && timeout 10 grep -qm1 "$1" <&9; }
+check "a client is connected" ask ninth
+load
+[ "$main" -gt 1 ] && kill -KILL "$main"
+check "systemd starts another supervisor" eventually '[ "$(property NRestarts)" -gt "$starts" ] && [ "$(property ActiveState)" = active ]'
+check "which takes the epoch in" eventually '[ "$(epoch pid)" = "$pid" ]'
+check "no request failed" unload
+check "the connection is the same" ask ninth
+exec 9>&-
+check "a roll-back knows what was before" supervisor rollback
+check "and serves it" answers /service/1 eighth
+main=$(property MainPID) pid=$(epoch pid)
+printf '[Service]\nWatchdogSec=1\n' >/etc/systemd/system/heirloom.service.d/watchdog.conf
+systemctl daemon-reload
+systemctl restart heirloom
+main=$(property MainPID) pid=$(epoch pid)
+[ "$main" -gt 1 ] && kill -STOP "$main"
+check "a supervisor that hangs is replaced" eventually 'p=$(property MainPID); [ "$p" != 0 ] && [ "$p" != "$main" ] && [ "$(property ActiveState)" = active ]'
+check "and the epoch stays" eventually '[ "$(epoch pid)" = "$pid" ]'
+rm /etc/systemd/system/heirloom.service.d/watchdog.conf
+systemctl daemon-reload
+check "stop" systemctl stop heirloom.socket heirloom.service
+check "ends every epoch" eval '! pgrep -x heirloom'
+systemctl start heirloom
+main=$(property MainPID)
+[ "$main" -gt 1 ] && kill -STOP "$main"
+systemctl stop heirloom
+check "also when the supervisor hangs" eventually '! pgrep heirloom'
+systemctl reset-failed heirloom
+check "a start after that is as any" systemctl start heirloom.socket heirloom.service
+check "and serves" answers /service/2 "hello from service 2"
+cp /etc/heirloom/heirloom.yaml "$scratch/good.yaml"
+systemctl stop heirloom
+echo 'static_resources: { listners: [] }' >/etc/heirloom/heirloom.yaml
+timeout 5 systemctl start heirloom 2>/dev/null
+check "a start that fails leaves nothing" eventually 'systemctl stop heirloom; ! pgrep -x heirloom'
+mv "$scratch/good.yaml" /etc/heirloom/heirloom.yaml
+rm /etc/systemd/system/heirloom.service.d/outlive.conf /etc/systemd/system/heirloom.service.d/short.conf
+systemctl daemon-reload
+systemctl start heirloom.socket heirloom.service
+
 if [ "$(systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p')" -ge 253 ]; then
     say "--- Type=notify-reload"
     cp "$root/systemd/drop-ins/notify-reload.conf" /etc/systemd/system/heirloom.service.d/

@@ -11,12 +11,14 @@ use super::context::Context;
 use super::extension::PROTOCOL_OPTIONS;
 use super::upstream_http::Options;
 use super::{endpoint, filter_chain, upstream_http, values};
-use crate::config::model::{CircuitBreakers, Cluster, TcpKeepalive, UpstreamProtocol};
+use crate::config::model::{CircuitBreakers, Cluster, RetryBudget, TcpKeepalive, UpstreamProtocol};
 
 /// The key under which a cluster's HTTP options stand.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_BUFFER_LIMIT: u32 = 1 << 20;
+const RETRY_BUDGET_PERCENT: f64 = 20.0;
+const MIN_RETRY_CONCURRENCY: u32 = 3;
 
 pub(super) fn convert(cx: &mut Context, message: api::Cluster) -> Option<Cluster> {
     let api::Cluster {
@@ -223,15 +225,29 @@ fn circuit_breakers(cx: &mut Context, message: api::CircuitBreakers) -> CircuitB
             cx.at("priority", |cx| cx.warn("only the default priority is supported yet: these limits are ignored"));
             return None;
         }
-        ignore!(cx; max_retries, retry_budget, track_remaining, max_connection_pools);
+        ignore!(cx; track_remaining, max_connection_pools);
         let default = CircuitBreakers::default();
+        let retry_budget = retry_budget.map(|budget| cx.at("retry_budget", |cx| self::retry_budget(cx, budget)));
         Some(CircuitBreakers {
             max_connections: values::number(&max_connections).unwrap_or(default.max_connections),
             max_pending_requests: values::number(&max_pending_requests).unwrap_or(default.max_pending_requests),
             max_requests: values::number(&max_requests).unwrap_or(default.max_requests),
+            max_retries: values::number(&max_retries).unwrap_or(default.max_retries),
+            retry_budget,
         })
     });
     limits.into_iter().next().unwrap_or_default()
+}
+
+fn retry_budget(cx: &mut Context, message: api::circuit_breakers::thresholds::RetryBudget) -> RetryBudget {
+    let api::circuit_breakers::thresholds::RetryBudget { budget_percent, budget_interval, min_retry_concurrency } =
+        message;
+    // Without it only what is in flight counts, which allows fewer retries and never more.
+    ignore!(cx; budget_interval);
+    RetryBudget {
+        percent: budget_percent.map_or(RETRY_BUDGET_PERCENT, |percent| percent.value),
+        min_concurrency: values::number(&min_retry_concurrency).unwrap_or(MIN_RETRY_CONCURRENCY),
+    }
 }
 
 fn connection_options(cx: &mut Context, message: api::UpstreamConnectionOptions) -> Option<TcpKeepalive> {

@@ -6,6 +6,7 @@ use envoy_types::pb::envoy::extensions::path;
 use envoy_types::pb::google::protobuf::Any;
 
 use super::context::Context;
+use super::retry::HostPredicate;
 use super::{
     access_log, http_connection_manager, http_options, listener_filter, route, stats, tcp_proxy, tls, upstream_http,
 };
@@ -82,10 +83,7 @@ pub(super) const STATS_SINKS: Category<StatsSink> = Category {
 pub(super) const CLIENT_SOCKETS: Category<Option<Arc<DownstreamTls>>> = Category {
     what: "transport socket",
     extensions: &[
-        Extension {
-            type_name: "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
-            parse: |_, _| Some(None),
-        },
+        Extension { type_name: "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer", parse: |_, _| Some(None) },
         Extension {
             type_name: "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
             parse: |cx, bytes| {
@@ -127,6 +125,15 @@ pub(super) const TRANSPORT_SOCKETS: Category<()> = Category {
     extensions: &[Extension {
         type_name: "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
         parse: |_, _| Some(()),
+    }],
+};
+
+/// What keeps a retry from a host.
+pub(super) const RETRY_HOST_PREDICATES: Category<HostPredicate> = Category {
+    what: "retry host predicate",
+    extensions: &[Extension {
+        type_name: "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+        parse: |_, _| Some(HostPredicate::PreviousHosts),
     }],
 };
 

@@ -4,8 +4,8 @@ use envoy_types::pb::envoy::config::core::v3 as api;
 use http::{HeaderName, HeaderValue};
 
 use super::context::Context;
-use super::values;
-use crate::config::model::{AppendAction, HeaderAddition, HeaderOps, HeaderRules};
+use super::{access_log, values};
+use crate::config::model::{AppendAction, HeaderAddition, HeaderOps, HeaderRules, HeaderText, Piece};
 
 /// The four lists of one level.
 pub(super) struct Lists {
@@ -59,7 +59,7 @@ fn addition(cx: &mut Context, message: api::HeaderValueOption) -> Option<HeaderA
             return None;
         }
     };
-    cx.at("header", |cx| cx.at("value", |cx| check(cx, &value)));
+    let value = cx.at("header", |cx| cx.at("value", |cx| text(cx, &value)));
     let action = match (Action::try_from(append_action), &append) {
         (Ok(Action::AddIfAbsent), _) => AppendAction::AddIfAbsent,
         (Ok(Action::OverwriteIfExistsOrAdd), _) => AppendAction::OverwriteIfExistsOrAdd,
@@ -71,15 +71,24 @@ fn addition(cx: &mut Context, message: api::HeaderValueOption) -> Option<HeaderA
     if append.is_some() && append_action != 0 {
         cx.error("append and append_action cannot both be set");
     }
-    Some(HeaderAddition { name: name?, value, action, keep_empty: keep_empty_value })
+    Some(HeaderAddition { name: name?, value: value?, action, keep_empty: keep_empty_value })
 }
 
-/// Operators are for the formatter; what is around them must fit into a header.
-fn check(cx: &mut Context, value: &str) {
-    if HeaderValue::from_str(value).is_err() {
-        return cx.error("is not a header's value");
+/// A text that may have command operators.
+fn text(cx: &mut Context, value: &str) -> Option<HeaderText> {
+    let pieces = access_log::format_text(value).map_err(|error| cx.error(error)).ok()?;
+    let mut fixed = String::new();
+    for piece in &pieces {
+        match piece {
+            Piece::Literal(text) => fixed.push_str(text),
+            // What is around the operators must fit into a header; what they show is looked at when it is there.
+            Piece::Field(_) => {}
+        }
     }
-    if value.replace("%%", "").contains('%') {
-        cx.error("command operators are not supported yet in header values; a percent sign is written %%");
-    }
+    let Ok(fixed) = HeaderValue::from_str(&fixed) else {
+        cx.error("is not a header's value");
+        return None;
+    };
+    let is_fixed = pieces.iter().all(|piece| matches!(piece, Piece::Literal(_)));
+    Some(if is_fixed { HeaderText::Fixed(fixed) } else { HeaderText::Format(pieces) })
 }

@@ -70,8 +70,5 @@ pub(super) fn tls_inspector(cx: &mut Context, message: inspector::TlsInspector) 
     let enable_ja4_fingerprinting = values::is_true(&enable_ja4_fingerprinting);
     ignore!(cx; enable_ja3_fingerprinting, enable_ja4_fingerprinting, initial_read_buffer_size);
     let max_hello = values::number(&max_client_hello_size).map_or(LONGEST_HELLO, |most| most as usize);
-    Named {
-        max_hello: max_hello.min(LONGEST_HELLO),
-        close_on_errors: close_connection_on_client_hello_parsing_errors,
-    }
+    Named { max_hello: max_hello.min(LONGEST_HELLO), close_on_errors: close_connection_on_client_hello_parsing_errors }
 }

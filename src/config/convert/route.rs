@@ -4,8 +4,8 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 
 use super::context::Context;
 use super::header_rules::{self, Lists};
-use super::{http_filters, values, virtual_host};
-use crate::config::model::{Route, RouteAction, RouteConfiguration};
+use super::{http_filters, retry, values, virtual_host};
+use crate::config::model::{Route, RouteAction, RouteConfiguration, Tries};
 
 mod action;
 mod clusters;
@@ -84,7 +84,8 @@ pub(super) fn configuration(cx: &mut Context, message: api::RouteConfiguration) 
     }
 }
 
-pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table) -> Option<Route> {
+/// `tries` is what the virtual host says.
+pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table, tries: &Tries) -> Option<Route> {
     let api::Route {
         name,
         r#match,
@@ -103,7 +104,11 @@ pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table) -> O
         action,
     } = message;
     refuse!(cx; route_specifiers);
-    ignore!(cx; metadata, decorator, tracing, per_request_buffer_limit_bytes, request_body_buffer_limit);
+    ignore!(cx; metadata, decorator, tracing);
+    let mut tries = tries.clone();
+    if let Some(limits) = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit) {
+        (tries.body_limit, tries.request_limit) = limits;
+    }
     let (path, conditions) = cx.at("match", |cx| matching::convert(cx, r#match.unwrap_or_default()));
     let rules = header_rules::convert(
         cx,
@@ -116,7 +121,9 @@ pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table) -> O
     );
     let filters = http_filters::of_route(cx, typed_per_filter_config);
     let action = match action? {
-        api::route::Action::Route(message) => cx.at("route", |cx| action::forward(cx, message, table, path.as_ref())),
+        api::route::Action::Route(message) => {
+            cx.at("route", |cx| action::forward(cx, message, table, path.as_ref(), tries))
+        }
         api::route::Action::Redirect(message) => cx.at("redirect", |cx| redirect::convert(cx, message)),
         api::route::Action::DirectResponse(message) => {
             cx.at("direct_response", |cx| direct_response::convert(cx, message, table))

@@ -191,7 +191,9 @@ fn certificate(cx: &mut Context, message: api::TlsCertificate) -> Option<Certifi
     let chain = source(cx, "certificate_chain", certificate_chain, |cx, bytes| certificates(cx, bytes));
     let key = source(cx, "private_key", private_key, |cx, bytes| {
         PrivateKeyDer::from_pem_slice(bytes)
-            .map_err(|error| cx.error(format!("holds no private key in PEM (PKCS#8, PKCS#1 or SEC1, not encrypted): {error}")))
+            .map_err(|error| {
+                cx.error(format!("holds no private key in PEM (PKCS#8, PKCS#1 or SEC1, not encrypted): {error}"))
+            })
             .ok()
     });
     let (chain, key) = (chain?, key?);
@@ -247,10 +249,7 @@ pub(super) fn source<T>(
     })
 }
 
-fn tickets(
-    cx: &mut Context,
-    keys: Option<api::downstream_tls_context::SessionTicketKeysType>,
-) -> Option<TicketPolicy> {
+fn tickets(cx: &mut Context, keys: Option<api::downstream_tls_context::SessionTicketKeysType>) -> Option<TicketPolicy> {
     use api::downstream_tls_context::SessionTicketKeysType;
     match keys {
         None | Some(SessionTicketKeysType::DisableStatelessSessionResumption(false)) => Some(TicketPolicy::Shared),

@@ -8,8 +8,8 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 use super::context::Context;
 use super::header_rules::{self, Lists};
 use super::route::{self, Table};
-use super::{http_filters, matcher};
-use crate::config::model::{RequireTls, VirtualCluster, VirtualHost};
+use super::{http_filters, matcher, retry};
+use crate::config::model::{RequireTls, Tries, VirtualCluster, VirtualHost};
 
 /// Names and domains of one table so far.
 #[derive(Default)]
@@ -45,11 +45,20 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         metadata,
         route_specifiers,
     } = message;
-    refuse!(cx; matcher, include_request_attempt_count, include_attempt_count_in_response, retry_policy,
-        retry_policy_typed_config, hedge_policy, include_is_timeout_retry_header, request_mirror_policies,
-        route_specifiers);
+    refuse!(cx; matcher, retry_policy_typed_config, hedge_policy,
+        request_mirror_policies, route_specifiers);
     // Rate limits and CORS do nothing without their filters, and those are refused.
-    ignore!(cx; rate_limits, cors, per_request_buffer_limit_bytes, request_body_buffer_limit, metadata);
+    ignore!(cx; rate_limits, cors, metadata);
+    let limits = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit);
+    let (body_limit, request_limit) = limits.unwrap_or_default();
+    let tries = Tries {
+        policy: retry_policy.map(|policy| cx.at("retry_policy", |cx| retry::policy(cx, policy))).unwrap_or_default(),
+        count_in_request: include_request_attempt_count,
+        count_in_response: include_attempt_count_in_response,
+        timeout_in_request: include_is_timeout_retry_header,
+        body_limit,
+        request_limit,
+    };
     // Envoy accepts it; nothing but a statistic goes by the name.
     if !name.is_empty() && !seen.names.insert(name.clone()) {
         cx.at("name", |cx| cx.warn(format!("another virtual host of this table is called '{name}' too")));
@@ -68,7 +77,7 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         });
         None
     });
-    let routes = cx.each("routes", routes, |cx, message| route::convert(cx, message, table).map(Arc::new));
+    let routes = cx.each("routes", routes, |cx, message| route::convert(cx, message, table, &tries).map(Arc::new));
     let rules = header_rules::convert(
         cx,
         Lists {

@@ -82,8 +82,8 @@ pub struct Endpoint {
     pub hostname: String,
 }
 
-/// `CircuitBreakers.Thresholds`, with Envoy's defaults (1024 each).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `CircuitBreakers.Thresholds`, with Envoy's defaults (1024 each, 3 retries).
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CircuitBreakers {
     /// Connections to the cluster.
     pub max_connections: u32,
@@ -91,10 +91,29 @@ pub struct CircuitBreakers {
     pub max_pending_requests: u32,
     /// Requests in flight.
     pub max_requests: u32,
+    /// Retries in progress.
+    pub max_retries: u32,
+    /// `retry_budget`: instead of [`Self::max_retries`].
+    pub retry_budget: Option<RetryBudget>,
+}
+
+/// `CircuitBreakers.Thresholds.RetryBudget`: retries as a part of the requests that are in flight or wait for a connection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryBudget {
+    /// `budget_percent`, default 20; from 0 to 100.
+    pub percent: f64,
+    /// `min_retry_concurrency`, default 3: so many may be in progress however few requests there are.
+    pub min_concurrency: u32,
 }
 
 impl Default for CircuitBreakers {
     fn default() -> Self {
-        Self { max_connections: 1024, max_pending_requests: 1024, max_requests: 1024 }
+        Self {
+            max_connections: 1024,
+            max_pending_requests: 1024,
+            max_requests: 1024,
+            max_retries: 3,
+            retry_budget: None,
+        }
     }
 }

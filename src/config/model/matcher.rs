@@ -206,6 +206,8 @@ pub enum HeadField {
     Authority,
     /// `:path`, with the query.
     Path,
+    /// `:status`, of responses.
+    Status,
     /// Any other header.
     Header(HeaderName),
 }
@@ -218,6 +220,7 @@ impl HeadField {
             ":scheme" => Self::Scheme,
             ":authority" | "host" => Self::Authority,
             ":path" => Self::Path,
+            ":status" => Self::Status,
             other => Self::Header(other.parse().ok()?),
         })
     }

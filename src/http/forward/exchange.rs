@@ -2,12 +2,20 @@
 //!
 //! Pulling the response drives the upload too: whoever waits for a response frame is woken for either.
 
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::codec::head::ResponseHead;
-use crate::http::body::Frame;
+use crate::codec::head::{RequestHead, ResponseHead};
+use crate::codec::http1::{Body as BodyFraming, encode_request};
+use crate::codec::http2::head as head2;
+use crate::http::body::{Body, Frame};
 use crate::http::failure::Failure;
-use crate::upstream::pool;
+use crate::http::outbox::Outbox;
+use crate::http::pump::Pump;
+use crate::http::stream::Stream;
+use crate::upstream::{Cluster, Host, pool};
+
+use super::try_limits::TryLimits;
 
 pub(super) mod http1;
 pub(super) mod http2;
@@ -28,6 +36,37 @@ pub(super) enum Lease {
     Http2(pool::http2::Lease),
 }
 
+/// How a request's body is framed where the framing shows.
+pub(super) fn framing(body: &Body<'_>) -> BodyFraming {
+    match body.length() {
+        Some(0) => BodyFraming::Empty,
+        Some(length) => BodyFraming::Length(length),
+        None => BodyFraming::Chunked,
+    }
+}
+
+/// An exchange with its head encoded, or made to what the host's protocol takes.
+pub(super) fn encode<'a>(
+    stream: &'a Stream<'a>,
+    cluster: &Rc<Cluster>,
+    host: &Host,
+    head: RequestHead,
+    framing: BodyFraming,
+    body: Body<'a>,
+) -> Result<Exchange<'a>, Failure> {
+    if host.http2(stream.version()).is_some() {
+        let method = head.method.clone();
+        let request = head2::request(head, None).map_err(|_| Failure::Malformed)?;
+        let exchange = http2::Exchange::new(stream, cluster.clone(), request, method, body);
+        return Ok(Exchange::Http2(Box::new(exchange)));
+    }
+    let mut outbox = Outbox::new(stream.manager().local.block());
+    encode_request(&head, framing, &mut outbox.front);
+    let upload = Pump::new(outbox, framing, stream.manager().config.http1.enable_trailers);
+    let exchange = http1::Exchange::new(stream, cluster.clone(), head.method, upload, body);
+    Ok(Exchange::Http1(Box::new(exchange)))
+}
+
 macro_rules! either {
     ($exchange:expr, $inner:ident => $call:expr) => {
         match $exchange {
@@ -43,6 +82,39 @@ impl<'a> Exchange<'a> {
         if let Self::Http1(exchange) = self {
             exchange.settle();
         }
+    }
+
+    /// Limits what the try may take.
+    pub(super) fn limit(&mut self, limits: Option<TryLimits>) {
+        either!(self, exchange => exchange.limit(limits));
+    }
+
+    /// The rest of the upload comes from here: nobody else has to see it any more.
+    pub(super) fn go_on_with(&mut self, body: Body<'a>) {
+        either!(self, exchange => exchange.go_on_with(body));
+    }
+
+    /// The response whose head has come is passed on.
+    pub(super) fn accept(&mut self) {
+        either!(self, exchange => exchange.accept());
+    }
+
+    /// The response whose head has come is not passed on.
+    pub(super) fn dismiss(&mut self) {
+        either!(self, exchange => exchange.dismiss());
+    }
+
+    /// Whether the answer hands the request back. HTTP/2 has no reason phrase that could say so.
+    pub(super) fn is_handed_back(&self) -> bool {
+        match self {
+            Self::Http1(exchange) => exchange.is_handed_back(),
+            Self::Http2(_) => false,
+        }
+    }
+
+    /// Nothing of the request has been sent.
+    pub(super) fn is_unseen(&self) -> bool {
+        either!(self, exchange => exchange.is_unseen())
     }
 
     /// Takes what to talk on, of its own protocol; of another it is let go of.

@@ -5,12 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 
+use crate::access_log::{Live, Template};
 use crate::codec::head::{RequestHead, ResponseHead};
-use crate::config::model::{Forward, MaxStreamDuration, Router};
+use crate::config::model::{Forward, HostRewrite, MaxStreamDuration, Piece, RouteAction, Router};
 use crate::http::filter::Response;
 use crate::http::local_reply;
 use crate::http::stream::Stream;
-use crate::route::{self, Decision};
+use crate::route::{self, Decision, Entry};
+use crate::upstream::Host;
 
 /// A request that goes to a host: header operations, then host and path.
 pub(super) fn request(
@@ -20,17 +22,37 @@ pub(super) fn request(
     decision: &Decision,
     router: &Router,
 ) {
-    decision.apply_to_request(&mut head.headers, &mut format);
+    let (in_request, in_response) = decision.has_formats();
+    // The operators see the head as it comes, and those of the response want it when it is gone.
+    let seen = (in_request || in_response).then(|| Box::new(head.clone()));
+    decision.apply_to_request(&mut head.headers, &mut |pieces| value(pieces, stream, seen.as_deref(), None));
+    if in_response {
+        *stream.record().head.borrow_mut() = seen;
+    }
     route::rewrite(head, decision, router.suppress_envoy_headers);
     if let Some(host) = &*stream.record().host.borrow() {
         route::set_endpoint_host(head, forward, &host.endpoint().hostname, router.suppress_envoy_headers);
     }
 }
 
+/// Another try goes to another host, which may have another name.
+pub(super) fn next_host(head: &mut RequestHead, route: &Entry, host: &Host) {
+    if let RouteAction::Forward(forward) = &route.action
+        && forward.host_rewrite == HostRewrite::Auto
+        && !host.endpoint().hostname.is_empty()
+    {
+        head.authority = Bytes::copy_from_slice(host.endpoint().hostname.as_bytes());
+    }
+}
+
 /// A response to a request that has a route, whether a host gave it or we do.
 pub(in crate::http) fn response(head: &mut ResponseHead, stream: &Stream<'_>) {
     if let Some(decision) = &*stream.record().route.borrow() {
-        decision.apply_to_response(&mut head.headers, &mut format);
+        let seen = decision.has_formats().1.then(|| head.clone());
+        let request = stream.record().head.borrow();
+        decision.apply_to_response(&mut head.headers, &mut |pieces| {
+            value(pieces, stream, request.as_deref(), seen.as_ref())
+        });
     }
 }
 
@@ -55,7 +77,9 @@ pub(super) fn answer<'a>(
     if let Some(location) = route::location(head, decision) {
         response.head.headers.append(header::LOCATION, location);
     }
-    decision.apply_to_response(&mut response.head.headers, &mut format);
+    let seen = decision.has_formats().1.then(|| response.head.clone());
+    decision
+        .apply_to_response(&mut response.head.headers, &mut |pieces| value(pieces, stream, Some(head), seen.as_ref()));
     response
 }
 
@@ -90,7 +114,14 @@ fn grpc_timeout(head: &RequestHead) -> Option<Duration> {
     })
 }
 
-/// The configuration lets only fixed values pass.
-fn format(_: &str) -> Option<HeaderValue> {
-    None
+/// The value of a header whose text has operators.
+fn value(
+    pieces: &[Piece],
+    stream: &Stream<'_>,
+    request: Option<&RequestHead>,
+    response: Option<&ResponseHead>,
+) -> Option<HeaderValue> {
+    let mut live = Live::new(stream.record().started);
+    stream.fill(&mut live);
+    HeaderValue::from_bytes(&Template::compile(pieces).render(&mut live, request, response)).ok()
 }

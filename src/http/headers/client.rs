@@ -27,6 +27,8 @@ pub struct Client {
     pub internal: bool,
     /// The request comes from outside and we are the edge.
     pub edge: bool,
+    /// It has headers that only a request from inside may have: it may ask something of the router.
+    pub controls: bool,
 }
 
 impl Client {
@@ -51,7 +53,7 @@ impl Client {
                 None => (connection.peer, false),
             }
         };
-        Self { address, internal, edge: !internal && rules.use_remote_address }
+        Self { address, internal, edge: !internal && rules.use_remote_address, controls: false }
     }
 }
 

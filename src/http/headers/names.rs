@@ -27,6 +27,28 @@ names! {
     X_ENVOY_EXPECTED_RQ_TIMEOUT_MS = "x-envoy-expected-rq-timeout-ms";
     /// How long the upstream took, in milliseconds.
     X_ENVOY_UPSTREAM_SERVICE_TIME = "x-envoy-upstream-service-time";
+    /// How many tries a request has had, this one included.
+    X_ENVOY_ATTEMPT_COUNT = "x-envoy-attempt-count";
+    /// `true` on a retry because the try before took too long.
+    X_ENVOY_IS_TIMEOUT_RETRY = "x-envoy-is-timeout-retry";
+    /// The answer of a rate limiter in another proxy.
+    X_ENVOY_RATELIMITED = "x-envoy-ratelimited";
+    /// Conditions for a retry, of a request from inside.
+    X_ENVOY_RETRY_ON = "x-envoy-retry-on";
+    /// gRPC conditions for a retry.
+    X_ENVOY_RETRY_GRPC_ON = "x-envoy-retry-grpc-on";
+    /// How many retries there may be.
+    X_ENVOY_MAX_RETRIES = "x-envoy-max-retries";
+    /// Statuses to retry.
+    X_ENVOY_RETRIABLE_STATUS_CODES = "x-envoy-retriable-status-codes";
+    /// Response headers to retry for.
+    X_ENVOY_RETRIABLE_HEADER_NAMES = "x-envoy-retriable-header-names";
+    /// A second try beside the first one.
+    X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT = "x-envoy-hedge-on-per-try-timeout";
+    /// The route's timeout, in milliseconds.
+    X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS = "x-envoy-upstream-rq-timeout-ms";
+    /// The timeout of one try, in milliseconds.
+    X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS = "x-envoy-upstream-rq-per-try-timeout-ms";
     /// `true` on a reply because of a circuit breaker.
     X_ENVOY_OVERLOADED = "x-envoy-overloaded";
 }

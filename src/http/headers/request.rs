@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 
 use super::names::{
-    Class, Known, Present, X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, X_ENVOY_DOWNSTREAM_SERVICE_NODE,
+    Class, Known, Present, X_ENVOY_ATTEMPT_COUNT, X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, X_ENVOY_DOWNSTREAM_SERVICE_NODE,
     X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, X_ENVOY_EXTERNAL_ADDRESS, X_ENVOY_INTERNAL, X_FORWARDED_FOR, X_FORWARDED_PROTO,
     X_REQUEST_ID, classify,
 };
@@ -62,7 +62,7 @@ pub fn prepare_request(
 ) -> Result<Client, Refusal> {
     let named = named_by_connection(&head.headers)?;
     check(head)?;
-    let client = Client::find(&head.headers, rules, connection);
+    let mut client = Client::find(&head.headers, rules, connection);
     let mut present = Present::default();
     head.headers.retain(|name, value| {
         let class = classify(name);
@@ -71,7 +71,10 @@ pub fn prepare_request(
             Class::Hop => false,
             Class::Te => reduce_te(value),
             Class::Expect => !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
-            Class::Internal => client.internal,
+            Class::Internal => {
+                client.controls |= client.internal;
+                client.internal
+            }
             Class::Edge => !client.edge,
         };
         let pass = pass && (named.is_empty() || *name == header::TE || !named.contains(name));
@@ -114,6 +117,11 @@ fn put(headers: &mut Headers, present: Present, known: Known, name: &HeaderName,
     } else {
         headers.append(name.clone(), value);
     }
+}
+
+/// Tells how many tries there have been.
+pub fn announce_attempts(headers: &mut Headers, attempts: u32) {
+    headers.set(X_ENVOY_ATTEMPT_COUNT.clone(), number_value(u128::from(attempts)));
 }
 
 /// Tells the upstream how long the answer is waited for. Not with `suppress_envoy_headers`.

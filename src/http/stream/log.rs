@@ -51,9 +51,20 @@ impl Stream<'_> {
         }
     }
 
-    /// Whether our own address towards the host is shown.
-    pub(in crate::http) fn shows_upstream_local(&self) -> bool {
-        self.manager().logs.as_ref().is_some_and(|logs| logs.wanted().upstream_local)
+    /// A host has a connection for the request, and speaks this version on it; `local` asks the system for our own address.
+    pub(in crate::http) fn log_connected(&self, version: u32, local: impl FnOnce() -> Option<PeerAddress>) {
+        let Some(logs) = &self.manager().logs else { return };
+        self.record.log(|live| {
+            live.reach(Moment::UpstreamSendBegin, Instant::now());
+            live.context.upstream_protocol = version;
+            if let Some(host) = &*self.record.host.borrow() {
+                live.tried(host.endpoint().address.to_string());
+            }
+            if logs.wanted().upstream_local {
+                // A socket that has no address any more has none to show.
+                live.context.upstream_local = local().map(|address| address.to_string()).unwrap_or_default();
+            }
+        });
     }
 
     /// The request has ended: its line.
@@ -75,7 +86,7 @@ impl Stream<'_> {
     }
 
     /// Fills in what is known of the request outside of its line.
-    fn fill(&self, live: &mut Live) {
+    pub(in crate::http) fn fill(&self, live: &mut Live) {
         let (record, facts) = (&self.record, self.facts());
         if let Some(received_at) = record.received_at.get() {
             live.reach(Moment::RequestEnd, received_at);

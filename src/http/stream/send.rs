@@ -12,6 +12,7 @@ use crate::http::body::Body;
 use crate::http::downstream::Downstream;
 use crate::http::failure::Failure;
 use crate::http::filter::Response;
+use crate::http::headers::announce_attempts;
 use crate::http::outbox::Outbox;
 use crate::http::pump::{Broken, Pump};
 
@@ -32,6 +33,9 @@ impl Stream<'_> {
         let framing = self.frame(&head, &mut body);
         begun.until_close = framing == http1::Body::UntilClose;
         begun.close |= begun.until_close;
+        if self.record.announces_attempts.get() {
+            announce_attempts(&mut head.headers, self.record.attempts.get());
+        }
         self.manager().prepare_response(&mut head, self);
         self.set_connection(&mut head, begun.close);
         self.count_head(head.status);

@@ -7,7 +7,14 @@ use crate::net::tls::Hello;
 
 fn facts(local: &str, peer: &str) -> Facts {
     let address = |text: &str| PeerAddress::from(text.parse::<SocketAddr>().unwrap());
-    Facts { local: address(local), peer: address(peer), accepted: Instant::now(), listener: "test".into(), tls: None, id: 0 }
+    Facts {
+        local: address(local),
+        peer: address(peer),
+        accepted: Instant::now(),
+        listener: "test".into(),
+        tls: None,
+        id: 0,
+    }
 }
 
 fn cidr(text: &str) -> Cidr {

@@ -7,8 +7,8 @@ use super::*;
 use crate::codec::head::{Headers, Scheme};
 use crate::config::model::{
     AppendAction, ClusterSpecifier, Forward, HashPolicy, HashSource, HeadField, HeaderAddition, HeaderOps, HeaderRules,
-    HostRewrite, PathRewrite, Redirect, RedirectPath, RouteFilter, RouteFilters, Settings, Substitution, UriRewrite,
-    UriTemplate, WeightedCluster, WeightedClusters, WeightedName,
+    HeaderText, HostRewrite, PathRewrite, Piece, Redirect, RedirectPath, RouteFilter, RouteFilters, Settings,
+    Substitution, UriRewrite, UriTemplate, WeightedCluster, WeightedClusters, WeightedName,
 };
 
 fn head(authority: &str, path: &str) -> RequestHead {
@@ -149,7 +149,8 @@ fn redirects_are_put_together_as_in_envoy() {
 }
 
 fn add(name: &str, value: &str, action: AppendAction) -> HeaderAddition {
-    HeaderAddition { name: name.parse().unwrap(), value: value.into(), action, keep_empty: false }
+    let value = HeaderText::Fixed(HeaderValue::from_str(value).unwrap());
+    HeaderAddition { name: name.parse().unwrap(), value, action, keep_empty: false }
 }
 
 fn shown(headers: &Headers) -> Vec<String> {
@@ -224,20 +225,18 @@ fn every_append_action() {
 }
 
 #[test]
-fn empty_values_add_nothing_and_doubled_percents_are_one() {
+fn empty_values_add_nothing_and_formats_are_asked_for() {
     let kept = HeaderAddition { keep_empty: true, ..add("kept", "", AppendAction::default()) };
-    let ops = vec![
-        add("dropped", "", AppendAction::default()),
-        kept,
-        add("p", "100%%", AppendAction::default()),
-        add("o", "%OP%", AppendAction::default()),
-    ];
+    let format = HeaderText::Format(vec![Piece::Literal("x".into())]);
+    let made = HeaderAddition { value: format, ..add("o", "", AppendAction::default()) };
+    let ops = vec![add("dropped", "", AppendAction::default()), kept, made];
     let rules = HeaderRules { request: HeaderOps { remove: Vec::new(), add: ops }, response: HeaderOps::default() };
     let head = head("h", "/");
     let decision = decide(Route { rules, ..Route::new(prefix("/"), to("c")) }, &head);
     let mut headers = Headers::new();
-    decision.apply_to_request(&mut headers, &mut |text| HeaderValue::from_str(&text.to_lowercase()).ok());
-    assert_eq!(shown(&headers), ["kept=", "p=100%", "o=%op%"]);
+    decision.apply_to_request(&mut headers, &mut |pieces| HeaderValue::from_str(&pieces.len().to_string()).ok());
+    assert_eq!(shown(&headers), ["kept=", "o=1"]);
+    assert_eq!(decision.has_formats(), (true, false));
 }
 
 #[test]

@@ -163,7 +163,13 @@ impl Supervisor {
         };
         let known = self.peers.contains_key(&adopt.epoch) || self.orphans.iter().any(|o| o.adopt.epoch == adopt.epoch);
         if known {
-            return refuse(&channel, format!("epoch {} is known already", adopt.epoch));
+            refuse(&channel, format!("epoch {} is known already", adopt.epoch));
+            // One that nobody knew of until it came, and whose number was given again: it must not share the queues for ever.
+            let is_another = self.peers.get(&adopt.epoch).is_some_and(|peer| peer.process.pid() != pid);
+            if is_another {
+                self.send_off(pid, adopt.standing());
+            }
+            return;
         }
         if self.lifecycle.is_starting() {
             return refuse(&channel, "another epoch is being started; it serves until that one does".into());

@@ -1,5 +1,6 @@
 //! `envoy.config.route.v3.RouteAction`: requests that go to a cluster.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -8,16 +9,20 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 use super::{Table, clusters, hash};
 use crate::config::convert::context::Context;
 use crate::config::convert::extension::PATH_REWRITERS;
-use crate::config::convert::{matcher, values};
-use crate::config::model::{Forward, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite, RouteAction, UriRewrite};
+use crate::config::convert::{matcher, retry, values};
+use crate::config::model::{
+    Forward, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite, RouteAction, Tries, UriRewrite,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
+/// `path` is what the route matches; `tries` is what virtual host and route say: the policy here goes before the virtual host's.
 pub(super) fn forward(
     cx: &mut Context,
     message: api::RouteAction,
     table: &Table,
     path: Option<&PathMatch>,
+    mut tries: Tries,
 ) -> Option<RouteAction> {
     let api::RouteAction {
         cluster_not_found_response_code,
@@ -50,7 +55,7 @@ pub(super) fn forward(
         cluster_specifier,
         host_rewrite_specifier,
     } = message;
-    refuse!(cx; metadata_match, path_rewrite, retry_policy, retry_policy_typed_config, request_mirror_policies,
+    refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config, request_mirror_policies,
         max_grpc_timeout, grpc_timeout_offset, upgrade_configs, internal_redirect_policy, internal_redirect_action,
         hedge_policy);
     // Limits per priority tune; rate limits do nothing without a policy or filter that is refused.
@@ -67,6 +72,9 @@ pub(super) fn forward(
         (None, None) => super::path_text(cx, "prefix_rewrite", prefix_rewrite).map(PathRewrite::Prefix),
     };
     let host_rewrite = host_rewrite_specifier.map_or(Some(HostRewrite::None), |rewrite| host(cx, rewrite));
+    if let Some(policy) = retry_policy {
+        tries.policy = cx.at("retry_policy", |cx| retry::policy(cx, policy));
+    }
     let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT));
     let idle_timeout = values::optional_limit(cx, "idle_timeout", &idle_timeout);
     let max_stream_duration = max_stream_duration.unwrap_or_default();
@@ -83,6 +91,7 @@ pub(super) fn forward(
         host_rewrite: host_rewrite?,
         append_forwarded_host: append_x_forwarded_host,
         hash_policy,
+        tries: Arc::new(tries),
     })))
 }
 

@@ -1,8 +1,9 @@
 //! What a route does with a request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::model::{HeadField, HeaderRules, RouteFilters, Substitution, UriRewrite};
+use crate::config::model::{HeadField, HeaderRules, RouteFilters, Substitution, Tries, UriRewrite};
 
 /// What a route does with a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +51,8 @@ pub struct Forward {
     pub append_forwarded_host: bool,
     /// `hash_policy`: what a balancer that hashes looks at.
     pub hash_policy: Vec<HashPolicy>,
+    /// Whether and how it is tried again.
+    pub tries: Arc<Tries>,
 }
 
 impl Forward {
@@ -65,6 +68,7 @@ impl Forward {
             host_rewrite: HostRewrite::None,
             append_forwarded_host: false,
             hash_policy: Vec::new(),
+            tries: Arc::default(),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What is done to the headers of requests and responses on their way.
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
+
+use crate::config::model::Piece;
 
 /// `request_headers_to_add`, `-_to_remove`, `response_headers_to_add` and `-_to_remove` of one level.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,12 +34,21 @@ impl HeaderOps {
 pub struct HeaderAddition {
     /// Which.
     pub name: HeaderName,
-    /// As configured: `%OPERATOR%` is replaced, `%%` is a percent sign.
-    pub value: String,
+    /// Its value.
+    pub value: HeaderText,
     /// What about one that is there.
     pub action: AppendAction,
     /// `keep_empty_value`: otherwise a value that comes out empty adds nothing.
     pub keep_empty: bool,
+}
+
+/// The value of a header that is added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderText {
+    /// Always the same.
+    Fixed(HeaderValue),
+    /// With command operators, those of access logs.
+    Format(Vec<Piece>),
 }
 
 /// `append_action`.

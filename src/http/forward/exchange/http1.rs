@@ -21,6 +21,8 @@ use crate::upstream::Cluster;
 use crate::upstream::pool::http1::Lease;
 
 use crate::http::forward::Replay;
+use crate::http::forward::handover;
+use crate::http::forward::try_limits::TryLimits;
 
 mod suspended;
 
@@ -50,6 +52,12 @@ pub struct Exchange<'a> {
     scan: Scan,
     framing: Framing,
     keep_alive: bool,
+    /// What one try may take, where that is limited.
+    limits: Option<Box<TryLimits>>,
+    /// The answer is the request itself: see [`handover`].
+    handed_back: bool,
+    /// The answer is not passed on: it counts as none.
+    dismissed: bool,
 }
 
 impl<'a> Exchange<'a> {
@@ -76,6 +84,9 @@ impl<'a> Exchange<'a> {
             scan: Scan::new(),
             framing: Framing::none(),
             keep_alive: false,
+            limits: None,
+            handed_back: false,
+            dismissed: false,
         }
     }
 
@@ -84,20 +95,14 @@ impl<'a> Exchange<'a> {
         self.stream.manager().local.settle(&mut self.upload.outbox.front);
     }
 
+    /// Limits what the try may take.
+    pub(in crate::http::forward) fn limit(&mut self, limits: Option<TryLimits>) {
+        self.limits = limits.map(Box::new);
+    }
+
     /// Takes the connection to talk on.
     pub(in crate::http::forward) fn begin(&mut self, lease: Lease) {
-        self.stream.record().log(|live| {
-            live.reach(Moment::UpstreamSendBegin, Instant::now());
-            live.context.upstream_protocol = 11;
-            if let Some(host) = &*self.stream.record().host.borrow() {
-                live.tried(host.endpoint().address.to_string());
-            }
-            if self.stream.shows_upstream_local() {
-                // A socket that has no address any more has none to show.
-                live.context.upstream_local =
-                    lease.local_address().map(|address| address.to_string()).unwrap_or_default();
-            }
-        });
+        self.stream.log_connected(11, || lease.local_address().ok());
         self.lease = Some(lease);
     }
 
@@ -109,22 +114,56 @@ impl<'a> Exchange<'a> {
         self.poll_upload(context)?;
         loop {
             let limits = self.head_limits();
+            self.handed_back = handover::begins(&self.read);
             match parse_response(&mut self.read, &mut self.scan, &limits, &self.method) {
                 Ok(Some(parsed)) => {
                     if let Some(head) = self.take_head(parsed)? {
                         return Poll::Ready(Ok(head));
                     }
                 }
-                Ok(None) => match ready!(self.poll_fill(context)) {
-                    Ok(true) => {}
-                    Ok(false) | Err(()) => {
+                Ok(None) => match self.poll_fill(context) {
+                    Poll::Ready(Ok(true)) => {}
+                    Poll::Ready(Ok(false) | Err(())) => {
                         self.lease = None;
                         return Poll::Ready(Err(Failure::UpstreamClosed));
                     }
+                    Poll::Pending => return self.poll_late(context, true).map(Err),
                 },
                 Err(_) => return Poll::Ready(Err(self.broken())),
             }
         }
+    }
+
+    /// The rest of the upload comes from here: nobody else has to see it any more.
+    pub(in crate::http::forward) fn go_on_with(&mut self, body: Body<'a>) {
+        if !self.upload.has_ended() {
+            self.body = body;
+        }
+    }
+
+    /// The response whose head has come is passed on.
+    pub(in crate::http::forward) fn accept(&mut self) {
+        self.limits.take_if(|limits| !limits.watches_body());
+        if self.framing.is_done() {
+            self.complete();
+        }
+    }
+
+    /// The response whose head has come is not passed on. Its connection is kept only where nothing of it is left.
+    pub(in crate::http::forward) fn dismiss(&mut self) {
+        self.dismissed = true;
+        self.upload_broken = true;
+        self.accept();
+    }
+
+    /// Whether the answer hands the request back.
+    pub(in crate::http::forward) fn is_handed_back(&self) -> bool {
+        self.handed_back
+    }
+
+    /// Nothing of the request has been sent.
+    pub(in crate::http::forward) fn is_unseen(&self) -> bool {
+        self.upload.sent == 0
     }
 
     /// The next frame of the response's body.
@@ -147,16 +186,17 @@ impl<'a> Exchange<'a> {
                     self.complete();
                     return Poll::Ready(Ok(Frame::End(trailers)));
                 }
-                Ok(Decoded::NeedMore) => match ready!(self.poll_fill(context)) {
-                    Ok(true) => {}
-                    Ok(false) if self.framing.close().is_ok() => {
+                Ok(Decoded::NeedMore) => match self.poll_fill(context) {
+                    Poll::Ready(Ok(true)) => {}
+                    Poll::Ready(Ok(false)) if self.framing.close().is_ok() => {
                         self.complete();
                         return Poll::Ready(Ok(Frame::End(Headers::new())));
                     }
-                    Ok(false) | Err(()) => {
+                    Poll::Ready(Ok(false) | Err(())) => {
                         self.lease = None;
                         return Poll::Ready(Err(Failure::UpstreamClosed));
                     }
+                    Poll::Pending => return self.poll_late(context, false).map(Err),
                 },
                 Err(_) => return Poll::Ready(Err(self.broken())),
             }
@@ -202,6 +242,9 @@ impl<'a> Exchange<'a> {
         self.scan = Scan::new();
         self.upload_broken = false;
         self.again = true;
+        if let Some(limits) = &mut self.limits {
+            limits.restart();
+        }
         self.lease = Some(lease);
     }
 
@@ -211,9 +254,6 @@ impl<'a> Exchange<'a> {
             self.framing = parsed.framing;
             self.keep_alive = parsed.keep_alive;
             self.replay = None;
-            if self.framing.is_done() {
-                self.complete();
-            }
             return Ok(Some(parsed.head));
         }
         self.interim += 1;
@@ -276,6 +316,9 @@ impl<'a> Exchange<'a> {
             Ok(0) => Poll::Ready(Ok(false)),
             Ok(_) => {
                 self.answered = true;
+                if let Some(limits) = &mut self.limits {
+                    limits.moved();
+                }
                 Poll::Ready(Ok(true))
             }
             Err(_) => Poll::Ready(Err(())),
@@ -286,7 +329,7 @@ impl<'a> Exchange<'a> {
     fn complete(&mut self) {
         let Some(lease) = self.lease.take() else { return };
         self.stream.record().log(|live| live.reach(Moment::ResponseEnd, Instant::now()));
-        if let Some(received_at) = self.stream.record().received_at.get() {
+        if let Some(received_at) = self.stream.record().received_at.get().filter(|_| !self.dismissed) {
             let time = Instant::now().saturating_duration_since(received_at);
             let (time, record) = (time.as_millis() as u64, self.stream.record());
             self.cluster.count_time(time, record.internal.get());
@@ -303,6 +346,14 @@ impl<'a> Exchange<'a> {
             lease.retire();
         }
         self.stream.manager().local.settle(&mut self.read);
+    }
+
+    /// Ready when the try has taken too long.
+    fn poll_late(&mut self, context: &mut Context<'_>, head: bool) -> Poll<Failure> {
+        let Some(limits) = &mut self.limits else { return Poll::Pending };
+        let failure = ready!(limits.poll(context, self.stream, &self.cluster, self.upload.sent, head));
+        self.lease = None;
+        Poll::Ready(failure)
     }
 
     fn broken(&mut self) -> Failure {

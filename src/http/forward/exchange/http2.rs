@@ -16,6 +16,7 @@ use crate::codec::http2::head;
 use crate::config::model::Moment;
 use crate::http::body::{Body, Frame};
 use crate::http::failure::Failure;
+use crate::http::forward::try_limits::TryLimits;
 use crate::http::http2::{Sink, Source};
 use crate::http::pump::Broken;
 use crate::http::stream::Stream;
@@ -45,6 +46,10 @@ pub struct Exchange<'a> {
     /// This is the second stream.
     again: bool,
     interim: u8,
+    /// What one try may take, where that is limited.
+    limits: Option<Box<TryLimits>>,
+    /// The answer is not passed on: it counts as none.
+    dismissed: bool,
 }
 
 impl<'a> Exchange<'a> {
@@ -69,18 +74,45 @@ impl<'a> Exchange<'a> {
             unseen: false,
             again: false,
             interim: 0,
+            limits: None,
+            dismissed: false,
         }
+    }
+
+    /// Limits what the try may take.
+    pub(in crate::http::forward) fn limit(&mut self, limits: Option<TryLimits>) {
+        self.limits = limits.map(Box::new);
+    }
+
+    /// The rest of the upload comes from here: nobody else has to see it any more.
+    pub(in crate::http::forward) fn go_on_with(&mut self, body: Body<'a>) {
+        if self.upload.as_ref().is_some_and(|upload| !upload.is_done()) {
+            self.body = body;
+        }
+    }
+
+    /// The response whose head has come is passed on.
+    pub(in crate::http::forward) fn accept(&mut self) {
+        self.limits.take_if(|limits| !limits.watches_body());
+        if self.download.as_ref().is_some_and(Source::is_done) {
+            self.complete();
+        }
+    }
+
+    /// The response whose head has come is not passed on.
+    pub(in crate::http::forward) fn dismiss(&mut self) {
+        self.dismissed = true;
+        self.accept();
+    }
+
+    /// Nothing of the request has been sent.
+    pub(in crate::http::forward) fn is_unseen(&self) -> bool {
+        self.upload.is_none()
     }
 
     /// Takes the place to talk in.
     pub(in crate::http::forward) fn begin(&mut self, lease: Lease) {
-        self.stream.record().log(|live| {
-            live.reach(Moment::UpstreamSendBegin, Instant::now());
-            live.context.upstream_protocol = 20;
-            if let Some(host) = &*self.stream.record().host.borrow() {
-                live.tried(host.endpoint().address.to_string());
-            }
-        });
+        self.stream.log_connected(20, || None);
         self.lease = Some(lease);
     }
 
@@ -110,7 +142,9 @@ impl<'a> Exchange<'a> {
                 }
                 continue;
             }
-            let answer = ready!(std::pin::Pin::new(response).poll(context));
+            let Poll::Ready(answer) = std::pin::Pin::new(response).poll(context) else {
+                return self.poll_late(context, true).map(Err);
+            };
             return Poll::Ready(match answer {
                 Ok(response) => self.take_head(response),
                 Err(error) => Err(self.failed(&error)),
@@ -142,22 +176,21 @@ impl<'a> Exchange<'a> {
         if self.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED {
             source = source.without_length();
         }
-        let ended = source.is_done();
         self.download = Some(source);
         let most = self.cluster.model().max_response_headers_count as usize;
-        let head = head::response_head(parts, most).map_err(|_| self.broken())?;
-        if ended {
-            self.complete();
-        }
-        Ok(head)
+        head::response_head(parts, most).map_err(|_| self.broken())
     }
 
     /// The next frame of the response's body.
     pub(in crate::http) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, Failure>> {
         self.poll_upload(context)?;
         let Some(source) = &mut self.download else { return Poll::Ready(Err(Failure::UpstreamClosed)) };
-        match ready!(source.poll_frame(context)) {
+        let Poll::Ready(frame) = source.poll_frame(context) else { return self.poll_late(context, false).map(Err) };
+        match frame {
             Ok(frame) => {
+                if let Some(limits) = &mut self.limits {
+                    limits.moved();
+                }
                 match &frame {
                     Frame::Data(_) => {
                         self.stream.record().log(|live| live.reach_once(Moment::ResponseBodyBegin, Instant::now()));
@@ -209,6 +242,9 @@ impl<'a> Exchange<'a> {
     pub(in crate::http::forward) fn begin_again(&mut self, lease: Lease) {
         self.again = true;
         self.unseen = false;
+        if let Some(limits) = &mut self.limits {
+            limits.restart();
+        }
         self.upload_broken = false;
         self.lease = Some(lease);
     }
@@ -248,7 +284,7 @@ impl<'a> Exchange<'a> {
     fn complete(&mut self) {
         let Some(lease) = self.lease.take() else { return };
         self.stream.record().log(|live| live.reach(Moment::ResponseEnd, Instant::now()));
-        if let Some(received_at) = self.stream.record().received_at.get() {
+        if let Some(received_at) = self.stream.record().received_at.get().filter(|_| !self.dismissed) {
             let time = Instant::now().saturating_duration_since(received_at);
             let (time, record) = (time.as_millis() as u64, self.stream.record());
             self.cluster.count_time(time, record.internal.get());
@@ -276,6 +312,18 @@ impl<'a> Exchange<'a> {
         };
         self.response = None;
         failure
+    }
+
+    /// Ready when the try has taken too long: its stream is reset.
+    fn poll_late(&mut self, context: &mut Context<'_>, head: bool) -> Poll<Failure> {
+        let Some(limits) = &mut self.limits else { return Poll::Pending };
+        let sent = self.upload.as_ref().map_or(0, |upload| upload.taken);
+        let failure = ready!(limits.poll(context, self.stream, &self.cluster, sent, head));
+        self.response = None;
+        self.download = None;
+        self.upload = None;
+        self.lease = None;
+        Poll::Ready(failure)
     }
 
     fn broken(&mut self) -> Failure {

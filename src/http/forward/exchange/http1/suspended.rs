@@ -39,7 +39,9 @@ pub struct Suspended {
 impl<'a> Exchange<'a> {
     /// Whether it can be suspended now: nothing of it is anybody else's.
     pub(in crate::http) fn may_suspend(&self) -> bool {
-        matches!(self.body, Body::Request(_) | Body::Empty) && self.upload.outbox.len() <= MOST_PENDING
+        self.limits.is_none()
+            && matches!(self.body, Body::Request(_) | Body::Empty)
+            && self.upload.outbox.len() <= MOST_PENDING
     }
 
     /// Ends the work on it, between two polls, where [`Self::may_suspend`].
@@ -81,6 +83,9 @@ impl<'a> Exchange<'a> {
             scan: Scan::new(),
             framing: suspended.framing,
             keep_alive: suspended.keep_alive,
+            limits: None,
+            handed_back: false,
+            dismissed: false,
         })
     }
 }

@@ -1,0 +1,125 @@
+//! What a request from inside may ask of the router: `x-envoy-retry-on`, `x-envoy-upstream-rq-timeout-ms` and their like.
+//!
+//! Requests from outside have none of these headers: `headers::prepare_request` takes them away, and notes whether there are any, so that
+//! others are not searched. Here they are read and taken out, as Envoy does: the host must not honour them once more.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::codec::head::{Headers, tokens};
+use crate::config::model::RetryOn;
+use crate::http::headers::names::{
+    X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT, X_ENVOY_MAX_RETRIES, X_ENVOY_RETRIABLE_HEADER_NAMES,
+    X_ENVOY_RETRIABLE_STATUS_CODES, X_ENVOY_RETRY_GRPC_ON, X_ENVOY_RETRY_ON, X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
+    X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
+};
+
+/// The wishes of one request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Controls {
+    /// `x-envoy-retry-on` and `x-envoy-retry-grpc-on`; what they name that does not exist is passed over.
+    pub(super) retry_on: RetryOn,
+    /// `x-envoy-max-retries`: replaces the policy's.
+    pub(super) max_retries: Option<u32>,
+    /// `x-envoy-retriable-status-codes`: beside the policy's.
+    pub(super) status_codes: Vec<u32>,
+    /// `x-envoy-retriable-header-names`: beside the policy's.
+    pub(super) headers: Vec<HeaderName>,
+    /// `x-envoy-upstream-rq-timeout-ms`: replaces the route's; zero is none.
+    pub(super) timeout: Option<Duration>,
+    /// `x-envoy-upstream-rq-per-try-timeout-ms`: replaces the policy's; zero is none.
+    pub(super) per_try_timeout: Option<Duration>,
+}
+
+impl Controls {
+    /// Reads them and takes them out.
+    pub(super) fn take(headers: &mut Headers) -> Self {
+        let retry_on = conditions(headers, &X_ENVOY_RETRY_ON, RetryOn::http);
+        let grpc_on = conditions(headers, &X_ENVOY_RETRY_GRPC_ON, RetryOn::grpc);
+        let millis = |name| number(headers, name).map(Duration::from_millis);
+        let controls = Self {
+            retry_on: retry_on.or(grpc_on),
+            max_retries: number(headers, &X_ENVOY_MAX_RETRIES).map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
+            status_codes: list(headers, &X_ENVOY_RETRIABLE_STATUS_CODES).filter_map(|code| code.parse().ok()).collect(),
+            headers: list(headers, &X_ENVOY_RETRIABLE_HEADER_NAMES).filter_map(|name| name.parse().ok()).collect(),
+            timeout: millis(&X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS),
+            per_try_timeout: millis(&X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS),
+        };
+        headers.retain(|name, _| !is_control(name));
+        controls
+    }
+}
+
+fn is_control(name: &HeaderName) -> bool {
+    [
+        &X_ENVOY_RETRY_ON,
+        &X_ENVOY_RETRY_GRPC_ON,
+        &X_ENVOY_MAX_RETRIES,
+        &X_ENVOY_RETRIABLE_STATUS_CODES,
+        &X_ENVOY_RETRIABLE_HEADER_NAMES,
+        &X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
+        &X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
+        &X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
+    ]
+    .into_iter()
+    .any(|control| control == name)
+}
+
+fn conditions(headers: &Headers, name: &HeaderName, known: fn(&str) -> Option<RetryOn>) -> RetryOn {
+    list(headers, name).filter_map(known).fold(RetryOn::default(), RetryOn::or)
+}
+
+fn list<'h>(headers: &'h Headers, name: &'h HeaderName) -> impl Iterator<Item = &'h str> {
+    let values = headers.get_all(name).flat_map(|value| tokens(value.as_bytes()));
+    values.filter_map(|token| std::str::from_utf8(token).ok())
+}
+
+fn number(headers: &Headers, name: &HeaderName) -> Option<u64> {
+    headers.get(name).map(HeaderValue::as_bytes).and_then(|text| std::str::from_utf8(text).ok()?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> Headers {
+        let fields = fields.iter();
+        fields.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn wishes_are_read_and_taken_out() {
+        let mut given = headers(&[
+            ("x-envoy-retry-on", "5xx, bogus,cancelled"),
+            ("a", "1"),
+            ("x-envoy-retry-grpc-on", "cancelled"),
+            ("x-envoy-max-retries", "7"),
+            ("x-envoy-retriable-status-codes", "409,  x,418"),
+            ("x-envoy-retriable-header-names", "x-again, bad name"),
+            ("x-envoy-upstream-rq-timeout-ms", "0"),
+            ("x-envoy-upstream-rq-per-try-timeout-ms", "250"),
+            ("x-envoy-hedge-on-per-try-timeout", "true"),
+        ]);
+        let controls = Controls::take(&mut given);
+        assert_eq!(given, headers(&[("a", "1")]));
+        assert_eq!(
+            controls,
+            Controls {
+                retry_on: RetryOn::STATUS_5XX.or(RetryOn::GRPC_CANCELLED),
+                max_retries: Some(7),
+                status_codes: vec![409, 418],
+                headers: vec![HeaderName::from_static("x-again")],
+                timeout: Some(Duration::ZERO),
+                per_try_timeout: Some(Duration::from_millis(250)),
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_no_number_is_taken_out_and_asks_for_nothing() {
+        let mut given = headers(&[("x-envoy-max-retries", "-1"), ("x-envoy-upstream-rq-timeout-ms", "soon")]);
+        assert_eq!(Controls::take(&mut given), Controls::default());
+        assert!(given.is_empty());
+    }
+}
