@@ -90,8 +90,8 @@ fn a_bad_answer_is_not_passed_on_while_there_are_retries() {
         ("resource-exhausted", "200 OK\r\ngrpc-status: 8"),
     ] {
         let again = HeaderMatch {
-            name: "x-again".into(),
-            test: HeaderTest::Present(true),
+            field: HeadField::named("x-again").unwrap(),
+            pattern: HeaderPattern::Present(true),
             invert: false,
             missing_is_empty: false,
         };
@@ -383,8 +383,8 @@ fn a_request_from_inside_may_ask_for_its_own_tries() {
 #[test]
 fn only_requests_with_the_header_are_retried_where_one_is_asked_for() {
     let model = HeaderMatch {
-        name: "x-idempotent".into(),
-        test: HeaderTest::Text(TextMatch { kind: TextKind::Exact, text: "yes".into(), ignore_case: false }),
+        field: HeadField::named("x-idempotent").unwrap(),
+        pattern: HeaderPattern::Text(StringMatch::exact("yes")),
         invert: false,
         missing_is_empty: false,
     };

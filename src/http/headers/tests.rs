@@ -16,8 +16,6 @@ use crate::config::model::{Http1Options, RouteConfiguration, Underscores};
 
 fn manager() -> HttpConnectionManager {
     HttpConnectionManager {
-        access_logs: Vec::new(),
-        log_new_requests: false,
         stat_prefix: "h".into(),
         access_logs: Vec::new(),
         log_new_requests: false,
