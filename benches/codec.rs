@@ -59,6 +59,7 @@ fn manager() -> HttpConnectionManager {
         max_request_headers_bytes: 60 * 1024,
         max_headers_count: 100,
         underscores: Underscores::Allow,
+        upgrades: Vec::new(),
         codec: heirloom::config::model::CodecType::Auto,
         http1: Default::default(),
         http2: heirloom::config::model::Http2Options::default(),
@@ -77,6 +78,7 @@ fn requests(criterion: &mut Criterion) {
     let rules = RequestRules::default();
     let header_rules = Rules::compile(&manager()).unwrap_or_else(|error| panic!("{error}"));
     let connection = ConnectionFacts {
+        upgrade: false,
         peer: Some(IpAddr::from([203, 0, 113, 9])),
         own_address: Some(IpAddr::from([192, 0, 2, 1])),
         tls: false,

@@ -4,6 +4,19 @@
 //! The worker starts the drain with a [`Plan`]; every holder can ask at a boundary of its own whether to close, is woken when the
 //! phase changes while it waits, and is told when the deadline has passed. Where the next epoch takes connections over ([`motion`]), who can
 //! move does that instead of ending. There is no lock and no atomic: a drain never leaves its thread.
+//!
+//! What a codec owes the drain, whatever it speaks:
+//!
+//! * It holds one [`Held`] per connection, for as long as the connection lives, and a [`Held::part`] for what waits on its own account (a stream).
+//! * Wherever it waits it waits for [`Held::changed`] too, or it sleeps through the drain.
+//! * At each boundary of its protocol (a response's head, a stream's end, a close of its own) it asks [`Held::should_close`] once and, where that
+//!   says so, has its peer go elsewhere in the protocol's own words: `connection: close`, GOAWAY, the end of the stream. The answer is drawn
+//!   each time, so that closes spread over the drain time; a codec without boundaries in sight says goodbye when the phase becomes [`Phase::Draining`].
+//! * At [`Phase::Over`] it closes what is idle, after a last look for what has arrived, and cuts the rest.
+//! * While [`Held::may_move`], it offers what can be written down to [`Held::mover`] and does not end for the drain's sake. What can be written down is
+//!   for each layer to say of itself: a codec whose connection never can calls [`Held::never_moves`], one whose offer failed [`Held::stay`]; it drains from then on. Room first (a
+//!   permit), then it stops reading and writing, then the offer; what comes back goes on exactly where it was, by the code that also
+//!   goes on with what has come from elsewhere. A part that stays (one request) does not keep the whole (its connection) from moving later.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -135,7 +148,7 @@ impl Drain {
     /// Begins a drain in which connections move: they offer themselves to `mover`. When nobody takes them any more, [`Drain::set`]
     /// has those that are left drain.
     pub fn move_to(&self, mover: Mover, plan: Plan) {
-        self.shared.motions.set(self.shared.motions.get().saturating_add(1));
+        self.shared.motions.set((self.shared.motions.get() + 1) % NEVER);
         self.shared.mover.replace(Some(mover));
         self.set(Phase::Moving(plan));
     }
@@ -164,6 +177,9 @@ pub struct Held {
     stays: Cell<u32>,
 }
 
+/// No motion has this number.
+const NEVER: u32 = u32::MAX;
+
 impl Held {
     /// Where the drain stands.
     pub fn phase(&self) -> Phase {
@@ -174,7 +190,7 @@ impl Held {
     /// not waited for. It does not move.
     pub fn part(&self) -> Self {
         let part = self.drain.hold(false);
-        part.stay();
+        part.never_moves();
         part
     }
 
@@ -208,11 +224,19 @@ impl Held {
 
     /// It does not move, or was refused: it drains where it is.
     pub fn stay(&self) {
-        self.stays.set(self.drain.shared.motions.get());
+        if self.stays.get() != NEVER {
+            self.stays.set(self.drain.shared.motions.get());
+        }
+    }
+
+    /// It cannot move, in this motion or any other.
+    pub fn never_moves(&self) {
+        self.stays.set(NEVER);
     }
 
     fn stays(&self) -> bool {
-        self.stays.get() == self.drain.shared.motions.get()
+        let stays = self.stays.get();
+        stays == NEVER || stays == self.drain.shared.motions.get()
     }
 
     /// Waits until the phase is not `seen` any more.
@@ -284,7 +308,8 @@ mod tests {
     #[test]
     fn who_may_move_does_not_close_and_who_was_refused_does() {
         let drain = Drain::new();
-        let (goes, stays) = (drain.join(), drain.join());
+        let (goes, stays, never) = (drain.join(), drain.join(), drain.join());
+        never.never_moves();
         assert!(goes.mover().is_none());
         let (mover, _offers) = Mover::new(1);
         let plan = Plan { started: Instant::now(), time: Duration::ZERO, strategy: Strategy::Immediate };
@@ -300,6 +325,25 @@ mod tests {
         let (mover, _offers) = Mover::new(1);
         drain.move_to(mover, plan);
         assert!(goes.mover().is_some() && stays.mover().is_some());
+        never.stay();
+        assert!(never.mover().is_none() && never.should_close());
+    }
+
+    #[test]
+    fn who_never_moves_drains_in_every_motion() {
+        let drain = Drain::new();
+        let held = drain.join();
+        // Said before there is any motion, as a connection does that knows it from its beginning.
+        held.never_moves();
+        let part = held.part();
+        let plan = Plan { started: Instant::now(), time: Duration::ZERO, strategy: Strategy::Immediate };
+        for _ in 0..2 {
+            let (mover, _offers) = Mover::new(1);
+            drain.move_to(mover, plan);
+            assert!(held.mover().is_none() && held.should_close());
+            assert!(part.mover().is_none() && part.should_close());
+            drain.set(Phase::Serving);
+        }
     }
 
     #[test]

@@ -26,5 +26,6 @@ mod pump;
 pub mod record;
 mod route_stats;
 pub mod stream;
+pub mod upgrade;
 
 pub use manager::Manager;

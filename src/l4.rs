@@ -16,6 +16,7 @@ use crate::net::{PeerAddress, Stream};
 use crate::tls::Secured;
 
 pub mod filters;
+pub mod tunnel;
 
 /// An accepted connection.
 pub struct Connection {

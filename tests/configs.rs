@@ -10,7 +10,25 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("configs")
 }
 
+/// Where the examples have their certificates: there are none in the repository, so each test makes its own.
+const CERTIFICATES: &str = "/etc/heirloom/tls";
+
+/// The example with what it names below [`CERTIFICATES`] in a directory of the test.
 fn load(path: PathBuf) -> Loaded {
+    let directory = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    for (at, _) in text.match_indices(CERTIFICATES) {
+        let name: String = text[at..].chars().take_while(|letter| !letter.is_whitespace() && *letter != '}').collect();
+        let name = name.trim_start_matches(CERTIFICATES).trim_start_matches('/');
+        if let Some(stem) = name.strip_suffix(".pem") {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let params = rcgen::CertificateParams::new(vec![format!("{stem}.example.com")]).unwrap();
+            std::fs::write(directory.path().join(name), params.self_signed(&key).unwrap().pem()).unwrap();
+            std::fs::write(directory.path().join(format!("{stem}.key")), key.serialize_pem()).unwrap();
+        }
+    }
+    let path = directory.path().join(path.file_name().unwrap());
+    std::fs::write(&path, text.replace(CERTIFICATES, directory.path().to_str().unwrap())).unwrap();
     let source = Source { path: Some(path), yaml: None };
     config::load(&source, &LoadOptions::default()).unwrap_or_else(|faults| panic!("{faults}"))
 }

@@ -45,6 +45,7 @@ mod stats;
 mod tcp_proxy;
 mod tls;
 mod tls_clients;
+mod upgrade;
 mod upstream_http;
 mod values;
 mod virtual_host;

@@ -29,11 +29,13 @@ pub enum Kind {
     Exchange,
     /// A TCP proxy's tunnel.
     Tcp,
+    /// A tunnel that HTTP became by an upgrade or a CONNECT.
+    Upgrade,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Http1, Self::Exchange, Self::Tcp];
+    pub const ALL: [Self; 4] = [Self::Http1, Self::Exchange, Self::Tcp, Self::Upgrade];
 
     /// As statistics and messages call it.
     pub const fn name(self) -> &'static str {
@@ -41,6 +43,7 @@ impl Kind {
             Self::Http1 => "http1",
             Self::Exchange => "exchange",
             Self::Tcp => "tcp",
+            Self::Upgrade => "upgrade",
         }
     }
 

@@ -5,9 +5,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use heirloom_supervisor::wire::message::{Hello, Lend, SocketKey, Welcome};
+use heirloom_supervisor::wire::message::{Hello, Lend, SocketKey, TicketKeys, Welcome};
 use heirloom_supervisor::wire::{self, Borrower, Channel, MAX_KEYS_PER_LEND, Message, PROTOCOL, Packet};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -54,6 +55,8 @@ pub struct Link {
     /// to watch a socket, whatever its kind.
     readiness: UnixStream,
     requests: u64,
+    /// Keys of session tickets that came while something else was waited for.
+    turned: Mutex<Option<TicketKeys>>,
 }
 
 /// How this epoch introduces itself.
@@ -63,7 +66,7 @@ pub fn hello(version: &str) -> Hello {
         protocol_max: PROTOCOL.max,
         pid: std::process::id(),
         version: version.to_owned(),
-        features: vec![wire::MOVES.to_owned(), wire::RECALLS.to_owned()],
+        features: vec![wire::TICKETS.to_owned(), wire::MOVES.to_owned(), wire::RECALLS.to_owned()],
     }
 }
 
@@ -101,7 +104,7 @@ impl Link {
     /// A link over a channel on which nothing has been said.
     pub(super) fn over(channel: Channel) -> io::Result<Self> {
         let readiness = UnixStream::from_std(channel.as_fd().try_clone_to_owned()?.into())?;
-        Ok(Self { channel, readiness, requests: 0 })
+        Ok(Self { channel, readiness, requests: 0, turned: Mutex::default() })
     }
 
     /// What it goes over.
@@ -188,6 +191,11 @@ impl Link {
         Ok(granted)
     }
 
+    /// Keys of session tickets that came while an answer was waited for.
+    pub fn turned(&self) -> Option<TicketKeys> {
+        self.turned.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// The answer to `what`; pings that come between are answered.
     pub(super) async fn answer(&self, what: &'static str) -> Result<Packet, Error> {
         let waiting = async {
@@ -197,6 +205,9 @@ impl Link {
                     Message::Ping(ping) => {
                         let pong = heirloom_supervisor::wire::message::Pong { token: ping.token };
                         self.send(&Message::Pong(pong)).await?;
+                    }
+                    Message::TicketKeys(keys) => {
+                        self.turned.lock().unwrap_or_else(PoisonError::into_inner).replace(keys);
                     }
                     _ => return Ok(packet),
                 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use heirloom_supervisor::wire::message::{Adopt, Hello, SocketKey, Standing, Welcome};
+use heirloom_supervisor::wire::message::{Adopt, Hello, SocketKey, Standing, TicketKeys, Welcome};
 use heirloom_supervisor::wire::{self, Channel, Lender, Message};
 
 use super::link::{Error, Granted, Link};
@@ -53,11 +53,17 @@ impl Orphan {
         self.sockets.clear();
     }
 
-    /// Offers itself to whoever listens at the control socket now; the link is the channel from then on.
+    /// Offers itself to whoever listens at the control socket now; the link is the channel from then on. Keys of session tickets go along, and what
+    /// comes back is in force.
     ///
     /// # Errors
     /// Nobody is there yet (to be tried again), or the supervisor that is there refuses.
-    pub async fn offer(&self, standing: Standing, drain_remaining: Duration) -> Result<Link, Error> {
+    pub async fn offer(
+        &self,
+        standing: Standing,
+        drain_remaining: Duration,
+        ticket_keys: Option<TicketKeys>,
+    ) -> Result<(Link, Option<TicketKeys>), Error> {
         let link = Link::over(Channel::connect(&self.control)?)?;
         let adopt = Adopt {
             hello: Some(self.hello.clone()),
@@ -66,15 +72,16 @@ impl Orphan {
             standing: standing.into(),
             drain_remaining_ms: u64::try_from(drain_remaining.as_millis()).unwrap_or(u64::MAX),
             keys: self.offered(standing).map(|(key, _)| key.clone()).collect(),
+            ticket_keys,
         };
         link.send_with(&Message::Adopt(adopt), &[self.segment.as_fd()]).await?;
-        match link.answer("Adopt").await?.message {
-            Message::Welcome(_) => {}
+        let keys = match link.answer("Adopt").await?.message {
+            Message::Welcome(welcome) => welcome.ticket_keys,
             Message::Refused(refused) => return Err(Error::Refused(refused.reason)),
             other => return Err(Error::Unexpected { what: "Adopt", with: other.name() }),
-        }
+        };
         self.hand_over(&link, standing).await?;
-        Ok(link)
+        Ok((link, keys))
     }
 
     /// One that drains offers nothing: what a newer epoch does not listen at shall close.

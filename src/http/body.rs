@@ -9,6 +9,7 @@ use crate::codec::head::Headers;
 use super::failure::Failure;
 use super::forward::Exchange;
 use super::stream::RequestBody;
+use super::upgrade::Granted;
 
 /// A part of a body.
 #[derive(Debug)]
@@ -29,6 +30,9 @@ pub enum Body<'a> {
     Request(RequestBody<'a>),
     /// The host's, read from its connection; pulling it drives the upload as well.
     Response(Exchange<'a>),
+    /// None of HTTP: the host has granted what the request asked for, and the connection is a tunnel from here on. Filters see the head and
+    /// pass this on as it is.
+    Tunnel(Box<Granted>),
     /// A filter's own.
     Other(Box<dyn Source + 'a>),
 }
@@ -64,6 +68,8 @@ impl Body<'_> {
             }
             Self::Request(body) => body.poll_frame(context),
             Self::Response(exchange) => exchange.poll_frame(context),
+            // A filter took it for a body.
+            Self::Tunnel(_) => Poll::Ready(Err(Failure::Internal)),
             Self::Other(source) => source.poll_frame(context),
         }
     }
@@ -75,6 +81,7 @@ impl Body<'_> {
             Self::Full(data) => Some(data.len() as u64),
             Self::Request(body) => body.length(),
             Self::Response(exchange) => exchange.length(),
+            Self::Tunnel(_) => None,
             Self::Other(source) => source.length(),
         }
     }
@@ -90,7 +97,7 @@ impl Body<'_> {
         match self {
             Self::Response(exchange) => exchange.poll_beside(context),
             Self::Other(source) => source.poll_beside(context),
-            Self::Empty | Self::Full(_) | Self::Request(_) => {}
+            Self::Empty | Self::Full(_) | Self::Request(_) | Self::Tunnel(_) => {}
         }
     }
 }

@@ -13,22 +13,27 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 
 use crate::codec::head::ResponseHead;
+use crate::codec::http1::Refusal;
 use crate::config::model::{self, RouteAction};
+use crate::l4::tunnel;
 use crate::local::Deadline;
-use crate::upstream::Host;
-use crate::upstream::pool::Refused;
+use crate::upstream::pool::{Refused, tcp};
+use crate::upstream::{Cluster, Host};
 
 use super::body::Body;
 use super::failure::Failure;
 use super::filter::{Request, Response};
 use super::headers::{announce_attempts, announce_service_time, announce_timeout};
 use super::stream::Stream;
+use super::upgrade::{Granted, Switch};
 
 mod attempts;
 mod controls;
@@ -63,8 +68,11 @@ enum State<'a> {
     Waiting(Exchange<'a>),
     /// Between two tries, with the body of the next.
     Pausing(Deadline, Body<'a>),
+    /// A CONNECT that ends here: waits for a connection that carries no HTTP.
+    Opening(Opening<'a>),
 }
 
+type Opening<'a> = Pin<Box<dyn Future<Output = Result<tcp::Connection, Refused>> + 'a>>;
 type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Lease, Refused>> + 'a>>;
 
 /// Takes a request as the last of its chain. What can be done at once is done here, and the request's head is gone.
@@ -100,7 +108,7 @@ impl<'a> Forwarding<'a> {
     pub(super) fn suspend(self) -> Option<Exchange<'a>> {
         match self.state {
             State::Waiting(exchange) => Some(exchange),
-            State::Done(_) | State::Connecting { .. } | State::Pausing(..) => None,
+            State::Done(_) | State::Connecting { .. } | State::Pausing(..) | State::Opening(_) => None,
         }
     }
 
@@ -162,6 +170,9 @@ impl<'a> Forwarding<'a> {
         record.answered_at.set(Some(now));
         record.set_details("via_upstream");
         self.stream.moved(now);
+        if self.stream.switch() != Switch::No {
+            return State::Done(Ok(switched(head, exchange, self.stream)));
+        }
         if !self.router.suppress_envoy_headers {
             announce_service_time(&mut head.headers, now - record.received_at.get().unwrap_or(now));
         }
@@ -197,6 +208,7 @@ impl<'a> Future for Forwarding<'a> {
                     ready!(this.stream.timer().poll_until(context, *until));
                     Step::NextTry
                 }
+                State::Opening(opening) => Step::Opened(ready!(opening.as_mut().poll(context))?),
             };
             // Behind the end nobody asks again; if somebody does, this is what there is.
             let state = std::mem::replace(&mut this.state, State::Done(Err(Failure::Internal)));
@@ -219,7 +231,10 @@ impl<'a> Future for Forwarding<'a> {
                     this.try_failed(failure, Some(exchange))?
                 }
                 (State::Pausing(_, body), Step::NextTry) => this.try_again(body)?,
-                (State::Connecting { .. } | State::Waiting(_) | State::Pausing(..), _) => {
+                (State::Opening(_), Step::Opened(connection)) => {
+                    return Poll::Ready(Ok(terminated(connection, this.stream)));
+                }
+                (State::Connecting { .. } | State::Waiting(_) | State::Pausing(..) | State::Opening(_), _) => {
                     return Poll::Ready(Err(Failure::Internal));
                 }
             };
@@ -231,6 +246,7 @@ impl<'a> Future for Forwarding<'a> {
 enum Step {
     Take,
     Connected(Lease),
+    Opened(tcp::Connection),
     Answered(ResponseHead),
     Failed(Failure),
     FreshConnection,
@@ -279,9 +295,18 @@ fn begin<'a>(
     let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
     *record.host.borrow_mut() = Some(host.clone());
     stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_total.inc());
+    match stream.switch() {
+        Switch::No => {}
+        Switch::Terminated => return Ok(State::Opening(open(stream, cluster.clone(), host.clone()))),
+        // On a connection that other requests share there is no switching.
+        _ if host.http2(stream.version()).is_some() => return Err(Failure::Refused(Refusal::UPGRADE_FAILED)),
+        _ => {}
+    }
     let retries = Retries::new(&tries.policy, &decision.route.retriable, &head, controls);
     let announces = !router.suppress_envoy_headers;
-    let exchange = if retries.enabled() || timeouts.limit_tries() {
+    // What may become a tunnel is asked for once.
+    let tried_again = stream.switch() == Switch::No && (retries.enabled() || timeouts.limit_tries());
+    let exchange = if tried_again {
         rewrite::request(&mut head, stream, forward, decision, router);
         let (taken, body) = Attempts::new(stream, cluster, tries, decision, retries, timeouts, Request { head, body });
         attempts.insert(taken).exchange(host, body, announces)?
@@ -339,6 +364,36 @@ fn connect<'a>(stream: &'a Stream<'a>, host: &Host, exchange: Exchange<'a>, agai
 /// An exchange that was suspended, as a part of `stream`.
 pub(super) fn resumed<'a>(stream: &'a Stream<'a>, suspended: Suspended) -> Exchange<'a> {
     Exchange::Http1(exchange::http1::Exchange::resume(stream, suspended))
+}
+
+/// The answer to a request that asked for a tunnel: it is granted, or an ordinary response. It says nothing of how long the host took, as a request
+/// that may go on has no end to reckon from.
+fn switched<'a>(head: ResponseHead, exchange: Exchange<'a>, stream: &Stream<'_>) -> Response<'a> {
+    let body = match exchange.granted() {
+        Ok(granted) => Body::Tunnel(Box::new(granted)),
+        Err(exchange) => {
+            if head.status.is_success() {
+                stream.record().set_details("websocket_handshake_unsuccessful");
+            }
+            Body::Response(exchange)
+        }
+    };
+    Response { head, body }
+}
+
+fn open<'a>(stream: &'a Stream<'a>, cluster: Rc<Cluster>, host: Rc<Host>) -> Opening<'a> {
+    Box::pin(async move { cluster.open_tcp(&host, stream.timer()).await })
+}
+
+/// A host has taken the connection of a CONNECT that ends here: that is all the client is told.
+fn terminated<'a>(connection: tcp::Connection, stream: &Stream<'_>) -> Response<'a> {
+    let now = Instant::now();
+    stream.log_connected(0, || connection.local_address().ok());
+    stream.record().answered_at.set(Some(now));
+    stream.record().set_details("via_upstream");
+    stream.moved(now);
+    let granted = Granted { host: tunnel::Host::Tcp(connection), read: BytesMut::new() };
+    Response { head: ResponseHead::new(StatusCode::OK), body: Body::Tunnel(Box::new(granted)) }
 }
 
 /// A copy of what a kept connection was sent, for a fresh one.

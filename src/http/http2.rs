@@ -89,7 +89,7 @@ impl Conn {
 pub(super) async fn run(manager: Rc<Manager>, parts: Parts) {
     let Parts { stream, read, facts, held, presence } = parts;
     // What the crate knows of a connection cannot be written down.
-    held.stay();
+    held.never_moves();
     presence.speaks(Protocol::Http2);
     let conn = Rc::new(Conn {
         presence,

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
+use http::{Method, StatusCode};
 use thiserror::Error;
 
 use crate::access_log::{self, Logs};
@@ -44,6 +45,7 @@ use super::http2;
 use super::presence::Protocol;
 use super::route_stats::RouteStats;
 use super::stream::{self, After, Stream};
+use super::upgrade::{Switch, Switched};
 
 /// What is read and thrown away of a client that is still sending when its connection ends, in bytes.
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -162,8 +164,12 @@ impl Manager {
 
     /// Applies the header rules to a request, and notes what they found out.
     pub(super) fn prepare_request(&self, head: &mut RequestHead, stream: &Stream<'_>) -> Result<(), Failure> {
-        let tls = stream.facts().tls.is_some();
-        let facts = ConnectionFacts { peer: stream.facts().peer.ip(), own_address: self.own_address, tls };
+        let facts = ConnectionFacts {
+            upgrade: stream.switch() != Switch::No && head.method != Method::CONNECT,
+            peer: stream.facts().peer.ip(),
+            own_address: self.own_address,
+            tls: stream.facts().tls.is_some(),
+        };
         let client =
             headers::prepare_request(head, &self.header_rules, &facts, &mut Ids::random()).map_err(Failure::Refused)?;
         let record = stream.record();
@@ -183,7 +189,8 @@ impl Manager {
             request.append(X_REQUEST_ID.clone(), id);
         }
         let date = self.date.borrow_mut().value(SystemTime::now());
-        headers::prepare_response(head, &self.header_rules, &ResponseFacts { request: &request, date, upgrade: false });
+        let upgrade = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        headers::prepare_response(head, &self.header_rules, &ResponseFacts { request: &request, date, upgrade });
     }
 
     /// The life of a connection, from a moment on at which it is known what for, or not.
@@ -201,9 +208,11 @@ impl Manager {
                 let Some(after) = next(&conn, woken.take()).await else { break };
                 match after {
                     After::Keep => {}
-                    After::Close { linger: false } => break,
-                    After::Close { linger: true } => {
-                        Box::pin(linger(&conn)).await;
+                    After::Close { linger: wait } => {
+                        // Over TLS the end has to be said, or the client must take what it has got for cut off.
+                        if wait || conn.facts.tls.is_some() {
+                            Box::pin(linger(&conn)).await;
+                        }
                         break;
                     }
                     After::Cut { reset } => {
@@ -211,6 +220,10 @@ impl Manager {
                             conn.reset_on_close();
                         }
                         break;
+                    }
+                    After::Tunnel(switching) => {
+                        let manager = conn.manager.clone();
+                        return Box::pin(switching.run(manager, conn.into_parts())).await;
                     }
                     After::Http2 => {
                         let manager = conn.manager.clone();
@@ -245,6 +258,13 @@ impl Filter for Manager {
         let mut conn = match arrival.kind {
             Kind::Http1 => Downstream::thaw(&self, arrival)?,
             Kind::Exchange => Downstream::thaw_busy(&self, arrival)?,
+            Kind::Upgrade => {
+                let mut tunnel = Switched::thaw(&self, arrival)?;
+                return Ok(Box::pin(async move {
+                    tunnel.arrived();
+                    tunnel.run().await;
+                }));
+            }
             Kind::Tcp => return Err(Reason::OtherFilter),
         };
         Ok(Box::pin(async move {
@@ -290,7 +310,7 @@ async fn serve(conn: &Downstream) -> After {
                 }
             }
         };
-        if after != After::Keep || !conn.has_unread() || conn.held.may_move() {
+        if !matches!(after, After::Keep) || !conn.has_unread() || conn.held.may_move() {
             conn.settle();
             return after;
         }

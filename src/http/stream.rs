@@ -25,7 +25,7 @@ use http::{Method, Request as Request2, Version, header};
 
 use crate::access_log::Line;
 use crate::codec::head::{RequestHead, ResponseHead};
-use crate::codec::http1::{self, Framing, Parsed, encode_response};
+use crate::codec::http1::{self, Framing, Parsed, Refusal, encode_response};
 use crate::codec::http2::head::{self, Malformed};
 use crate::drain::{Held, Phase};
 use crate::l4::Facts;
@@ -41,21 +41,23 @@ use super::http2::{self, Conn, Source};
 use super::local_reply;
 use super::manager::Manager;
 use super::record::Record;
+use super::upgrade::{Active, Switch, Switching};
 
 mod log;
 mod motion;
 mod request_body;
 mod send;
 mod send_http2;
+mod switch;
 mod timing;
 
 pub(super) use motion::resume;
 use motion::{Course, Room};
 
 pub use request_body::RequestBody;
+use switch::Joined;
 
 /// What becomes of the connection after a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
     /// The next request.
     Keep,
@@ -69,6 +71,8 @@ pub(super) enum After {
         /// The response's end would have been the end of the connection.
         reset: bool,
     },
+    /// It is a tunnel from here on.
+    Tunnel(Box<Switching>),
     /// It turned out to speak HTTP/2.
     Http2,
     /// The request is not over: it stands in [`Downstream::flight`], is offered to the next epoch with its connection, and resumed here
@@ -88,6 +92,10 @@ pub struct Stream<'a> {
     /// The drain was over before it began: it is let finish.
     late: bool,
     version: Version,
+    /// What it wants of its connection.
+    switch: Cell<Switch>,
+    /// It wants and may have a tunnel.
+    active: Cell<Option<Active>>,
     /// The wait for room to move.
     room: Room,
 }
@@ -118,12 +126,15 @@ pub(super) const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Serves one request.
 pub(super) async fn run(conn: &Downstream, parsed: Parsed<RequestHead>, started: Instant) -> After {
-    let Parsed { head, framing, keep_alive, expect_continue, .. } = parsed;
+    let Parsed { head, framing, keep_alive, expect_continue, upgrade } = parsed;
     let stream = Stream::new(Client::Http1(conn), &head, framing, started);
     if expect_continue && !stream.is_complete() && head.version == Version::HTTP_11 {
         stream.interim.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
     let mut begun = Begun { close: !keep_alive, ..Begun::default() };
+    if upgrade || head.method == Method::CONNECT {
+        stream.switch.set(Switch::of(&head, upgrade));
+    }
     let course = stream.serve(head, &mut begun).await;
     stream.finish(course, begun)
 }
@@ -182,6 +193,8 @@ pub(super) struct Begun {
     pub(super) close: bool,
     /// The client may still send after the last response.
     pub(super) linger: bool,
+    /// The connection is a tunnel from here on.
+    pub(super) tunnel: Option<Box<Joined>>,
 }
 
 impl<'a> Client<'a> {
@@ -274,6 +287,8 @@ impl<'a> Stream<'a> {
             },
             late: client.held().phase() == Phase::Over,
             version: head.version,
+            switch: Cell::new(Switch::No),
+            active: Cell::new(None),
             room: Room::default(),
         }
     }
@@ -294,6 +309,11 @@ impl<'a> Stream<'a> {
     /// Where the request goes; `None` when no route matched.
     pub fn route(&self) -> Option<Decision> {
         self.record.route.borrow().clone()
+    }
+
+    /// What it wants of its connection.
+    pub(super) fn switch(&self) -> Switch {
+        self.switch.get()
     }
 
     pub(super) fn manager(&self) -> &'a Manager {
@@ -378,6 +398,9 @@ impl<'a> Stream<'a> {
         }
         *self.record.route.borrow_mut() = self.manager().route(&head, self);
         self.log_start(&head);
+        if (self.switch.get() != Switch::No || head.method == Method::CONNECT) && !self.may_switch(&head) {
+            return chain.failed(Failure::Refused(Refusal::UPGRADE_FAILED), self);
+        }
         let body = if self.is_complete() { Body::Empty } else { self.body() };
         chain.run(Request { head, body }, self)
     }
@@ -461,6 +484,9 @@ impl<'a> Stream<'a> {
 
     /// Ends the request: what it was is counted, and what becomes of the connection is decided.
     fn finish(self, course: Result<Course, Failure>, begun: Begun) -> After {
+        if let Some(joined) = begun.tunnel {
+            return self.become_tunnel(*joined);
+        }
         let stats = &self.manager().stats;
         let after = match course {
             Ok(Course::Suspended(suspended)) => return self.into_flight(*suspended, begun),
@@ -476,7 +502,10 @@ impl<'a> Stream<'a> {
             }
         };
         let now = Instant::now();
-        stats.downstream_rq_active.dec();
+        match self.active.take() {
+            Some(active) => drop(active),
+            None => stats.downstream_rq_active.dec(),
+        }
         stats.downstream_rq_time.record((now - self.record.started).as_millis() as u64);
         match self.client {
             Client::Http1(conn) => {

@@ -53,7 +53,7 @@ pub(super) async fn settle(admission: Rc<Admission>, mut connection: Connection)
         return;
     };
     if line.tls.is_some() {
-        connection.held.stay();
+        connection.held.never_moves();
         let Some(secured) = shake_hands(&admission, &line, connection, saw.hello).await else { return };
         connection = secured;
     }

@@ -140,6 +140,14 @@ impl Stream {
         }
     }
 
+    /// Whether somebody else can go on with it who has its descriptor and what has been read of it: nothing is known of it here beside that.
+    pub const fn may_move(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Tls(_) => false,
+        }
+    }
+
     /// Gives the socket up to its descriptor, deregistered from this thread's reactor. Still open, still non-blocking.
     ///
     /// # Errors

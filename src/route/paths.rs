@@ -11,7 +11,7 @@ use crate::config::model::PathMatch;
 /// Up to so many prefixes are tried in order; more are found by search.
 const FEW: usize = 16;
 
-/// The path matchers of one virtual host; finds the lowest index that may match.
+/// The path matchers of one virtual host, but for those of CONNECT, which has no path; finds the lowest index that may match.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
     sensitive: Set,
@@ -50,6 +50,7 @@ impl Paths {
                 PathMatch::Template(template) => {
                     add(&mut sensitive.prefixes, template.literal_prefix().into(), at, false);
                 }
+                PathMatch::Connect => {}
             }
         }
         Self { sensitive: sensitive.finish(), insensitive: insensitive.finish() }

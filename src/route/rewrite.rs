@@ -48,7 +48,7 @@ pub(super) fn path(whole: &Bytes, matched: &PathMatch, rewrite: &PathRewrite) ->
                 PathMatch::Prefix { prefix: text, .. }
                 | PathMatch::SeparatedPrefix { prefix: text, .. }
                 | PathMatch::Exact { path: text, .. } => text.len(),
-                PathMatch::Regex(_) | PathMatch::Template(_) => plain.len(),
+                PathMatch::Regex(_) | PathMatch::Template(_) | PathMatch::Connect => plain.len(),
             };
             [new.as_bytes(), plain.get(matched..).unwrap_or_default()].concat().into()
         }

@@ -39,6 +39,8 @@ struct Host {
     require_tls: RequireTls,
     to_https: Rc<Entry>,
     clusters: Vec<VirtualCluster>,
+    /// The routes for CONNECT, in order.
+    connect: Vec<usize>,
 }
 
 /// What a route asks beside the beginning of its path. Expressions are the worker's own.
@@ -112,7 +114,8 @@ impl Table {
         }
         // A CONNECT has no path, and only a connect matcher takes it.
         if head.method == http::Method::CONNECT {
-            return None;
+            let at = host.connect.iter().find(|at| host.further_holds(**at, &[], facts))?;
+            return Some(Decision::new(host.routes.get(*at)?.clone(), facts));
         }
         let mut path = head.path_without_query();
         if self.ignore_path_parameters
@@ -123,9 +126,7 @@ impl Table {
         let asked = host.paths.ask(path);
         let mut from = 0;
         while let Some(at) = host.paths.find(&asked, from) {
-            let holds =
-                host.further.is_empty() || host.further.get(&at).is_none_or(|further| further.holds(path, facts));
-            if holds {
+            if host.further_holds(at, path, facts) {
                 return Some(Decision::new(host.routes.get(at)?.clone(), facts));
             }
             from = at + 1;
@@ -173,8 +174,11 @@ impl Table {
         let paths =
             Paths::compile(host.routes.iter().enumerate().map(|(at, route)| (&route.path, !further.contains_key(&at))));
         let require_tls = host.require_tls;
+        let connect =
+            host.routes.iter().enumerate().filter(|(_, route)| route.path == PathMatch::Connect).map(|(at, _)| at);
         let to_https = to_https(at, &virtual_host);
         self.hosts.push(Host {
+            connect: connect.collect(),
             routes,
             further,
             paths,
@@ -210,6 +214,10 @@ fn to_https(host: usize, virtual_host: &Rc<str>) -> Rc<Entry> {
 }
 
 impl Host {
+    fn further_holds(&self, at: usize, path: &[u8], facts: &Facts<'_>) -> bool {
+        self.further.is_empty() || self.further.get(&at).is_none_or(|further| further.holds(path, facts))
+    }
+
     fn must_redirect(&self, facts: &Facts<'_>) -> bool {
         let applies = match self.require_tls {
             RequireTls::None => return false,
@@ -226,7 +234,10 @@ impl Further {
         let pattern = match &route.path {
             PathMatch::Regex(regex) => Some(Pattern::Regex(regex.clone())),
             PathMatch::Template(template) => Some(Pattern::Template(template.clone())),
-            PathMatch::Prefix { .. } | PathMatch::Exact { .. } | PathMatch::SeparatedPrefix { .. } => None,
+            PathMatch::Prefix { .. }
+            | PathMatch::Exact { .. }
+            | PathMatch::SeparatedPrefix { .. }
+            | PathMatch::Connect => None,
         };
         let conditions = route.conditions.clone().filter(|conditions| !conditions.is_empty());
         (pattern.is_some() || conditions.is_some()).then_some(Self { pattern, conditions })

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use heirloom_supervisor::shm::{Geometry, Segment};
-use heirloom_supervisor::wire::message::{DrainStrategy, Drained, Failed, Health, Ready, Standing, Welcome};
+use heirloom_supervisor::wire::message::{
+    DrainStrategy, Drained, Failed, Health, Ready, Standing, TicketKeys, Welcome,
+};
 use heirloom_supervisor::wire::{self, Channel, Message};
 use nix::errno::Errno;
 use tokio::task::LocalSet;
@@ -32,6 +34,7 @@ use crate::handoff::orphan::Orphan;
 use crate::handoff::sockets::{self, Sockets};
 use crate::net;
 use crate::stats::Store;
+use crate::tls::Contexts;
 
 mod motion;
 mod orders;
@@ -84,6 +87,8 @@ async fn live(options: Options) -> Result<(), Failure> {
 struct Epoch {
     phase: Phase,
     group: Group,
+    /// With the keys of session tickets, which the supervisor turns.
+    tls: Contexts,
     report: Report,
     limits: Ending,
     flush_interval: Duration,
@@ -158,6 +163,8 @@ impl Epoch {
         let store = Store::new(segment, welcome.epoch);
         let life = Life { started, generation: welcome.generation, limits };
         let epoch = Self::build(options, loaded, sockets, store, life)?;
+        epoch.take_ticket_keys(welcome.ticket_keys.clone());
+        epoch.take_ticket_keys(link.turned());
         Ok(Self { orphan: Some(orphan), ..epoch })
     }
 
@@ -177,6 +184,7 @@ impl Epoch {
             files.clone(),
             options.http_filters,
         ));
+        let tls = parts.tls().clone();
         let group = Group::spawn(&parts, options.concurrency).map_err(Failure::System)?;
         let listeners = u32::try_from(bootstrap.listeners.len()).unwrap_or(u32::MAX);
         let flush_interval = bootstrap.stats.flush_interval;
@@ -186,6 +194,7 @@ impl Epoch {
         Ok(Self {
             phase: Phase::Ready,
             access_logs,
+            tls,
             group,
             report,
             limits: life.limits,
@@ -292,8 +301,13 @@ impl Epoch {
                 (Standing::Draining, self.deadline().saturating_duration_since(Instant::now()))
             }
         };
-        match orphan.offer(standing, remaining).await {
-            Ok(link) => {
+        let own = self.tls.tickets().given().map(|(keys, age)| {
+            let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+            TicketKeys { keys, age_ms }
+        });
+        match orphan.offer(standing, remaining, own).await {
+            Ok((link, keys)) => {
+                self.take_ticket_keys(keys);
                 info!("a supervisor has taken this epoch in");
                 Some(link)
             }
@@ -306,6 +320,13 @@ impl Epoch {
                 debug!("no supervisor: {error}");
                 None
             }
+        }
+    }
+
+    /// Keys of session tickets that the supervisor gives to every epoch.
+    fn take_ticket_keys(&self, keys: Option<TicketKeys>) {
+        if let Some(TicketKeys { keys, age_ms }) = keys {
+            self.tls.tickets().give(&keys, Duration::from_millis(age_ms));
         }
     }
 

@@ -157,6 +157,7 @@ stats! {
         counter moved_exchange = "connections_moved.exchange",
         counter moved_http1 = "connections_moved.http1",
         counter moved_tcp = "connections_moved.tcp",
+        counter moved_upgrade = "connections_moved.upgrade",
         counter refused_limit = "connections_refused.limit",
         counter refused_no_cluster = "connections_refused.no_cluster",
         counter refused_no_filter_chain = "connections_refused.no_filter_chain",

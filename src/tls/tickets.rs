@@ -122,19 +122,21 @@ impl fmt::Debug for Tickets {
 }
 
 impl Tickets {
-    /// Takes the supervisor's keys, the sealing one first. Those of a wrong length are left out; a list without a good one changes nothing.
-    pub fn give(&self, keys: &[Vec<u8>]) {
+    /// Takes the supervisor's keys, the sealing one first, which was made so long ago. Those of a wrong length are left out; a list without a good one
+    /// changes nothing.
+    pub fn give(&self, keys: &[Vec<u8>], age: Duration) {
         let keys = keys.iter().filter_map(|key| <[u8; KEY]>::try_from(&**key).ok());
         let keys: Vec<Key> = keys.take(KEYS).map(Key::new).collect();
         if !keys.is_empty() {
-            self.ring.store(Arc::new(Ring { keys, made: Instant::now(), given: true }));
+            let now = Instant::now();
+            self.ring.store(Arc::new(Ring { keys, made: now.checked_sub(age).unwrap_or(now), given: true }));
         }
     }
 
-    /// The supervisor's keys, for the next one should this one die; `None` where none were given.
-    pub fn given(&self) -> Option<Vec<Vec<u8>>> {
+    /// The supervisor's keys and the age of the first, for the next supervisor should this one die; `None` where none were given.
+    pub fn given(&self) -> Option<(Vec<Vec<u8>>, Duration)> {
         let ring = self.ring.load();
-        ring.given.then(|| ring.keys.iter().map(|key| key.bytes.to_vec()).collect())
+        ring.given.then(|| (ring.keys.iter().map(|key| key.bytes.to_vec()).collect(), ring.made.elapsed()))
     }
 
     fn turn(&self) {

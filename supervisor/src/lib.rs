@@ -13,6 +13,7 @@ mod settings;
 pub mod shm;
 mod systemd;
 mod table;
+mod tickets;
 pub mod wire;
 
 pub use cli::run;

@@ -12,6 +12,7 @@ mod operator;
 mod peer;
 mod recipes;
 pub(crate) mod replace;
+mod tickets;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -32,6 +33,7 @@ use crate::process::{self, Process};
 use crate::settings::Settings;
 use crate::shm::{Geometry, Segment};
 use crate::systemd;
+use crate::tickets::Ring;
 use figures::Figures;
 use peer::Peer;
 use recipes::Recipes;
@@ -67,6 +69,8 @@ pub(crate) struct Supervisor {
     resumed: bool,
     /// Until when a replacement of the supervisor itself waits for a quiet moment.
     replace_until: Option<Moment>,
+    /// The keys of session tickets, from the first epoch on.
+    tickets: Option<Ring>,
     /// Where this program was when it started: what is there when it replaces itself is its successor.
     program: PathBuf,
 }
@@ -116,6 +120,7 @@ impl Supervisor {
             exit: None,
             resumed: false,
             replace_until: None,
+            tickets: None,
             program: own_program(),
             settings,
         })
@@ -167,6 +172,7 @@ impl Supervisor {
             self.handle(Event::Tick);
         }
         self.say_figures(Moment::now());
+        self.turn_tickets();
         self.try_replacement();
         if let Some(interval) = self.watchdog
             && Moment::now() - self.fed >= interval
@@ -215,7 +221,7 @@ impl Supervisor {
         let orphans = self.orphans.iter().map(adopt::Orphan::deadline).min();
         let next = [self.lifecycle.deadline(), self.control.deadline(), fed, orphans, self.replace_until]
             .into_iter()
-            .chain([self.gather_until, self.expected_until])
+            .chain([self.gather_until, self.expected_until, self.tickets_due()])
             .flatten()
             .min();
         match next {

@@ -72,6 +72,9 @@ pub(crate) struct Options {
     /// The longest such delay, and the time after which an epoch counts as stable [default: 30]
     #[arg(long, value_name = "SECONDS")]
     backoff_max_s: Option<f64>,
+    /// How often the keys of TLS session tickets are turned; the two before open still [default: 43200]
+    #[arg(long, value_name = "SECONDS")]
+    session_ticket_rotation_s: Option<f64>,
     /// User to run epochs as, by name or number (needs root)
     #[arg(long, value_name = "USER")]
     user: Option<String>,
@@ -88,6 +91,8 @@ pub(crate) struct Settings {
     pub(crate) run_dir: PathBuf,
     pub(crate) limits: Limits,
     pub(crate) user: Option<User>,
+    /// How often the keys of session tickets are turned.
+    pub(crate) ticket_rotation: Duration,
 }
 
 impl Options {
@@ -131,6 +136,7 @@ impl Options {
             unresponsive_time_s: self.unresponsive_time_s.or(other.unresponsive_time_s),
             backoff_initial_s: self.backoff_initial_s.or(other.backoff_initial_s),
             backoff_max_s: self.backoff_max_s.or(other.backoff_max_s),
+            session_ticket_rotation_s: self.session_ticket_rotation_s.or(other.session_ticket_rotation_s),
             user: self.user.or(other.user),
             command: if self.command.is_empty() { other.command } else { self.command },
         }
@@ -159,6 +165,7 @@ impl Options {
                 Duration::ZERO
             }
         };
+        let ticket_rotation = time("session_ticket_rotation_s", self.session_ticket_rotation_s, 43200.0, 0.1);
         let limits = Limits {
             prepare: time("prepare_time_s", self.prepare_time_s, 60.0, 0.1),
             ready: time("ready_time_s", self.ready_time_s, 5.0, 0.1),
@@ -195,7 +202,7 @@ impl Options {
         let run_dir = self.run_dirs().into_iter().next().unwrap_or_default();
         if faults.is_empty() {
             let command = self.command.into_iter().map(OsString::from).collect();
-            Ok(Settings { command, run_dir, limits, user })
+            Ok(Settings { command, run_dir, limits, user, ticket_rotation })
         } else {
             Err(faults.join("\n"))
         }

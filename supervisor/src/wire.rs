@@ -44,7 +44,7 @@
 //! Who waits in vain first shuts its receiving side: then no answer can be on its way that nobody reads, and the two never both think that they have a
 //! connection. An epoch that cannot send an answer takes the connections only if the other one is gone.
 //!
-//! At any time: `Health` from the epoch about every second and on change, `Ping`/`Pong`, `ReopenLogs`, `Terminate` (the supervisor
+//! At any time: `TicketKeys` to an epoch with [`TICKETS`], `Health` from the epoch about every second and on change, `Ping`/`Pong`, `ReopenLogs`, `Terminate` (the supervisor
 //! stops: drain within the grace, exit 0), `NotUnderstood`. End of file on the channel means that the other side is gone: the supervisor
 //! then reaps the epoch; the epoch goes on serving and tries `Adopt` at [`message::Welcome::control_path`] about every second:
 //!
@@ -82,6 +82,10 @@ pub use version::{PROTOCOL, Versions};
 pub const MOVES: &str = "move-connections";
 /// Feature of an epoch that can resume out of a drain, as long as [`message::Drain::recall_ms`] says.
 pub const RECALLS: &str = "recall";
+/// In [`message::Hello::features`]: the epoch uses the supervisor's keys of session tickets ([`message::TicketKeys`]).
+pub const TICKETS: &str = "ticket-keys";
+/// Length of such a key, in bytes.
+pub const TICKET_KEY: usize = 80;
 /// Environment variable: number of the inherited descriptor that is the epoch's end of its channel.
 pub const ENV_CHANNEL: &str = "HEIRLOOM_CHANNEL";
 /// Environment variable: the epoch's number.

@@ -13,7 +13,7 @@ use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
 
 /// The access logs that a configuration text of them gives; `@FILE@` in it is the file.
-fn logs(yaml: &str, file: &Path) -> Vec<model::AccessLog> {
+pub(crate) fn logs(yaml: &str, file: &Path) -> Vec<model::AccessLog> {
     let list = yaml.replace("@FILE@", &file.display().to_string()).replace('\n', "\n          ");
     let yaml = format!(
         "static_resources:\n  listeners:\n  - name: l\n    address: {{ socket_address: {{ address: 127.0.0.1, port_value: 1 }} }}\n    \
@@ -30,7 +30,7 @@ fn logs(yaml: &str, file: &Path) -> Vec<model::AccessLog> {
 }
 
 /// One log with this text format.
-fn format(format: &str) -> String {
+pub(crate) fn format(format: &str) -> String {
     format!(
         "- name: f\n  typed_config:\n    \"@type\": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog\n    \
          path: @FILE@\n    log_format: {{ text_format_source: {{ inline_string: \"{format}\\n\" }} }}"
@@ -38,13 +38,13 @@ fn format(format: &str) -> String {
 }
 
 /// A file of its own for each scenario.
-struct File {
+pub(crate) struct File {
     _folder: tempfile::TempDir,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl File {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self { path: folder.path().join("access.log"), _folder: folder }
     }
@@ -55,7 +55,7 @@ impl File {
 
     /// Waits until so many lines stand in it.
     #[track_caller]
-    fn lines(&self, count: usize) -> Vec<String> {
+    pub(crate) fn lines(&self, count: usize) -> Vec<String> {
         eventually(&format!("{count} lines"), || self.text().lines().count() >= count);
         let lines: Vec<String> = self.text().lines().map(str::to_owned).collect();
         assert_eq!(lines.len(), count, "{lines:#?}");

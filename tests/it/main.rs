@@ -24,4 +24,6 @@ mod tcp_proxy;
 mod timeouts;
 mod tls;
 mod tls_clients;
+mod upgrade;
+mod upgrade_motion;
 mod upstream_faults;

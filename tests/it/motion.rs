@@ -34,7 +34,7 @@ fn copy(frozen: &Frozen) -> Frozen {
     }
 }
 
-fn plan() -> Plan {
+pub(crate) fn plan() -> Plan {
     Plan { started: Instant::now(), time: Duration::from_secs(600), strategy: Strategy::Immediate }
 }
 

@@ -7,11 +7,13 @@
 //! | `counts` | counters, histograms, statsd deltas and gauges are exact over takeovers and deaths |
 //! | `misbehaviour` | a new epoch that dies, hangs or lies at any step is called off, and nobody notices |
 //! | `motion` | connections outlive the binary: the same client, the same socket, nothing lost and nothing said |
+//! | `flight` | requests outlive the binary: streams and uploads in their middle, byte for byte |
 //! | `hung` | a side that hangs never holds up the other |
 //! | `mortal` | the supervisor may die, or replace itself, at any time: the next one takes in what serves |
 //! | `recall` | a newcomer that goes wrong after its release is taken back; ages, recipes and counts outlive the supervisor |
 //! | `rapid` | restarts faster than they can be done, configurations that never come up |
 //! | `secure` | strangers, noise, neighbours, hundreds of listeners, leaks |
+//! | `tls` | requests over TLS during takeovers; sessions that outlive epochs and supervisors |
 //! | `access_log` | one line for each request and tunnel, with the totals of all epochs |
 //! | `acceptance` | the load by which this stage is accepted |
 //! | `measures` | what a takeover costs, printed |
@@ -32,6 +34,7 @@
 mod acceptance;
 mod access_log;
 mod counts;
+mod flight;
 mod hung;
 mod instruments;
 mod measures;
@@ -46,6 +49,7 @@ mod secure;
 mod stand_in;
 mod support;
 mod takeovers;
+mod tls;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

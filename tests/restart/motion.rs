@@ -148,8 +148,11 @@ struct Seen {
     whole: bool,
 }
 
-/// Sends a stream of this length, slowly enough to last, and ends. False when it could not.
-fn send(mut socket: TcpStream, stream: usize, length: usize, stop: &AtomicBool) -> (usize, bool) {
+/// So many streams are to leave the machine some time.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Sends a stream of this length, with pauses or as fast as it is read, and ends. False when it could not.
+fn send(mut socket: TcpStream, stream: usize, length: usize, pause: bool, stop: &AtomicBool) -> (usize, bool) {
     let mut sent = 0;
     while sent < length && !stop.load(Ordering::Relaxed) {
         let end = length.min(sent + 1 + (sent * 13 + stream * 101) % 9000);
@@ -158,13 +161,15 @@ fn send(mut socket: TcpStream, stream: usize, length: usize, stop: &AtomicBool) 
             return (sent, false);
         }
         sent = end;
-        std::thread::park_timeout(Duration::from_micros(300));
+        if pause {
+            std::thread::park_timeout(PAUSE);
+        }
     }
     (sent, socket.shutdown(Shutdown::Write).is_ok())
 }
 
 /// Reads a stream to its end and checks every byte; with pauses where it is to be slow. False when it broke.
-fn check(mut socket: TcpStream, stream: usize, slow: bool) -> (usize, bool) {
+fn check(mut socket: TcpStream, stream: usize, slow: bool, stop: &AtomicBool) -> (usize, bool) {
     socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut block = vec![0; 16 * 1024];
     let mut at = 0;
@@ -177,19 +182,109 @@ fn check(mut socket: TcpStream, stream: usize, slow: bool) -> (usize, bool) {
             assert_eq!(one, byte(stream, at), "stream {stream} at {at}");
             at += 1;
         }
-        if slow {
-            std::thread::park_timeout(Duration::from_millis(3));
+        // What is in between when all is to end may be many megabytes.
+        if slow && !stop.load(Ordering::Relaxed) {
+            std::thread::park_timeout(PAUSE);
         }
     }
 }
 
-fn both_ways(socket: TcpStream, stream: usize, length: usize, slow: bool, stop: Arc<AtomicBool>) -> Seen {
+/// `slow` reads with pauses; `pause` sends with pauses.
+fn both_ways(
+    socket: TcpStream,
+    stream: usize,
+    length: usize,
+    (slow, pause): (bool, bool),
+    stop: Arc<AtomicBool>,
+) -> Seen {
     let sending = socket.try_clone().unwrap();
-    let sender = std::thread::spawn(move || send(sending, stream, length, &stop));
-    let (received, ended) = check(socket, stream, slow);
+    let stopped = stop.clone();
+    let sender = std::thread::spawn(move || send(sending, stream, length, pause, &stopped));
+    let (received, ended) = check(socket, stream, slow, &stop);
     let (sent, finished) = sender.join().unwrap();
     Seen { sent, received, whole: ended && finished }
 }
+
+/// How a client comes to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entrance {
+    Tcp,
+    WebSocket,
+    /// A CONNECT that ends in the proxy.
+    Connect,
+    /// One that the host grants.
+    Forwarded,
+}
+
+impl Entrance {
+    /// Of a stream: they take turns in twenties, as does how long the streams are and who is slow.
+    fn of(stream: usize) -> Self {
+        match (stream / TUNNELS, stream % 2) {
+            (0, _) => Self::Tcp,
+            (1, _) => Self::WebSocket,
+            (_, 0) => Self::Connect,
+            _ => Self::Forwarded,
+        }
+    }
+
+    fn head(self) -> &'static str {
+        match self {
+            Self::Tcp => "",
+            Self::WebSocket => "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+            Self::Connect => "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n",
+            Self::Forwarded => "CONNECT forward:80 HTTP/1.1\r\nhost: forward:80\r\n\r\n",
+        }
+    }
+
+    /// Joins the host as this stream, whose number goes with the first bytes.
+    fn enter(self, doors: Doors, stream: usize) -> TcpStream {
+        let mut socket = TcpStream::connect(if self == Self::Tcp { doors.tcp } else { doors.http }).unwrap();
+        socket.write_all(&[self.head().as_bytes(), &[stream as u8]].concat()).unwrap();
+        if self != Self::Tcp {
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            let status = if self == Self::WebSocket { "HTTP/1.1 101 " } else { "HTTP/1.1 200 " };
+            let head = head(&mut socket, Vec::new());
+            assert!(head.starts_with(status), "{self:?}: {head}");
+        }
+        socket
+    }
+
+    /// The host's part of it; which stream it is.
+    fn welcome(socket: &mut TcpStream) -> usize {
+        let mut first = [0];
+        socket.read_exact(&mut first).unwrap();
+        let grant: &[u8] = match first[0] {
+            b'G' => b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+            b'C' => b"HTTP/1.1 200 OK\r\n\r\n",
+            stream => return usize::from(stream),
+        };
+        head(socket, first.to_vec());
+        socket.write_all(grant).unwrap();
+        socket.read_exact(&mut first).unwrap();
+        usize::from(first[0])
+    }
+}
+
+/// Reads a head to its end and nothing behind it.
+fn head(socket: &mut TcpStream, mut head: Vec<u8>) -> String {
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        socket.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Where the proxy listens.
+#[derive(Clone, Copy)]
+struct Doors {
+    tcp: SocketAddr,
+    http: SocketAddr,
+}
+
+/// Tunnels of each kind; those that CONNECT makes are of two.
+const TUNNELS: usize = 20;
+const ALL: usize = 3 * TUNNELS;
 
 /// A host that sends every client a stream of its own and checks theirs; the client's first byte says which.
 struct Far {
@@ -216,12 +311,12 @@ impl Far {
                 counted.fetch_add(1, Ordering::Relaxed);
                 let (tell, stopped) = (tell.clone(), stopped.clone());
                 std::thread::spawn(move || {
-                    let mut first = [0];
-                    socket.read_exact(&mut first).unwrap();
-                    let stream = usize::from(first[0]);
+                    let stream = Entrance::welcome(&mut socket);
+                    let turn = stream % TUNNELS;
                     // Some end their side early and go on listening.
-                    let length = if stream % 5 == 0 { 20_000 } else { ENDLESS };
-                    let _ = tell.send((stream, both_ways(socket, stream, length, stream % 4 == 1, stopped)));
+                    let length = if turn.is_multiple_of(5) { 20_000 } else { ENDLESS };
+                    let _ =
+                        tell.send((stream, both_ways(socket, stream, length, (turn % 4 == 1, turn % 4 != 3), stopped)));
                 });
             }
         });
@@ -229,15 +324,15 @@ impl Far {
     }
 
     /// Clients that send the host a stream each through a proxy, and check what comes.
-    fn clients(&self, through: SocketAddr, count: usize) -> Vec<JoinHandle<Seen>> {
+    fn clients(&self, doors: Doors) -> Vec<JoinHandle<Seen>> {
         let client = |stream: usize| {
-            let mut socket = TcpStream::connect(through).unwrap();
-            socket.write_all(&[stream as u8]).unwrap();
+            let socket = Entrance::of(stream).enter(doors, stream);
             let stop = self.stop.clone();
-            let length = if stream % 6 == 2 { 30_000 } else { ENDLESS };
-            std::thread::spawn(move || both_ways(socket, stream, length, stream % 4 == 3, stop))
+            let turn = stream % TUNNELS;
+            let length = if turn % 6 == 2 { 30_000 } else { ENDLESS };
+            std::thread::spawn(move || both_ways(socket, stream, length, (turn % 4 == 3, turn % 4 != 1), stop))
         };
-        (0..count).map(client).collect()
+        (0..ALL).map(client).collect()
     }
 
     /// Has every stream end, and says what both ends have seen of each: the near one first.
@@ -259,22 +354,22 @@ fn is_equal((near, far): &(Seen, Seen)) -> bool {
     near.whole && far.whole && (near.sent, near.received) == (far.received, far.sent)
 }
 
-fn with_tunnel(far: &Far) -> (Upstream, Supervised, SocketAddr) {
+fn with_tunnel(far: &Far) -> (Upstream, Supervised, Doors) {
     let (socket, listen) = listening();
     drop(socket);
     let upstream = Upstream::start();
     let config = Config { tunnel: Some((listen, far.address)), ..Config::to(upstream.address) };
     let proxy = setup(config).start();
-    (upstream, proxy, listen)
+    let doors = Doors { tcp: listen, http: proxy.front };
+    (upstream, proxy, doors)
 }
 
 #[test]
 fn tunnels_carry_every_byte_through_ten_takeovers() {
     let _quiet = alone_on_the_machine();
     let far = Far::start();
-    let (_upstream, proxy, listen) = with_tunnel(&far);
-    let tunnels = 20;
-    let clients = far.clients(listen, tunnels);
+    let (_upstream, proxy, doors) = with_tunnel(&far);
+    let clients = far.clients(doors);
     let takeovers = long_or(30, 10);
     for _ in 0..takeovers {
         proxy.reload();
@@ -282,33 +377,50 @@ fn tunnels_carry_every_byte_through_ten_takeovers() {
     }
     let seen = far.finish(clients);
     for (stream, pair) in seen.iter().enumerate() {
-        assert!(is_equal(pair), "stream {stream}: {pair:?}");
+        assert!(is_equal(pair), "stream {stream}, {:?}: {pair:?}\n{}", Entrance::of(stream), proxy.log());
     }
-    assert_eq!(far.accepted.load(Ordering::Relaxed), tunnels, "one connection each, end to end");
+    assert_eq!(far.accepted.load(Ordering::Relaxed), ALL, "one connection each, end to end");
+    for gauge in [
+        "cluster.far.upstream_cx_active",
+        "cluster.far.upstream_rq_active",
+        &format!("{HTTP}.downstream_cx_upgrades_active"),
+        &format!("{HTTP}.downstream_rq_active"),
+    ] {
+        eventually(PATIENCE, gauge, || scrape::stats(proxy.admin).get(gauge) == Some(&0));
+    }
     let stats = scrape::stats(proxy.admin);
     let value = |name: &str| stats.get(name).copied().unwrap_or(0);
     let total: usize = seen.iter().map(|(near, _)| near.sent + near.received).sum();
     println!(
-        "{tunnels} tunnels, {takeovers} takeovers: {total} bytes, {} moves",
-        value("server.connections_moved.tcp")
+        "{ALL} tunnels, {takeovers} takeovers: {total} bytes, {} moves of TCP, {} of upgrades",
+        value("server.connections_moved.tcp"),
+        value("server.connections_moved.upgrade")
     );
-    assert_eq!(value("server.connections_moved.tcp"), takeovers as i64 * tunnels as i64, "{}", proxy.log());
-    assert_eq!(value("tcp.tunnel.downstream_cx_total"), tunnels as i64);
-    assert_eq!(value("cluster.far.upstream_cx_total"), tunnels as i64);
+    let (each, all) = (TUNNELS as i64, ALL as i64);
+    for (counter, expected) in [
+        ("server.connections_moved.tcp", takeovers as i64 * each),
+        ("server.connections_moved.upgrade", takeovers as i64 * 2 * each),
+        ("tcp.tunnel.downstream_cx_total", each),
+        (&format!("{HTTP}.downstream_cx_upgrades_total"), 2 * each),
+        (&format!("{HTTP}.downstream_rq_1xx"), each),
+        ("cluster.far.upstream_cx_total", all),
+        ("cluster.far.upstream_cx_destroy", all),
+    ] {
+        assert_eq!(value(counter), expected, "{counter}\n{}", proxy.log());
+    }
 }
 
 #[test]
 fn a_death_around_the_move_takes_only_what_the_dead_one_held() {
     let _quiet = alone_on_the_machine();
     let far = Far::start();
-    let (_upstream, proxy, listen) = with_tunnel(&far);
-    let tunnels = 20;
+    let (_upstream, proxy, doors) = with_tunnel(&far);
     let delays = (0..long_or(20, 4)).map(|step| Duration::from_millis(step * step));
     for (round, delay) in delays.enumerate() {
         for victim_is_old in [true, false] {
-            let clients = far.clients(listen, tunnels);
-            let before = (round * 2 + usize::from(!victim_is_old)) * tunnels;
-            eventually(PATIENCE, "all are joined", || far.accepted.load(Ordering::Relaxed) == before + tunnels);
+            let clients = far.clients(doors);
+            let before = (round * 2 + usize::from(!victim_is_old)) * ALL;
+            eventually(PATIENCE, "all are joined", || far.accepted.load(Ordering::Relaxed) == before + ALL);
             let old = proxy.serving();
             proxy.reload();
             std::thread::park_timeout(delay);
@@ -323,9 +435,9 @@ fn a_death_around_the_move_takes_only_what_the_dead_one_held() {
             let seen = far.finish(clients);
             let whole = seen.iter().filter(|pair| is_equal(pair)).count();
             let which = if victim_is_old { "old" } else { "new" };
-            println!("{which} epoch killed {delay:?} after the release: {whole} of {tunnels} tunnels go on");
+            println!("{which} epoch killed {delay:?} after the release: {whole} of {ALL} tunnels go on");
             if victim_is_old && victim.is_none() {
-                assert_eq!(whole, tunnels);
+                assert_eq!(whole, ALL);
             }
             proxy.settled(Duration::from_secs(DRAIN));
         }

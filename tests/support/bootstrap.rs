@@ -16,11 +16,18 @@ pub(crate) struct Config {
     pub(crate) marker: String,
     /// More listeners like the first one.
     pub(crate) more: Vec<SocketAddr>,
-    /// A TCP proxy: where it listens, and where it goes.
+    /// A TCP proxy: where it listens, and where it goes. The front proxy then has WebSockets (`/ws`) and CONNECT to the same place.
     pub(crate) tunnel: Option<(SocketAddr, SocketAddr)>,
+    /// A listener with TLS that answers and forwards as the first one does: where, and the PEM files of its certificate and key.
+    pub(crate) secure: Option<(SocketAddr, PathBuf, PathBuf)>,
     /// The file of the first listener's and the tunnel's access log.
     pub(crate) access_log: Option<PathBuf>,
 }
+
+/// A virtual host whose CONNECT is for the host itself.
+const FORWARDS: &str = "            - name: forwards\n              domains: [\"forward:80\"]\n              routes:\n              \
+                        - match: { connect_matcher: {} }\n                route:\n                  cluster: far\n                  \
+                        upgrade_configs: [{ upgrade_type: CONNECT }]\n";
 
 /// The statistics prefix of the connection manager.
 pub(crate) const HTTP: &str = "http.front";
@@ -50,6 +57,18 @@ impl Config {
         text.push_str("static_resources:\n  listeners:\n");
         for (number, listen) in std::iter::once(&front).chain(&self.more).enumerate() {
             self.listener(&mut text, number, *listen);
+        }
+        if let Some((listen, chain, key)) = &self.secure {
+            self.listener(&mut text, 1 + self.more.len(), *listen);
+            let _ = write!(
+                text,
+                "      transport_socket:\n        name: envoy.transport_sockets.tls\n        typed_config:\n          \
+                 \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext\n          \
+                 common_tls_context:\n            tls_certificates:\n            - certificate_chain: {{ filename: {} }}\n              \
+                 private_key: {{ filename: {} }}\n",
+                chain.display(),
+                key.display()
+            );
         }
         if let Some((listen, _)) = self.tunnel {
             let _ = write!(
@@ -97,14 +116,22 @@ impl Config {
             "  - name: front{number}\n    address: {}\n    filter_chains:\n    - filters:\n      \
              - name: envoy.filters.network.http_connection_manager\n        typed_config:\n          \
              \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n          \
-             stat_prefix: front\n          http_filters:\n          - name: envoy.filters.http.router\n            \
+             stat_prefix: front\n          upgrade_configs: [{{ upgrade_type: websocket }}]\n          http_filters:\n          - name: envoy.filters.http.router\n            \
              typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}\n          \
-             route_config:\n            virtual_hosts:\n            - name: all\n              domains: [\"*\"]\n              \
+             route_config:\n            virtual_hosts:\n{}            - name: all\n              domains: [\"*\"]\n              \
              routes:\n              - match: {{ path: /marker }}\n                \
              direct_response: {{ status: 200, body: {{ inline_string: \"{}\" }} }}\n",
             address(listen),
+            if self.tunnel.is_some() { FORWARDS } else { "" },
             self.marker
         );
+        if self.tunnel.is_some() {
+            text.push_str(
+                "              - match: { prefix: /ws }\n                route: { cluster: far, timeout: 0s }\n              \
+                 - match: { connect_matcher: {} }\n                route:\n                  cluster: far\n                  \
+                 upgrade_configs: [{ upgrade_type: CONNECT, connect_config: {} }]\n",
+            );
+        }
         if self.origin.is_some() {
             text.push_str(
                 "              - match: { prefix: / }\n                route: { cluster: origin, timeout: 0s }\n",

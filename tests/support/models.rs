@@ -9,9 +9,9 @@ use heirloom::config::model::*;
 /// A connection manager with these routes on one virtual host `*`.
 pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
     HttpConnectionManager {
+        stat_prefix: "test".into(),
         access_logs: Vec::new(),
         log_new_requests: false,
-        stat_prefix: "test".into(),
         routes: Arc::new(RouteConfiguration {
             name: "local".into(),
             virtual_hosts: vec![VirtualHost {
@@ -46,6 +46,7 @@ pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
         max_request_headers_bytes: 60 * 1024,
         max_headers_count: 100,
         underscores: Underscores::Allow,
+        upgrades: Vec::new(),
         codec: Default::default(),
         http1: Http1Options::default(),
         http2: Default::default(),

@@ -123,6 +123,14 @@ impl<S: Read> Wire<S> {
         Ok(self.unread.drain(..length).collect())
     }
 
+    /// What is there, as soon as there is something; empty at the end.
+    pub fn some(&mut self) -> io::Result<Vec<u8>> {
+        if self.unread.is_empty() {
+            self.fill()?;
+        }
+        Ok(std::mem::take(&mut self.unread))
+    }
+
     /// Reads up to the end of the connection.
     pub fn rest(&mut self) -> io::Result<Vec<u8>> {
         while self.fill()? {}

@@ -8,7 +8,7 @@ use envoy_types::pb::google::protobuf::BoolValue;
 
 use super::context::Context;
 use super::http_options::{self, Common};
-use super::{access_log, address, http_filters, http2, route, values};
+use super::{access_log, address, http_filters, http2, route, upgrade, values};
 use crate::config::model::{Cidr, CodecType, HttpConnectionManager, RouteConfiguration, ServerHeader};
 
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -84,7 +84,7 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         > api::http_connection_manager::PathWithEscapedSlashesAction::KeepUnchanged as i32;
     refuse!(cx; scheme_header_transformation, original_ip_detection_extensions, early_header_mutation_extensions,
         forward_client_cert_details, forward_client_cert_matcher, proxy_100_continue,
-        represent_ipv4_remote_address_as_ipv4_mapped_ipv6, upgrade_configs, normalize_path, merge_slashes,
+        represent_ipv4_remote_address_as_ipv4_mapped_ipv6, normalize_path, merge_slashes,
         path_with_escaped_slashes_action, request_id_extension, local_reply_config, strip_matching_host_port,
         stream_error_on_invalid_http_message, path_normalization_options, strip_trailing_host_dot, proxy_status_config,
         typed_header_validation_config, append_x_forwarded_port, append_local_overload, forward_proto_config);
@@ -143,6 +143,7 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
             .saturating_mul(1024),
         max_headers_count,
         underscores,
+        upgrades: upgrade::of_manager(cx, upgrade_configs),
         codec,
         http1,
         http2,

@@ -178,8 +178,11 @@ fn what_is_not_honoured_is_refused_or_warned_about() {
     assert_eq!(errors(&refused), [format!("14:11: {manager}.normalize_path: {text}")]);
     // Saying what is done anyway is no wish that could be ignored.
     assert!(warnings(&listener("normalize_path: false", TO_KNOWN)).is_empty());
-    let tuned = listener("access_log_options: { flush_access_log_on_new_request: true }", TO_KNOWN);
-    assert_eq!(warnings(&tuned), [format!("14:11: {manager}.access_log_options: is not supported yet and is ignored")]);
+    let tuned = listener("stream_flush_timeout: 1s", TO_KNOWN);
+    assert_eq!(
+        warnings(&tuned),
+        [format!("14:11: {manager}.stream_flush_timeout: is not supported yet and is ignored")]
+    );
     let other = listener("", TO_KNOWN).replace("filters.http.router.v3.Router", "filters.http.fault.v3.HTTPFault");
     assert_eq!(
         errors(&other),
@@ -355,5 +358,59 @@ static_resources:
     ends_with(
         warnings(&tcp("cluster: known\n          backoff_options: { base_interval: 1s }")),
         &format!("{place}.backoff_options: is not supported yet and is ignored"),
+    );
+}
+
+#[test]
+fn faults_of_tls_name_their_place() {
+    let tls = |context: &str, matches: &str| {
+        let yaml = listener("", TO_KNOWN);
+        let socket = format!(
+            "- filter_chain_match: {{ {matches} }}\n      transport_socket:\n        name: tls\n        typed_config:\n          \
+             \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext\n          \
+             {context}\n      filters:"
+        );
+        errors(&yaml.replacen("- filters:", &socket, 1))
+    };
+    let common = "static_resources.listeners[0].filter_chains[0].transport_socket.typed_config.common_tls_context";
+    let certificate = "certificate_chain: { inline_string: x }, private_key: { inline_string: none }";
+    for (context, path, text) in [
+        ("common_tls_context: {}".to_owned(), "tls_certificates", "there are none"),
+        (
+            format!("common_tls_context: {{ tls_certificates: [{{ {certificate} }}] }}"),
+            "tls_certificates[0].certificate_chain",
+            "holds no certificate in PEM",
+        ),
+        (
+            format!("common_tls_context: {{ tls_certificates: [{{ {certificate} }}] }}"),
+            "tls_certificates[0].private_key",
+            "holds no private key in PEM",
+        ),
+        (
+            "common_tls_context: { tls_certificates: [{ certificate_chain: { filename: /no/such } }] }".to_owned(),
+            "tls_certificates[0].certificate_chain.filename",
+            "cannot read /no/such",
+        ),
+        (
+            "common_tls_context: { tls_params: { tls_minimum_protocol_version: TLSv1_0 } }".to_owned(),
+            "tls_params.tls_minimum_protocol_version",
+            "TLS below 1.2 is not spoken",
+        ),
+        (
+            "common_tls_context: { tls_params: { cipher_suites: [AES128-SHA] } }".to_owned(),
+            "tls_params.cipher_suites[0]",
+            "the cipher suite AES128-SHA is not spoken",
+        ),
+    ] {
+        let found = tls(&context, "");
+        assert!(
+            found.iter().any(|line| line.contains(&format!("{common}.{path}")) && line.contains(text)),
+            "{found:#?}"
+        );
+    }
+    let found = tls("common_tls_context: {}", "server_names: [\"a*.test\"]");
+    assert!(
+        found.iter().any(|line| line.contains("server_names[0]") && line.contains("partial wildcards")),
+        "{found:#?}"
     );
 }

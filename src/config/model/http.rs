@@ -60,6 +60,8 @@ pub struct HttpConnectionManager {
     pub max_headers_count: u32,
     /// `common_http_protocol_options.headers_with_underscores_action`.
     pub underscores: Underscores,
+    /// `upgrade_configs`: types in lower case, unique, and whether they are enabled.
+    pub upgrades: Vec<(String, bool)>,
     /// `codec_type`.
     pub codec: CodecType,
     /// `http_protocol_options` for HTTP/1.

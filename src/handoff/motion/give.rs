@@ -196,6 +196,7 @@ impl Giver<'_> {
             Some(Kind::Http1) => self.stats.moved_http1.inc(),
             Some(Kind::Exchange) => self.stats.moved_exchange.inc(),
             Some(Kind::Tcp) => self.stats.moved_tcp.inc(),
+            Some(Kind::Upgrade) => self.stats.moved_upgrade.inc(),
             None => {}
         }
         self.moved += 1;

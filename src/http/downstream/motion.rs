@@ -54,6 +54,10 @@ impl Downstream {
     /// Offers itself to `mover` when there is room, and is served until then. What is back, because it has something else to do first or
     /// nobody takes it; `None` when it is gone.
     pub(in crate::http) async fn hand_over(self, mover: Mover) -> Option<(Self, Option<Woken>)> {
+        if !self.can_move() {
+            self.held.stay();
+            return Some((self, None));
+        }
         match self.permit(mover).await {
             Ok(Some(permit)) => self.offer(permit).await,
             Ok(None) => {
@@ -62,6 +66,11 @@ impl Downstream {
             }
             Err(woken) => Some((self, woken)),
         }
+    }
+
+    /// Whether it is such a connection as can move at all.
+    pub(in crate::http) fn can_move(&self) -> bool {
+        self.io.borrow().stream.may_move()
     }
 
     async fn permit(&self, mover: Mover) -> Result<Option<Permit>, Option<Woken>> {

@@ -313,7 +313,7 @@ impl Promised {
     }
 
     fn into_begun(self, head: bool) -> Begun {
-        Begun { head, until_close: self.until_close, close: self.close, linger: self.linger }
+        Begun { head, until_close: self.until_close, close: self.close, linger: self.linger, tunnel: None }
     }
 }
 
@@ -474,3 +474,6 @@ impl Direction {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

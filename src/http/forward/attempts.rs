@@ -1,6 +1,8 @@
 //! The tries of one request: what it takes along for the next one, and what each of them is counted as.
 //!
-//! Only a request with a retry policy, or with a limit on one try, has this; it is gone when an answer is passed on. [`retry`] has the rules.
+//! Only a request with a retry policy, or with a limit on one try, has this; it is gone when an answer is passed on. [`super::retry`] has the rules.
+//! Until then the request does not move to another epoch: it ends its tries where it began. From the response's head on it may move, unless
+//! `per_try_idle_timeout` still watches it. On reload it keeps the policy of the table that it pinned.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -13,6 +13,7 @@ use crate::http::failure::Failure;
 use crate::http::outbox::Outbox;
 use crate::http::pump::Pump;
 use crate::http::stream::Stream;
+use crate::http::upgrade::Granted;
 use crate::upstream::{Cluster, Host, pool};
 
 use super::try_limits::TryLimits;
@@ -163,6 +164,14 @@ impl<'a> Exchange<'a> {
     /// Gives up the connection that failed.
     pub(super) fn let_go(&mut self) {
         either!(self, exchange => exchange.let_go());
+    }
+
+    /// The host's side of the tunnel that it has granted; itself, if it has not.
+    pub(super) fn granted(self) -> Result<Granted, Self> {
+        match self {
+            Self::Http1(exchange) => exchange.granted().map_err(Self::Http1),
+            Self::Http2(exchange) => Err(Self::Http2(exchange)),
+        }
     }
 
     /// Whether it can be suspended now: it is all ours. What an HTTP/2 stream is stands in the `h2` crate.

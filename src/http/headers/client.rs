@@ -10,6 +10,8 @@ use crate::config::model::Cidr;
 /// What the connection knows about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionFacts {
+    /// The request asks for another protocol: `connection` and `upgrade` stay, for its host to hear.
+    pub upgrade: bool,
     /// The peer's address; `None` on a Unix socket.
     pub peer: Option<IpAddr>,
     /// An address of this machine that is not loopback: what `x-forwarded-for` shows for a peer on loopback.

@@ -68,7 +68,7 @@ pub fn prepare_request(
         let class = classify(name);
         let pass = match class {
             Class::End | Class::Known(_) => client.internal || !rules.internal_only.contains(name),
-            Class::Hop => false,
+            Class::Hop => connection.upgrade && (*name == header::CONNECTION || *name == header::UPGRADE),
             Class::Te => reduce_te(value),
             Class::Expect => !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
             Class::Internal => {
@@ -83,6 +83,10 @@ pub fn prepare_request(
         }
         pass
     });
+    if connection.upgrade && !named.is_empty() {
+        // What it named besides is gone.
+        head.headers.set(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
     if rules.append_forwarded_for
         && let Some(peer) = connection.peer
     {

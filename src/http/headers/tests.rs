@@ -47,6 +47,7 @@ fn manager() -> HttpConnectionManager {
         max_request_headers_bytes: 60 * 1024,
         max_headers_count: 100,
         underscores: Underscores::Allow,
+        upgrades: Vec::new(),
         codec: crate::config::model::CodecType::Auto,
         http1: Http1Options::default(),
         http2: crate::config::model::Http2Options::default(),
@@ -60,6 +61,7 @@ fn edge() -> HttpConnectionManager {
 /// A client on loopback, as all captures had.
 fn local() -> ConnectionFacts {
     ConnectionFacts {
+        upgrade: false,
         peer: Some(IpAddr::from([127, 0, 0, 1])),
         own_address: Some(IpAddr::from([192, 0, 2, 2])),
         tls: false,
@@ -278,6 +280,7 @@ fn request_ids() {
 #[test]
 fn addresses_of_all_kinds_are_written() {
     let from = |peer: &str, own: Option<IpAddr>| ConnectionFacts {
+        upgrade: false,
         peer: Some(peer.parse().unwrap()),
         own_address: own,
         tls: true,

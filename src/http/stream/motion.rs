@@ -11,6 +11,7 @@ use crate::http::downstream::Downstream;
 use crate::http::flight::Flight;
 use crate::http::forward::{Suspended, resumed};
 use crate::http::pump::Pump;
+use crate::http::upgrade::Switch;
 
 use super::{After, Begun, Client, Stream};
 
@@ -57,6 +58,8 @@ pub(in crate::http) async fn resume(conn: &Downstream, flight: Box<Flight>) -> A
         deadlines,
         late: false,
         version,
+        switch: Cell::new(Switch::No),
+        active: Cell::new(None),
         room: Room { permit: RefCell::default(), stays: Cell::new(stays) },
     };
     let exchange = resumed(&stream, exchange);
@@ -73,11 +76,21 @@ pub(in crate::http) async fn resume(conn: &Downstream, flight: Box<Flight>) -> A
 impl Stream<'_> {
     /// Ready with room for an offer when it is time to move and the request can be suspended now. It is served meanwhile.
     pub(super) fn poll_room(&self, context: &mut Context<'_>, may_suspend: impl FnOnce() -> bool) -> Poll<Permit> {
-        if !self.client.held().may_move() || self.room.stays.get() {
+        let Client::Http1(conn) = &self.client else { return Poll::Pending };
+        if !conn.held.may_move() {
+            // A motion that comes after this one may ask again.
+            self.room.stays.set(false);
+            return Poll::Pending;
+        }
+        if self.room.stays.get() {
+            return Poll::Pending;
+        }
+        if !conn.can_move() {
+            conn.held.stay();
             return Poll::Pending;
         }
         let mut wait = self.room.permit.borrow_mut();
-        let mover = if may_suspend() { self.client.held().mover() } else { None };
+        let mover = if may_suspend() { conn.held.mover() } else { None };
         let Some(mover) = mover else {
             *wait = None;
             return Poll::Pending;
@@ -87,7 +100,7 @@ impl Stream<'_> {
         match permit {
             Some(permit) => Poll::Ready(permit),
             None => {
-                self.client.held().stay();
+                conn.held.stay();
                 Poll::Pending
             }
         }

@@ -17,11 +17,16 @@ use crate::http::outbox::Outbox;
 use crate::http::pump::{Broken, Pump};
 
 use super::{Begun, Client, Course, Stream};
+use crate::http::upgrade::Switch;
 
 impl Stream<'_> {
     /// Sends a response.
     pub(super) async fn send<'s>(&'s self, response: Response<'s>, begun: &mut Begun) -> Result<Course, Failure> {
-        let Response { mut head, mut body } = response;
+        let Response { mut head, body } = response;
+        let mut body = match body {
+            Body::Tunnel(granted) => return self.join(head, *granted, begun).map(|()| Course::Over),
+            body => body,
+        };
         let conn = match self.client {
             Client::Http1(conn) => conn,
             Client::Http2(client) => return self.send_http2(client, head, body, begun).await,
@@ -122,8 +127,9 @@ impl Stream<'_> {
     /// Whether this response is the connection's last, for a reason of ours.
     fn should_close(&self, conn: &Downstream) -> bool {
         let manager = self.manager();
-        if !self.is_complete() {
-            // What is left of the request would have to be read and thrown away before the next one.
+        if !self.is_complete() || self.switch.get() != Switch::No {
+            // What is left of the request would have to be read and thrown away before the next one; and behind one that asked for a tunnel
+            // nobody knows what it is.
             manager.stats.downstream_rq_response_before_rq_complete.inc();
             return true;
         }
@@ -139,7 +145,7 @@ impl Stream<'_> {
         conn.is_ending()
     }
 
-    fn set_connection(&self, head: &mut ResponseHead, close: bool) {
+    pub(super) fn set_connection(&self, head: &mut ResponseHead, close: bool) {
         if close {
             head.headers.set(header::CONNECTION, HeaderValue::from_static("close"));
         } else if self.version == Version::HTTP_10 {

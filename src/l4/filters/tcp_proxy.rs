@@ -13,28 +13,28 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
-use crate::access_log::{Files, Logs, OpenError};
+use bytes::BytesMut;
+
+use crate::access_log::{Context, Files, Logs, OpenError};
 use crate::config::model;
 use crate::config::model::LogType;
 use crate::drain::Phase;
 use crate::drain::motion::{Kind, Reason};
 use crate::fault::Flag;
 use crate::local::{Deadline, Local, Timer};
-use crate::stats::Scope;
 use crate::stats::names::{self, TcpStats};
+use crate::stats::{Gauge, Scope};
 use crate::upstream::pool::{Refused, tcp};
 use crate::upstream::{Cluster, Clusters};
 
+use super::super::tunnel::{End, Host, Join, Owner, Thawed, Totals, Tunnel, Who};
 use super::super::{Arrival, Connection, Facts, Filter, Guard, Next, Work};
 
-mod flow;
-mod frozen;
 mod log;
-mod tunnel;
 
 use log::Line;
-use tunnel::Tunnel;
 
 /// The filter of one filter chain on one worker.
 pub struct TcpProxy {
@@ -95,7 +95,7 @@ impl TcpProxy {
         if self.config.log_connected {
             line.write(LogType::TcpUpstreamConnected);
         }
-        Tunnel::new(self, cluster, connection, upstream, timer, line).run().await;
+        Tunnel::new(Joined::join(self, cluster, connection, Host::Tcp(upstream), timer, line)).run().await;
     }
 
     /// A host that takes the connection, before it is too old or the drain is over.
@@ -167,10 +167,98 @@ impl Filter for TcpProxy {
         if arrival.kind != Kind::Tcp {
             return Err(Reason::OtherFilter);
         }
-        let mut tunnel = Tunnel::thaw(self, arrival)?;
+        let mut thawed = Thawed::read(&arrival.record)?;
+        let (host, cluster) = thawed.host(arrival.sockets, &self.clusters)?;
+        let timer = self.local.timers().timer();
+        let line = Line::from_record(self.logs.as_ref(), &arrival.connection.facts, thawed.take_log());
+        let mut tunnel = Tunnel::thaw(Joined::join(self, cluster, arrival.connection, host, timer, line), thawed);
         Ok(Box::pin(async move {
             tunnel.arrived();
             tunnel.run().await;
         }))
+    }
+}
+
+/// What the filter is to a tunnel of its own.
+struct Joined {
+    proxy: Rc<TcpProxy>,
+    cluster: Rc<Cluster>,
+    guard: Box<dyn Guard>,
+    line: Line,
+}
+
+impl Joined {
+    fn join(
+        proxy: Rc<TcpProxy>,
+        cluster: Rc<Cluster>,
+        connection: Connection,
+        host: Host,
+        timer: Timer,
+        line: Line,
+    ) -> Join<Self> {
+        let Connection { stream: client, facts, held, guard } = connection;
+        let owner = Self { proxy, cluster, guard, line };
+        Join { client, host, owner, facts, held, timer, up: BytesMut::new(), down: BytesMut::new() }
+    }
+}
+
+impl Owner for Joined {
+    const KIND: Kind = Kind::Tcp;
+
+    fn local(&self) -> &Local {
+        &self.proxy.local
+    }
+
+    fn idle_timeout(&self) -> Option<Duration> {
+        self.proxy.config.idle_timeout
+    }
+
+    fn max_age(&self) -> Option<Duration> {
+        self.proxy.config.max_connection_duration
+    }
+
+    fn received(&self, bytes: u64) {
+        self.proxy.stats.downstream_cx_rx_bytes_total.add(bytes);
+    }
+
+    fn sent(&self, bytes: u64) {
+        self.proxy.stats.downstream_cx_tx_bytes_total.add(bytes);
+    }
+
+    fn paused(&self, waited_for: Who, paused: bool) {
+        let (tcp, cluster) = (&self.proxy.stats, self.cluster.stats());
+        match (waited_for, paused) {
+            (Who::Host, true) => tcp.downstream_flow_control_paused_reading_total.inc(),
+            (Who::Host, false) => tcp.downstream_flow_control_resumed_reading_total.inc(),
+            (Who::Client, true) => cluster.upstream_flow_control_paused_reading_total.inc(),
+            (Who::Client, false) => cluster.upstream_flow_control_resumed_reading_total.inc(),
+        }
+    }
+
+    fn buffered(&self) -> [Gauge; 2] {
+        let stats = &self.proxy.stats;
+        [stats.downstream_cx_rx_bytes_buffered.clone(), stats.downstream_cx_tx_bytes_buffered.clone()]
+    }
+
+    fn log(&self) -> Option<Context> {
+        self.line.to_record()
+    }
+
+    fn moved(&mut self) {
+        self.guard.moved();
+    }
+
+    fn arrived(&mut self) {
+        self.guard.arrived();
+    }
+
+    fn ended(mut self, end: End, totals: Totals) {
+        self.line.bytes(totals.received, totals.sent);
+        self.line.end();
+        match end {
+            End::Idle => self.proxy.stats.idle_timeout.inc(),
+            End::TooOld => self.proxy.stats.max_downstream_connection_duration.inc(),
+            End::Whole(_) | End::Broken(_) | End::Drained => {}
+        }
     }
 }

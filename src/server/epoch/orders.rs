@@ -68,6 +68,10 @@ impl Epoch {
                 .await?;
                 None
             }
+            Message::TicketKeys(keys) => {
+                self.take_ticket_keys(Some(keys));
+                None
+            }
             Message::ReopenLogs(_) => {
                 self.reopen_logs();
                 None

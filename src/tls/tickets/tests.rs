@@ -18,7 +18,7 @@ fn a_ticket_opens_where_the_same_keys_and_rules_are() {
     assert!(ticketer(&here, 2).decrypt(&ticket).is_none(), "other rules");
     assert!(ticketer(&there, 1).decrypt(&ticket).is_none(), "other keys");
     for tickets in [&here, &there] {
-        tickets.give(&[key(7)]);
+        tickets.give(&[key(7)], Duration::ZERO);
     }
     let ticket = ticketer(&here, 1).encrypt(b"session").unwrap();
     assert_eq!(ticketer(&there, 1).decrypt(&ticket).unwrap(), b"session");
@@ -28,12 +28,12 @@ fn a_ticket_opens_where_the_same_keys_and_rules_are() {
 fn turned_keys_open_and_do_not_seal() {
     let tickets = Arc::new(Tickets::default());
     let ticketer = ticketer(&tickets, 1);
-    tickets.give(&[key(1)]);
+    tickets.give(&[key(1)], Duration::ZERO);
     let old = ticketer.encrypt(b"old").unwrap();
-    tickets.give(&[key(2), key(1)]);
+    tickets.give(&[key(2), key(1)], Duration::ZERO);
     assert_eq!(ticketer.decrypt(&old).unwrap(), b"old");
     assert_eq!(ticketer.encrypt(b"new").unwrap()[..NAME], [2; NAME]);
-    tickets.give(&[key(3), key(2)]);
+    tickets.give(&[key(3), key(2)], Duration::ZERO);
     assert!(ticketer.decrypt(&old).is_none());
 }
 
@@ -41,11 +41,13 @@ fn turned_keys_open_and_do_not_seal() {
 fn keys_that_are_none_change_nothing() {
     let tickets = Tickets::default();
     assert!(tickets.given().is_none());
-    tickets.give(&[vec![1; KEY - 1]]);
-    tickets.give(&[]);
+    tickets.give(&[vec![1; KEY - 1]], Duration::ZERO);
+    tickets.give(&[], Duration::ZERO);
     assert!(tickets.given().is_none());
-    tickets.give(&[vec![1; KEY + 1], key(2)]);
-    assert_eq!(tickets.given(), Some(vec![key(2)]));
+    tickets.give(&[vec![1; KEY + 1], key(2)], DAY);
+    let (keys, age) = tickets.given().unwrap();
+    assert_eq!(keys, [key(2)]);
+    assert!(age >= DAY);
     assert!(!format!("{tickets:?}").contains('['));
 }
 

@@ -175,6 +175,11 @@ impl Place {
         }
     }
 
+    /// The cluster's name.
+    pub fn cluster(&self) -> &str {
+        &self.common.model.name
+    }
+
     /// Where the host is.
     pub fn address(&self) -> &Address {
         &self.address

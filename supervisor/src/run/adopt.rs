@@ -17,7 +17,7 @@ use crate::moment::{Moment, millis};
 use crate::process::Process;
 use crate::shm::Segment;
 use crate::wire::message::{Adopt, Hello, Message, Refused, Standing, Welcome};
-use crate::wire::{Borrower, Channel, Error, MOVES, PROTOCOL, Packet, RECALLS, Versions};
+use crate::wire::{Borrower, Channel, Error, MOVES, PROTOCOL, Packet, RECALLS, TICKETS, Versions};
 
 /// How long epochs that have come wait for others that are known to live.
 const WAIT: Duration = Duration::from_secs(3);
@@ -197,6 +197,9 @@ impl Supervisor {
             Some(Err(error)) => return refuse(&channel, error.to_string()),
             None => return refuse(&channel, "it brings no statistics segment".into()),
         }
+        self.take_back_tickets(adopt.ticket_keys.as_ref());
+        let tickets = hello.features.iter().any(|feature| feature == TICKETS);
+        let ticket_keys = if tickets { self.ticket_keys() } else { None };
         let limits = self.lifecycle.limits();
         let welcome = Message::Welcome(Welcome {
             protocol,
@@ -207,6 +210,7 @@ impl Supervisor {
             drain_strategy: limits.drain_strategy.into(),
             supervisor_version: VERSION.into(),
             control_path: self.control.path().display().to_string(),
+            ticket_keys,
         });
         match channel.try_send(&welcome, &[]) {
             Ok(true) => {}
@@ -295,6 +299,7 @@ impl Supervisor {
         let has = |name: &str| features.iter().any(|feature| feature == name);
         if let Some(peer) = self.peers.get_mut(&epoch) {
             peer.moves = has(MOVES);
+            peer.tickets = has(TICKETS);
         }
         if let Some(figures) = &self.figures {
             figures.adopted();

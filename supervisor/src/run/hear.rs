@@ -11,7 +11,7 @@ use super::{Supervisor, VERSION};
 use crate::lifecycle::{Event, Said};
 use crate::moment::millis;
 use crate::wire::message::{Hello, Lend, Message, Ready, Refused, Welcome};
-use crate::wire::{Error, Lender, MAX_KEYS_PER_LEND, MOVES, PROTOCOL, Packet, RECALLS, Versions, clip};
+use crate::wire::{Error, Lender, MAX_KEYS_PER_LEND, MOVES, PROTOCOL, Packet, RECALLS, TICKETS, Versions, clip};
 
 /// Messages taken from one epoch in one round.
 const AT_ONCE: usize = 64;
@@ -114,6 +114,8 @@ impl Supervisor {
                 return;
             }
         };
+        let tickets = hello.features.iter().any(|feature| feature == TICKETS);
+        let ticket_keys = if tickets { self.ticket_keys() } else { None };
         let limits = self.lifecycle.limits();
         let welcome = Welcome {
             protocol,
@@ -124,6 +126,7 @@ impl Supervisor {
             drain_strategy: limits.drain_strategy.into(),
             supervisor_version: VERSION.into(),
             control_path: self.control.path().display().to_string(),
+            ticket_keys,
         };
         let segment = self.segment.fd().map(|segment| segment.try_clone_to_owned()).transpose();
         let Some(peer) = self.peers.get_mut(&epoch) else { return };
@@ -131,6 +134,7 @@ impl Supervisor {
             info!("epoch {epoch} runs as process {} under process {}", hello.pid, peer.process.pid());
         }
         peer.protocol = Some(protocol);
+        peer.tickets = tickets;
         peer.moves = hello.features.iter().any(|feature| feature == MOVES);
         let recalls = hello.features.iter().any(|feature| feature == RECALLS);
         let result = match segment {

@@ -30,6 +30,8 @@ pub(super) struct Peer {
     pub(super) offences: u32,
     /// Connections can move from it and to it.
     pub(super) moves: bool,
+    /// It uses the keys of session tickets.
+    pub(super) tickets: bool,
 }
 
 impl Peer {
@@ -43,13 +45,14 @@ impl Peer {
             protocol: None,
             offences: 0,
             moves: false,
+            tickets: false,
         }
     }
 
     /// One that an earlier image of this process knew.
     pub(super) fn resumed(process: Process, channel: Option<Channel>, protocol: Option<u32>, offences: u32) -> Self {
         let (queue, loans, lender) = (VecDeque::new(), VecDeque::new(), None);
-        Self { process, channel, queue, loans, lender, protocol, offences, moves: false }
+        Self { process, channel, queue, loans, lender, protocol, offences, moves: false, tickets: false }
     }
 
     /// What to poll the channel for.

@@ -28,6 +28,7 @@ use crate::process::{self, Process, Recipe, Written};
 use crate::settings::Settings;
 use crate::shm::Segment;
 use crate::systemd;
+use crate::tickets::Ring;
 use crate::wire::{Channel, inherit};
 
 /// Environment variable: number of the descriptor that holds the state.
@@ -60,6 +61,9 @@ struct State {
     /// What was the previous one, while the last takeover can be taken back.
     #[serde(default)]
     before: Option<Written>,
+    /// The keys of session tickets: the memory file that this is written to is nobody else's.
+    #[serde(default)]
+    tickets: Option<Ring>,
 }
 
 /// A [`Peer`] by numbers.
@@ -72,6 +76,8 @@ struct Known {
     offences: u32,
     #[serde(default)]
     moves: bool,
+    #[serde(default)]
+    tickets: bool,
 }
 
 /// The state that an earlier image of this process has left, if it has.
@@ -136,6 +142,7 @@ impl Supervisor {
             let channel = channel.map(Channel::from_socket).transpose().map_err(|error| error.to_string())?;
             let mut peer = Peer::resumed(process, channel, known.protocol, known.offences);
             peer.moves = known.moves;
+            peer.tickets = known.tickets;
             peers.insert(epoch, peer);
         }
         let mut recipes = Recipes::new(settings.run_dir.clone());
@@ -162,6 +169,7 @@ impl Supervisor {
             fed: Moment::now(),
             exit: None,
             replace_until: None,
+            tickets: state.tickets,
             program: own_program(),
             settings,
         })
@@ -201,6 +209,7 @@ impl Supervisor {
             protocol: peer.protocol,
             offences: peer.offences,
             moves: peer.moves,
+            tickets: peer.tickets,
         };
         let state = State {
             format: FORMAT,
@@ -214,6 +223,7 @@ impl Supervisor {
             peers: self.peers.iter().map(|(epoch, peer)| (*epoch, known(peer))).collect(),
             current: self.recipes.current.as_ref().map(Recipe::numbers),
             previous: self.recipes.previous.as_ref().map(Recipe::numbers),
+            tickets: self.tickets.clone(),
             before: self.recipes.before.as_ref().map(Recipe::numbers),
         };
         let file = write(&state).map_err(|error| error.to_string())?;

@@ -5,6 +5,7 @@
 mod motion;
 mod operator;
 mod socket;
+mod tickets;
 
 use prost::{Enumeration, Message as ProstMessage, Oneof};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use motion::{Bequeath, Connection, Heir, Moved, NotTaken, Taken, Withdrawn};
 pub use operator::{Command, CommandKind, EpochStatus, Outcome, PhaseTime, Status, Tally};
 pub use socket::{Grant, KeyName, Lend, Lent, Protocol, Received, SocketKey};
+pub use tickets::TicketKeys;
 
 /// The body of a frame.
 #[derive(Clone, PartialEq, ProstMessage)]
@@ -19,7 +21,7 @@ pub struct Envelope {
     /// Exactly one.
     #[prost(
         oneof = "Message",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 40, 41, 42"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 40, 41, 42"
     )]
     pub message: Option<Message>,
 }
@@ -111,6 +113,9 @@ pub enum Message {
     /// E→E: what is unanswered stays.
     #[prost(message, tag = "28")]
     Withdrawn(Withdrawn),
+    /// S→E: the keys of session tickets have been turned. Only to an epoch with [`super::TICKETS`].
+    #[prost(message, tag = "29")]
+    TicketKeys(TicketKeys),
     /// Operator→S at the control socket.
     #[prost(message, tag = "40")]
     Command(Command),
@@ -154,6 +159,7 @@ impl Message {
             Self::Moved(_) => "Moved",
             Self::Taken(_) => "Taken",
             Self::Withdrawn(_) => "Withdrawn",
+            Self::TicketKeys(_) => "TicketKeys",
             Self::Command(_) => "Command",
             Self::Status(_) => "Status",
             Self::Outcome(_) => "Outcome",
@@ -208,6 +214,9 @@ pub struct Welcome {
     /// Where a supervisor listens: for `Adopt` when this one is gone.
     #[prost(string, tag = "8")]
     pub control_path: String,
+    /// The keys of session tickets, for an epoch with [`super::TICKETS`].
+    #[prost(message, optional, tag = "9")]
+    pub ticket_keys: Option<TicketKeys>,
 }
 
 /// `--drain-strategy`.
@@ -374,6 +383,9 @@ pub struct Adopt {
     /// The keys of its sockets; the sockets follow as `Lent` batches of request 0 after the welcome.
     #[prost(message, repeated, tag = "6")]
     pub keys: Vec<SocketKey>,
+    /// The keys of session tickets that the supervisor that died had given it.
+    #[prost(message, optional, tag = "7")]
+    pub ticket_keys: Option<TicketKeys>,
 }
 
 /// What an orphaned epoch was doing.

@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 use super::{Table, clusters, hash};
 use crate::config::convert::context::Context;
 use crate::config::convert::extension::PATH_REWRITERS;
-use crate::config::convert::{matcher, retry, values};
+use crate::config::convert::{matcher, retry, upgrade, values};
 use crate::config::model::{
     Forward, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite, RouteAction, Tries, UriRewrite,
 };
@@ -56,7 +56,7 @@ pub(super) fn forward(
         host_rewrite_specifier,
     } = message;
     refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config, request_mirror_policies,
-        max_grpc_timeout, grpc_timeout_offset, upgrade_configs, internal_redirect_policy, internal_redirect_action,
+        max_grpc_timeout, grpc_timeout_offset, internal_redirect_policy, internal_redirect_action,
         hedge_policy);
     // Limits per priority tune; rate limits do nothing without a policy or filter that is refused.
     ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits, cors,
@@ -80,6 +80,7 @@ pub(super) fn forward(
     let max_stream_duration = max_stream_duration.unwrap_or_default();
     let max_stream_duration = cx.at("max_stream_duration", |cx| stream_duration(cx, &max_stream_duration));
     let hash_policy = cx.each("hash_policy", hash_policy, hash::policy);
+    let upgrades = upgrade::of_route(cx, upgrade_configs);
     let cluster = clusters::specifier(cx, cluster_specifier?, table);
     Some(RouteAction::Forward(Box::new(Forward {
         cluster: cluster?,
@@ -92,6 +93,7 @@ pub(super) fn forward(
         append_forwarded_host: append_x_forwarded_host,
         hash_policy,
         tries: Arc::new(tries),
+        upgrades,
     })))
 }
 

@@ -55,10 +55,7 @@ fn path(
             });
             text.map(PathMatch::Template)
         }
-        PathSpecifier::ConnectMatcher(_) => {
-            cx.refuse("connect_matcher");
-            None
-        }
+        PathSpecifier::ConnectMatcher(api::route_match::ConnectMatcher {}) => Some(PathMatch::Connect),
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Forward {
     pub hash_policy: Vec<HashPolicy>,
     /// Whether and how it is tried again.
     pub tries: Arc<Tries>,
+    /// `upgrade_configs`, which come before the manager's.
+    pub upgrades: Vec<RouteUpgrade>,
 }
 
 impl Forward {
@@ -69,6 +71,7 @@ impl Forward {
             append_forwarded_host: false,
             hash_policy: Vec::new(),
             tries: Arc::default(),
+            upgrades: Vec::new(),
         }
     }
 }
@@ -213,4 +216,15 @@ pub enum HashSource {
     SourceIp,
     /// The first query parameter of that name.
     Query(String),
+}
+
+/// `envoy.config.route.v3.RouteAction.UpgradeConfig`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteUpgrade {
+    /// `upgrade_type`, in lower case and unique; `connect` is the method.
+    pub kind: String,
+    /// `enabled`, default true.
+    pub enabled: bool,
+    /// `connect_config`: a CONNECT ends here, and what it carries goes to the host as it is.
+    pub terminate: bool,
 }

@@ -30,6 +30,8 @@ pub enum PathMatch {
     Regex(Regex),
     /// `path_match_policy` with a URI template.
     Template(UriTemplate),
+    /// `connect_matcher`: a CONNECT, which has no path.
+    Connect,
 }
 
 /// What a route asks beside the path.

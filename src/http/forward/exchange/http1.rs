@@ -17,6 +17,8 @@ use crate::http::body::{Body, Frame};
 use crate::http::failure::Failure;
 use crate::http::pump::{Broken, Pump};
 use crate::http::stream::Stream;
+use crate::http::upgrade::{self, Granted, Switch};
+use crate::l4::tunnel;
 use crate::upstream::Cluster;
 use crate::upstream::pool::http1::Lease;
 
@@ -58,6 +60,9 @@ pub struct Exchange<'a> {
     handed_back: bool,
     /// The answer is not passed on: it counts as none.
     dismissed: bool,
+    /// The head by which the host has granted a tunnel, until the rest of the request is sent.
+    grant: Option<ResponseHead>,
+    granted: bool,
 }
 
 impl<'a> Exchange<'a> {
@@ -87,6 +92,8 @@ impl<'a> Exchange<'a> {
             limits: None,
             handed_back: false,
             dismissed: false,
+            grant: None,
+            granted: false,
         }
     }
 
@@ -113,6 +120,9 @@ impl<'a> Exchange<'a> {
     ) -> Poll<Result<ResponseHead, Failure>> {
         self.poll_upload(context)?;
         loop {
+            if self.grant.is_some() {
+                return self.poll_grant();
+            }
             let limits = self.head_limits();
             self.handed_back = handover::begins(&self.read);
             match parse_response(&mut self.read, &mut self.scan, &limits, &self.method) {
@@ -144,7 +154,7 @@ impl<'a> Exchange<'a> {
     /// The response whose head has come is passed on.
     pub(in crate::http::forward) fn accept(&mut self) {
         self.limits.take_if(|limits| !limits.watches_body());
-        if self.framing.is_done() {
+        if self.framing.is_done() && !self.granted {
             self.complete();
         }
     }
@@ -164,6 +174,32 @@ impl<'a> Exchange<'a> {
     /// Nothing of the request has been sent.
     pub(in crate::http::forward) fn is_unseen(&self) -> bool {
         self.upload.sent == 0
+    }
+
+    /// A tunnel begins behind the request, all of it (RFC 9110, 7.8).
+    fn poll_grant(&mut self) -> Poll<Result<ResponseHead, Failure>> {
+        if self.upload_broken {
+            self.lease = None;
+            return Poll::Ready(Err(Failure::UpstreamClosed));
+        }
+        if !self.upload.is_done() {
+            return Poll::Pending;
+        }
+        self.granted = true;
+        Poll::Ready(self.grant.take().ok_or(Failure::Internal))
+    }
+
+    /// The host's side of the tunnel that it has granted; itself, if it has not.
+    pub(in crate::http::forward) fn granted(mut self: Box<Self>) -> Result<Granted, Box<Self>> {
+        match self.lease.take() {
+            Some(lease) if self.granted => {
+                Ok(Granted { host: tunnel::Host::Http1(lease), read: std::mem::take(&mut self.read) })
+            }
+            lease => {
+                self.lease = lease;
+                Err(self)
+            }
+        }
     }
 
     /// The next frame of the response's body.
@@ -250,6 +286,11 @@ impl<'a> Exchange<'a> {
 
     fn take_head(&mut self, parsed: Parsed<ResponseHead>) -> Result<Option<ResponseHead>, Failure> {
         let status = parsed.head.status;
+        if self.stream.switch() == Switch::Allowed && upgrade::is_granted(&self.method, &parsed.head, parsed.upgrade) {
+            self.replay = None;
+            self.grant = Some(parsed.head);
+            return Ok(None);
+        }
         if !status.is_informational() {
             self.framing = parsed.framing;
             self.keep_alive = parsed.keep_alive;

@@ -104,6 +104,11 @@ impl Place {
         })
     }
 
+    /// The cluster's name.
+    pub fn cluster(&self) -> &str {
+        &self.presence.pool.common.model.name
+    }
+
     /// Where the host is.
     pub fn address(&self) -> &Address {
         &self.presence.pool.address
@@ -235,6 +240,11 @@ impl Lease {
         &self.connection.place
     }
 
+    /// See [`Stream::may_move`].
+    pub fn may_move(&self) -> bool {
+        self.connection.stream.may_move()
+    }
+
     /// See [`Place::arrived`].
     pub fn arrived(&mut self) {
         self.connection.place.arrived();
@@ -280,6 +290,17 @@ impl Lease {
             Err(_) => self.connection.place.end = End::Remote,
         }
         Poll::Ready(written)
+    }
+
+    /// Ends the sending side.
+    pub fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.connection.stream.poll_end(context)
+    }
+
+    /// Makes the close a reset: the host must not take it for an end.
+    pub fn reset_on_close(&self) {
+        // A socket that cannot be told so is gone already.
+        let _ = self.connection.stream.reset_on_close();
     }
 
     /// The exchange is complete on both sides and the host keeps the connection: for the next request.

@@ -32,7 +32,7 @@ pub struct Moved {
 /// One connection on offer.
 #[derive(Clone, PartialEq, ProstMessage)]
 pub struct Connection {
-    /// What it is: `http1`, `tcp`.
+    /// What it is: `http1`, `tcp`, `upgrade`.
     #[prost(string, tag = "1")]
     pub kind: String,
     /// The name of its listener.

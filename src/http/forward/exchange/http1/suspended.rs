@@ -11,6 +11,7 @@ use crate::http::body::Body;
 use crate::http::forward::Replay;
 use crate::http::pump::Pump;
 use crate::http::stream::Stream;
+use crate::http::upgrade::Switch;
 use crate::upstream::Cluster;
 use crate::upstream::pool::http1::Lease;
 
@@ -39,9 +40,12 @@ pub struct Suspended {
 impl<'a> Exchange<'a> {
     /// Whether it can be suspended now: nothing of it is anybody else's.
     pub(in crate::http) fn may_suspend(&self) -> bool {
-        self.limits.is_none()
+        // One that may become a tunnel moves as such, as soon as it is one.
+        self.stream.switch() == Switch::No
+            && self.limits.is_none()
             && matches!(self.body, Body::Request(_) | Body::Empty)
             && self.upload.outbox.len() <= MOST_PENDING
+            && self.lease.as_ref().is_none_or(Lease::may_move)
     }
 
     /// Ends the work on it, between two polls, where [`Self::may_suspend`].
@@ -86,6 +90,8 @@ impl<'a> Exchange<'a> {
             limits: None,
             handed_back: false,
             dismissed: false,
+            grant: None,
+            granted: false,
         })
     }
 }

@@ -42,6 +42,11 @@ pub(super) struct Flow {
 pub(super) struct Broken;
 
 impl Flow {
+    /// With bytes that were read before.
+    pub(super) fn holding(buffer: BytesMut) -> Self {
+        Self { read: buffer.len() as u64, buffer, ..Self::default() }
+    }
+
     /// Moves what can be moved. Ready when the direction is over.
     ///
     /// # Errors

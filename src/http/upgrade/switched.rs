@@ -1,0 +1,247 @@
+//! What is left of a request whose connection became a tunnel: the owner of that tunnel.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use prost::Message;
+
+use super::frozen::Written;
+use crate::access_log::{Context, Line};
+use crate::config::model::{LogType, Moment};
+use crate::drain::motion::{Kind, Reason};
+use crate::fault::Flag;
+use crate::http::downstream::Parts;
+use crate::http::manager::Manager;
+use crate::http::presence::{self, Presence, Protocol};
+use crate::http::record::Record;
+use crate::l4::tunnel::{End, Host, Join, Owner, Thawed, Totals, Tunnel, Who};
+use crate::l4::{Arrival, Connection};
+use crate::local::Local;
+use crate::stats::Gauge;
+use crate::upstream::Cluster;
+
+/// A request whose connection is a tunnel now.
+pub(in crate::http) struct Switched {
+    manager: Rc<Manager>,
+    presence: Presence,
+    cluster: Rc<Cluster>,
+    record: Record,
+    idle_timeout: Option<Duration>,
+    /// Bytes of the response's head.
+    head: u64,
+    terminated: bool,
+    _active: Active,
+}
+
+/// That a request is in progress that asked for a tunnel and may have it. Ends when it is dropped.
+pub(in crate::http) struct Active {
+    requests: Gauge,
+    upgrades: Gauge,
+}
+
+impl Active {
+    /// Of a request that is counted as in progress already.
+    pub(in crate::http) fn begin(manager: &Manager) -> Self {
+        manager.stats.downstream_cx_upgrades_active.inc();
+        Self {
+            requests: manager.stats.downstream_rq_active.clone(),
+            upgrades: manager.stats.downstream_cx_upgrades_active.clone(),
+        }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.requests.dec();
+        self.upgrades.dec();
+    }
+}
+
+/// A response that has made its connection a tunnel, on its way to whoever has that connection.
+pub(in crate::http) struct Switching {
+    pub(in crate::http) record: Record,
+    pub(in crate::http) idle_timeout: Option<Duration>,
+    pub(in crate::http) host: Host,
+    /// The response's head, and what the host has sent behind it.
+    pub(in crate::http) down: BytesMut,
+    /// How much of it is the head.
+    pub(in crate::http) head: usize,
+    pub(in crate::http) active: Active,
+    pub(in crate::http) cluster: Rc<Cluster>,
+}
+
+impl Switching {
+    /// The rest of the connection's life.
+    pub(in crate::http) async fn run(self, manager: Rc<Manager>, parts: Parts) {
+        let Parts { stream: client, read: up, facts, held, presence } = parts;
+        let timer = manager.local.timers().timer();
+        let Self { record, idle_timeout, host, down, head, active, cluster } = self;
+        let terminated = matches!(host, Host::Tcp(_));
+        let head = head as u64;
+        let owner = Switched { manager, presence, cluster, record, idle_timeout, head, terminated, _active: active };
+        Tunnel::new(Join { client, host, owner, facts, held, timer, up, down }).run().await;
+    }
+}
+
+impl Switched {
+    /// A tunnel from another epoch.
+    ///
+    /// # Errors
+    /// Why it cannot be gone on with.
+    pub(in crate::http) fn thaw(manager: &Rc<Manager>, arrival: Arrival) -> Result<Tunnel<Self>, Reason> {
+        let mut thawed = Thawed::read(&arrival.record)?;
+        let written = Written::decode(thawed.owner()).map_err(|_| Reason::Record)?;
+        let record = written.record().ok_or(Reason::Record)?;
+        let (host, cluster) = thawed.host(arrival.sockets, &manager.named)?;
+        let Connection { stream: client, facts, held, guard } = arrival.connection;
+        *record.cluster.borrow_mut() = Some(cluster.clone());
+        if let Some(logs) = &manager.logs {
+            record.log_as(match thawed.take_log() {
+                Some(log) => Line::from_record(logs.clone(), log),
+                None => Line::new(logs.clone(), record.started),
+            });
+            let id = facts.id;
+            record.log(|live| live.context.connection_id = id);
+        }
+        manager.stats.downstream_rq_active.inc();
+        let presence = Presence::arriving(manager, guard, facts.accepted);
+        presence.spoke(Protocol::Http1);
+        let owner = Self {
+            presence,
+            manager: manager.clone(),
+            cluster,
+            record,
+            idle_timeout: written.idle_timeout_ms.map(Duration::from_millis),
+            head: written.head,
+            terminated: written.terminated,
+            _active: Active::begin(manager),
+        };
+        let timer = manager.local.timers().timer();
+        let (up, down) = (BytesMut::new(), BytesMut::new());
+        Ok(Tunnel::thaw(Join { client, host, owner, facts, held, timer, up, down }, thawed))
+    }
+
+    /// Notes and counts why it ended: a response flag where it is nobody's wish, and details.
+    fn conclude(&self, end: End) {
+        let stats = &self.manager.stats;
+        let (flag, details) = match end {
+            End::Whole(Who::Client) | End::Broken(Who::Client) => {
+                (Some(Flag::DownstreamConnectionTermination), "downstream_remote_disconnect")
+            }
+            // A host that speaks no HTTP may end when it likes.
+            End::Whole(Who::Host) if self.terminated => (None, "via_upstream"),
+            End::Whole(Who::Host) | End::Broken(Who::Host) => {
+                stats.downstream_rq_tx_reset.inc();
+                let details = "upstream_reset_after_response_started{connection_termination}";
+                (Some(Flag::UpstreamConnectionTermination), details)
+            }
+            End::Idle => {
+                stats.downstream_rq_idle_timeout.inc();
+                stats.downstream_rq_tx_reset.inc();
+                (Some(Flag::StreamIdleTimeout), "stream_idle_timeout")
+            }
+            End::TooOld | End::Drained => {
+                stats.downstream_rq_tx_reset.inc();
+                (None, "downstream_local_disconnect")
+            }
+        };
+        if let Some(flag) = flag {
+            self.record.flag(flag);
+        }
+        self.record.set_details(details);
+    }
+
+    /// The tunnel's line in the access logs.
+    fn write_line(&self, now: Instant) {
+        let record = &self.record;
+        let Some(mut line) = record.take_log() else { return };
+        line.live.reach_once(Moment::SendEnd, now);
+        let context = &mut line.live.context;
+        context.flags = record.flags().into();
+        context.details = record.details().into_owned();
+        context.received = record.received.get();
+        context.sent = record.sent.get();
+        line.write(LogType::DownstreamEnd);
+    }
+}
+
+impl Owner for Switched {
+    const KIND: Kind = Kind::Upgrade;
+
+    fn local(&self) -> &Local {
+        &self.manager.local
+    }
+
+    fn idle_timeout(&self) -> Option<Duration> {
+        self.idle_timeout
+    }
+
+    fn max_age(&self) -> Option<Duration> {
+        None
+    }
+
+    fn received(&self, bytes: u64) {
+        self.manager.stats.downstream_cx_rx_bytes_total.add(bytes);
+    }
+
+    fn sent(&self, bytes: u64) {
+        self.manager.stats.downstream_cx_tx_bytes_total.add(bytes);
+    }
+
+    fn paused(&self, waited_for: Who, paused: bool) {
+        let (http, cluster) = (&self.manager.stats, self.cluster.stats());
+        match (waited_for, paused) {
+            (Who::Host, true) => {
+                http.downstream_flow_control_paused_reading_total.inc();
+                cluster.upstream_flow_control_backed_up_total.inc();
+            }
+            (Who::Host, false) => {
+                http.downstream_flow_control_resumed_reading_total.inc();
+                cluster.upstream_flow_control_drained_total.inc();
+            }
+            (Who::Client, true) => cluster.upstream_flow_control_paused_reading_total.inc(),
+            (Who::Client, false) => cluster.upstream_flow_control_resumed_reading_total.inc(),
+        }
+    }
+
+    fn buffered(&self) -> [Gauge; 2] {
+        let stats = &self.manager.stats;
+        [stats.downstream_cx_rx_bytes_buffered.clone(), stats.downstream_cx_tx_bytes_buffered.clone()]
+    }
+
+    fn log(&self) -> Option<Context> {
+        self.record.log_record()
+    }
+
+    fn write_down(&self) -> Vec<u8> {
+        Written::of(&self.record, self.idle_timeout, self.head, self.terminated).encode_to_vec()
+    }
+
+    fn moved(&mut self) {
+        self.presence.moved();
+    }
+
+    fn arrived(&mut self) {
+        self.presence.arrived();
+        self.presence.set_busy(true);
+    }
+
+    fn ended(self, end: End, totals: Totals) {
+        let now = Instant::now();
+        let stats = &self.manager.stats;
+        // Every tunnel ends as a request that was not complete: Envoy counts it so, and so do we.
+        stats.downstream_rq_rx_reset.inc();
+        stats.downstream_rq_time.record((now - self.record.started).as_millis() as u64);
+        self.record.received.set(self.record.received.get() + totals.received);
+        self.record.sent.set(totals.sent.saturating_sub(self.head));
+        if let End::Whole(Who::Client) | End::Broken(Who::Client) = end {
+            self.presence.ended_by(presence::End::Remote);
+        } else {
+            // Its request ended before it.
+            self.presence.set_busy(false);
+        }
+        self.conclude(end);
+        self.write_line(now);
+    }
+}
