@@ -181,8 +181,9 @@ fn a_prefix_with_a_query_never_matches() {
 fn a_connect_is_for_connect_matchers_alone() {
     let table = table(vec![host("h", &["*"], vec![prefix("/"), prefix(""), PathMatch::Connect, PathMatch::Connect])]);
     assert_eq!(ask(&table, "x", "/a").as_deref(), Some("h0"));
-    let route =
-        |table: &Table| table.route(&RequestHead::new(Method::CONNECT, "x:80", "")).map(|it| it.route.name.clone());
+    let route = |table: &Table| {
+        table.route(&Facts::of(&RequestHead::new(Method::CONNECT, "x:80", ""))).map(|it| it.route.name.clone())
+    };
     assert_eq!(route(&table).as_deref(), Some("h2"));
     let without = self::table(vec![host("h", &["*"], vec![prefix("/"), prefix("")])]);
     assert_eq!(route(&without), None);

@@ -48,7 +48,10 @@ pub(super) fn text(cx: &mut Context, message: api::StringMatcher) -> Option<Stri
             return None;
         }
     };
-    let ignore_case = ignore_case && !matches!(pattern, StringPattern::Regex(_));
+    if ignore_case && matches!(pattern, StringPattern::Regex(_)) {
+        cx.error_at("ignore_case", "has no effect on safe_regex");
+        return None;
+    }
     Some(StringMatch { pattern, ignore_case })
 }
 

@@ -179,7 +179,7 @@ fn what_a_policy_may_not_say() {
         ("{ retry_back_off: {} }".into(), ".retry_back_off.base_interval: is required".into()),
         ("{ per_try_timeout: -1s }".into(), ".per_try_timeout: must be a positive duration".into()),
         ("{ rate_limited_retry_back_off: {} }".into(), ".rate_limited_retry_back_off.reset_headers: must have at least 1 items, has 0".into()),
-        ("{ retriable_headers: [ { name: a, safe_regex_match: { regex: '((' } } ] }".into(), ".retriable_headers[0].safe_regex_match.regex: unclosed group".into()),
+        ("{ retriable_headers: [ { name: a, safe_regex_match: { regex: '((' } } ] }".into(), ".retriable_headers[0].safe_regex_match.regex: not a regular expression: unclosed group".into()),
         (
             "{ retriable_headers: [ { name: a, string_match: { ignore_case: true, safe_regex: { regex: a } } } ] }".into(),
             ".retriable_headers[0].string_match.ignore_case: has no effect on safe_regex".into(),
