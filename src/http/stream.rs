@@ -30,12 +30,13 @@ use crate::codec::http2::head::{self, Malformed};
 use crate::drain::{Held, Phase};
 use crate::l4::Facts;
 use crate::local::{Deadline, Timer};
+use crate::route::Decision;
 
 use super::body::Body;
 use super::downstream::Downstream;
 use super::failure::Failure;
 use super::filter::{Answer, Request};
-use super::forward::Exchange;
+use super::forward::{Exchange, rewrite};
 use super::http2::{self, Conn, Source};
 use super::local_reply;
 use super::manager::Manager;
@@ -48,6 +49,7 @@ mod request_body;
 mod send;
 mod send_http2;
 mod switch;
+mod timing;
 
 pub(super) use motion::resume;
 use motion::{Course, Room};
@@ -110,6 +112,8 @@ pub(super) struct Deadlines {
     pub(super) request: Deadline,
     pub(super) route: Cell<Deadline>,
     pub(super) route_timeout: Cell<Option<Duration>>,
+    /// `max_stream_duration`.
+    pub(super) duration: Cell<Deadline>,
     pub(super) idle: Cell<Deadline>,
     pub(super) idle_timeout: Cell<Option<Duration>>,
     /// When it is cut: set once the drain's deadline has passed.
@@ -276,6 +280,7 @@ impl<'a> Stream<'a> {
                 request: if complete { Deadline::NEVER } else { timers(manager.config.request_timeout) },
                 route: Cell::new(Deadline::NEVER),
                 route_timeout: Cell::new(None),
+                duration: Cell::new(Deadline::NEVER),
                 idle: Cell::new(timers(manager.config.stream_idle_timeout)),
                 idle_timeout: Cell::new(manager.config.stream_idle_timeout),
                 drained: Cell::new(Deadline::NEVER),
@@ -301,6 +306,11 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// Where the request goes; `None` when no route matched.
+    pub fn route(&self) -> Option<Decision> {
+        self.record.route.borrow().clone()
+    }
+
     /// What it wants of its connection.
     pub(super) fn switch(&self) -> Switch {
         self.switch.get()
@@ -324,24 +334,6 @@ impl<'a> Stream<'a> {
         self.version
     }
 
-    /// Sets the route's timeouts; the first runs once all of the request has been received.
-    pub(super) fn set_timeouts(&self, timeout: Option<Duration>, idle: Option<Option<Duration>>) {
-        self.deadlines.route_timeout.set(timeout);
-        if let Some(idle) = idle {
-            self.deadlines.idle_timeout.set(idle);
-            self.moved(self.record.started);
-        }
-        if let Some(received_at) = self.record.received_at.get() {
-            self.arm_route(received_at);
-        }
-    }
-
-    /// Something of the request or the response has moved.
-    pub(super) fn moved(&self, now: Instant) {
-        let idle = self.deadlines.idle_timeout.get();
-        self.deadlines.idle.set(idle.map_or(Deadline::NEVER, |idle| self.timer().at(now + idle)));
-    }
-
     /// Sends an interim response (1xx) to a client that understands it.
     pub(super) fn inform(&self, head: &ResponseHead) {
         match self.client {
@@ -350,12 +342,6 @@ impl<'a> Stream<'a> {
             }
             Client::Http1(_) => {}
             Client::Http2(client) => client.inform(head.clone()),
-        }
-    }
-
-    fn arm_route(&self, received_at: Instant) {
-        if let Some(timeout) = self.deadlines.route_timeout.get() {
-            self.deadlines.route.set(self.timer().at(received_at + timeout));
         }
     }
 
@@ -398,7 +384,8 @@ impl<'a> Stream<'a> {
         self.count(failure);
         self.record.failed(failure, false);
         begun.close |= failure.told().is_some_and(|told| told.close);
-        let reply = local_reply::of(failure, self.record.attempts.get() > 1).ok_or(failure)?;
+        let mut reply = local_reply::of(failure, self.record.attempts.get() > 1).ok_or(failure)?;
+        rewrite::response(&mut reply.head, self);
         self.send(reply, begun).await
     }
 
@@ -409,7 +396,7 @@ impl<'a> Stream<'a> {
             self.keep_request(&head);
             return chain.failed(failure, self);
         }
-        *self.record.route.borrow_mut() = self.manager().routes.route(&head);
+        *self.record.route.borrow_mut() = self.manager().route(&head, self);
         self.log_start(&head);
         if (self.switch.get() != Switch::No || head.method == Method::CONNECT) && !self.may_switch(&head) {
             return chain.failed(Failure::Refused(Refusal::UPGRADE_FAILED), self);
@@ -445,6 +432,8 @@ impl<'a> Stream<'a> {
             Poll::Ready(Failure::Drained)
         } else if passed(context, deadlines.route.get()) {
             Poll::Ready(Failure::RouteTimeout)
+        } else if passed(context, deadlines.duration.get()) {
+            Poll::Ready(Failure::MaxDuration { request_complete: complete })
         } else if !complete && passed(context, deadlines.request) {
             Poll::Ready(Failure::RequestTimeout)
         } else if passed(context, deadlines.idle.get()) {
@@ -476,7 +465,8 @@ impl<'a> Stream<'a> {
             Failure::StreamIdle { .. } => stats.downstream_rq_idle_timeout.inc(),
             Failure::DownstreamClosed => stats.downstream_rq_rx_reset.inc(),
             Failure::NoRoute => stats.no_route.inc(),
-            Failure::NoCluster => stats.no_cluster.inc(),
+            Failure::MaxDuration { .. } => stats.downstream_rq_max_duration_reached.inc(),
+            Failure::NoCluster { .. } => stats.no_cluster.inc(),
             Failure::Refused(refusal) if refusal.codec => stats.downstream_cx_protocol_error.inc(),
             Failure::RouteTimeout => {
                 if let Some(cluster) = &*self.record.cluster.borrow() {
@@ -485,6 +475,8 @@ impl<'a> Stream<'a> {
                 if let Some(host) = &*self.record.host.borrow() {
                     host.count_timeout();
                 }
+                let route_stats = &self.manager().route_stats;
+                route_stats.each(&self.record, |counted| counted.stats.upstream_rq_timeout.inc());
             }
             _ => {}
         }

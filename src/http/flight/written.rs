@@ -53,7 +53,7 @@ pub(in crate::http) struct Record {
     /// The response on its way to the client, once its head has been encoded.
     #[prost(message, optional, tag = "9")]
     download: Option<Direction>,
-    /// What a reader has to know beside the fields above to go on with it rightly, a bit each; none yet.
+    /// What a reader has to know beside the fields above to go on with it rightly, a bit each ([`KNOWN`]).
     #[prost(uint32, tag = "10")]
     needs: u32,
 }
@@ -61,7 +61,9 @@ pub(in crate::http) struct Record {
 /// Milliseconds of a century: a time as far away as that is none.
 const FAR: u64 = 100 * 365 * 86_400_000;
 /// The bits of [`Record::needs`] that this version knows.
-const KNOWN: u32 = 0;
+const KNOWN: u32 = NEEDS_DURATION;
+/// [`Times::duration_ms`] is set: the request must end by then.
+const NEEDS_DURATION: u32 = 1;
 
 /// What is left of each deadline, and what idle and route deadlines are set by anew.
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -76,6 +78,8 @@ struct Times {
     idle_ms: Option<u64>,
     #[prost(uint64, optional, tag = "5")]
     idle_timeout_ms: Option<u64>,
+    #[prost(uint64, optional, tag = "6")]
+    duration_ms: Option<u64>,
 }
 
 /// What the client has been told of the connection's end.
@@ -219,7 +223,7 @@ impl Flight {
             begun: Some(Promised::of(&self.begun)),
             exchange: Some(Exchange::of(&self.exchange, &self.record)),
             download: self.download.as_ref().map(Direction::of),
-            needs: 0,
+            needs: if self.deadlines.duration.get() == Deadline::NEVER { 0 } else { NEEDS_DURATION },
         }
     }
 
@@ -281,6 +285,7 @@ impl Times {
             route_timeout_ms: deadlines.route_timeout.get().map(milliseconds),
             idle_ms: left(deadlines.idle.get()),
             idle_timeout_ms: deadlines.idle_timeout.get().map(milliseconds),
+            duration_ms: left(deadlines.duration.get()),
         }
     }
 
@@ -295,6 +300,7 @@ impl Times {
             request: at(self.request_ms),
             route: Cell::new(at(self.route_ms)),
             route_timeout: Cell::new(time(self.route_timeout_ms)),
+            duration: Cell::new(at(self.duration_ms)),
             idle: Cell::new(at(self.idle_ms)),
             idle_timeout: Cell::new(time(self.idle_timeout_ms)),
             drained: Cell::new(Deadline::NEVER),
