@@ -63,8 +63,6 @@ fn manager() -> HttpConnectionManager {
         codec: heirloom::config::model::CodecType::Auto,
         http1: Default::default(),
         http2: heirloom::config::model::Http2Options::default(),
-        access_logs: Vec::new(),
-        log_new_requests: false,
     }
 }
 
