@@ -14,20 +14,16 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
-use http::{Method, Request as Request2, Version, header};
+use bytes::{Buf, BytesMut};
+use http::{Method, Version};
 
 use crate::access_log::Line;
 use crate::codec::head::{RequestHead, ResponseHead};
-use crate::codec::http1::{self, Framing, Parsed, Refusal, encode_response};
-use crate::codec::http2::head::{self, Malformed};
-use crate::drain::{Held, Phase};
+use crate::codec::http1::{self, Framing, Refusal, encode_response};
+use crate::drain::Phase;
 use crate::l4::Facts;
 use crate::local::{Deadline, Timer};
 
@@ -36,20 +32,26 @@ use super::downstream::Downstream;
 use super::failure::Failure;
 use super::filter::{Answer, Request};
 use super::forward::Exchange;
-use super::http2::{self, Conn, Source};
 use super::local_reply;
 use super::manager::Manager;
 use super::record::Record;
 use super::upgrade::{Active, Switch, Switching};
 
+mod client;
+mod deadlines;
 mod log;
 mod motion;
 mod request_body;
 mod send;
 mod send_http2;
+mod serve;
 mod switch;
 
+pub(super) use deadlines::{Deadlines, LAST_REQUEST};
 pub(super) use motion::resume;
+pub(super) use serve::{refuse, run, run_http2};
+
+use client::Client;
 use motion::{Course, Room};
 
 pub use request_body::RequestBody;
@@ -98,89 +100,6 @@ pub struct Stream<'a> {
     room: Room,
 }
 
-/// Who asks, by the protocol of the connection.
-#[derive(Clone, Copy)]
-enum Client<'a> {
-    Http1(&'a Downstream),
-    Http2(&'a http2::Client),
-}
-
-/// When a request must end, or be further than it is.
-pub(super) struct Deadlines {
-    pub(super) request: Deadline,
-    pub(super) route: Cell<Deadline>,
-    pub(super) route_timeout: Cell<Option<Duration>>,
-    pub(super) idle: Cell<Deadline>,
-    pub(super) idle_timeout: Cell<Option<Duration>>,
-    /// When it is cut: set once the drain's deadline has passed.
-    pub(super) drained: Cell<Deadline>,
-}
-
-/// The least time that a request has from its start, whatever the drain's deadline: whoever wrote on an idle connection just before it was
-/// to be closed is answered.
-pub(super) const LAST_REQUEST: Duration = Duration::from_secs(1);
-
-/// Serves one request.
-pub(super) async fn run(conn: &Downstream, parsed: Parsed<RequestHead>, started: Instant) -> After {
-    let Parsed { head, framing, keep_alive, expect_continue, upgrade } = parsed;
-    let stream = Stream::new(Client::Http1(conn), &head, framing, started);
-    if expect_continue && !stream.is_complete() && head.version == Version::HTTP_11 {
-        stream.interim.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-    }
-    let mut begun = Begun { close: !keep_alive, ..Begun::default() };
-    if upgrade || head.method == Method::CONNECT {
-        stream.switch.set(Switch::of(&head, upgrade));
-    }
-    let course = stream.serve(head, &mut begun).await;
-    stream.finish(course, begun)
-}
-
-/// Serves the request of an HTTP/2 stream.
-pub(super) async fn run_http2(conn: Rc<Conn>, request: Request2<RecvStream>, mut respond: SendResponse<Bytes>) {
-    let started = Instant::now();
-    let (parts, body) = request.into_parts();
-    let source = Source::new(body, &parts.headers);
-    let waits =
-        parts.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let mut dropped = 0;
-    let parsed = head::request_head(parts, &conn.manager.rules, &mut dropped);
-    let codec = &conn.manager.http2_stats;
-    codec.dropped_headers_with_underscores.add(dropped);
-    let head = match parsed {
-        Ok(head) => head,
-        Err(malformed) => {
-            match malformed {
-                Malformed::TooManyHeaders => codec.header_overflow.inc(),
-                Malformed::Underscore => codec.requests_rejected_with_underscores_in_headers.inc(),
-                Malformed::Field => codec.rx_messaging_error.inc(),
-            }
-            respond.send_reset(Reason::PROTOCOL_ERROR);
-            return;
-        }
-    };
-    let client = http2::Client::new(conn, source, respond);
-    let stream = Stream::new(Client::Http2(&client), &head, Framing::none(), started);
-    if waits && !stream.is_complete() {
-        client.go_on();
-    }
-    let mut begun = Begun::default();
-    let course = stream.serve(head, &mut begun).await;
-    if course.is_err() {
-        client.reset(Reason::INTERNAL_ERROR);
-    }
-    stream.finish(course, begun);
-}
-
-/// Answers bytes that did not become a request.
-pub(super) async fn refuse(conn: &Downstream, failure: Failure, started: Instant) -> After {
-    let unknown = RequestHead::new(Method::GET, "", "/");
-    let stream = Stream::new(Client::Http1(conn), &unknown, Framing::none(), started);
-    let mut begun = Begun { close: true, ..Begun::default() };
-    let course = stream.fail(failure, &mut begun).await;
-    stream.finish(course, begun);
-    After::Close { linger: true }
-}
-
 /// How far the response has come.
 #[derive(Default)]
 pub(super) struct Begun {
@@ -191,51 +110,6 @@ pub(super) struct Begun {
     pub(super) linger: bool,
     /// The connection is a tunnel from here on.
     pub(super) tunnel: Option<Box<Joined>>,
-}
-
-impl<'a> Client<'a> {
-    fn manager(self) -> &'a Manager {
-        match self {
-            Self::Http1(conn) => &conn.manager,
-            Self::Http2(client) => &client.conn.manager,
-        }
-    }
-
-    fn facts(self) -> &'a Facts {
-        match self {
-            Self::Http1(conn) => &conn.facts,
-            Self::Http2(client) => &client.conn.facts,
-        }
-    }
-
-    fn timer(self) -> &'a Timer {
-        match self {
-            Self::Http1(conn) => &conn.timer,
-            Self::Http2(client) => &client.timer,
-        }
-    }
-
-    fn held(self) -> &'a Held {
-        match self {
-            Self::Http1(conn) => &conn.held,
-            Self::Http2(client) => &client.held,
-        }
-    }
-
-    /// Ready when the drain's deadline has passed.
-    fn poll_over(self, context: &mut Context<'_>) -> Poll<()> {
-        match self {
-            Self::Http1(conn) => conn.poll_over(context),
-            Self::Http2(client) => client.poll_over(context),
-        }
-    }
-
-    fn has_unread(self) -> bool {
-        match self {
-            Self::Http1(conn) => conn.has_unread(),
-            Self::Http2(_) => false,
-        }
-    }
 }
 
 impl<'a> Stream<'a> {
@@ -324,24 +198,6 @@ impl<'a> Stream<'a> {
         self.version
     }
 
-    /// Sets the route's timeouts; the first runs once all of the request has been received.
-    pub(super) fn set_timeouts(&self, timeout: Option<Duration>, idle: Option<Option<Duration>>) {
-        self.deadlines.route_timeout.set(timeout);
-        if let Some(idle) = idle {
-            self.deadlines.idle_timeout.set(idle);
-            self.moved(self.record.started);
-        }
-        if let Some(received_at) = self.record.received_at.get() {
-            self.arm_route(received_at);
-        }
-    }
-
-    /// Something of the request or the response has moved.
-    pub(super) fn moved(&self, now: Instant) {
-        let idle = self.deadlines.idle_timeout.get();
-        self.deadlines.idle.set(idle.map_or(Deadline::NEVER, |idle| self.timer().at(now + idle)));
-    }
-
     /// Sends an interim response (1xx) to a client that understands it.
     pub(super) fn inform(&self, head: &ResponseHead) {
         match self.client {
@@ -350,12 +206,6 @@ impl<'a> Stream<'a> {
             }
             Client::Http1(_) => {}
             Client::Http2(client) => client.inform(head.clone()),
-        }
-    }
-
-    fn arm_route(&self, received_at: Instant) {
-        if let Some(timeout) = self.deadlines.route_timeout.get() {
-            self.deadlines.route.set(self.timer().at(received_at + timeout));
         }
     }
 
@@ -421,37 +271,6 @@ impl<'a> Stream<'a> {
     /// What the client has yet to send of the request's body.
     pub(super) fn body(&self) -> Body<'_> {
         Body::Request(RequestBody { stream: self })
-    }
-
-    /// Ready when the request must end before its time.
-    fn poll_ended(&self, context: &mut Context<'_>) -> Poll<Failure> {
-        let drained = &self.deadlines.drained;
-        if !self.late && drained.get() == Deadline::NEVER && self.client.poll_over(context).is_ready() {
-            drained.set(self.timer().at(self.record.started + LAST_REQUEST));
-        }
-        let gone = match self.client {
-            Client::Http1(conn) => {
-                self.poll_interim(conn, context).is_err() || (self.is_complete() && conn.poll_gone(context).is_ready())
-            }
-            Client::Http2(client) => client.poll_gone(context).is_ready(),
-        };
-        if gone {
-            return Poll::Ready(Failure::DownstreamClosed);
-        }
-        let complete = self.is_complete();
-        let deadlines = &self.deadlines;
-        let passed = |context: &mut Context<'_>, deadline| self.timer().poll_until(context, deadline).is_ready();
-        if passed(context, deadlines.drained.get()) {
-            Poll::Ready(Failure::Drained)
-        } else if passed(context, deadlines.route.get()) {
-            Poll::Ready(Failure::RouteTimeout)
-        } else if !complete && passed(context, deadlines.request) {
-            Poll::Ready(Failure::RequestTimeout)
-        } else if passed(context, deadlines.idle.get()) {
-            Poll::Ready(Failure::StreamIdle { request_complete: complete })
-        } else {
-            Poll::Pending
-        }
     }
 
     /// Sends interim responses as far as the client takes them.
