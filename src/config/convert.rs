@@ -35,6 +35,7 @@ mod header_match;
 mod http2;
 mod http_connection_manager;
 mod http_options;
+mod http_target;
 mod listener;
 mod listener_filter;
 mod retry;

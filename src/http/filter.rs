@@ -165,6 +165,11 @@ impl Chain {
         Forwarding::failed(failure, stream, &self.router).into()
     }
 
+    /// A request that was answered before the first filter.
+    pub(super) fn answered<'a>(&'a self, response: Response<'a>, stream: &'a Stream<'a>) -> Answer<'a> {
+        Forwarding::settled(response, stream, &self.router).into()
+    }
+
     /// Goes on with a request of which only the router is left.
     pub(super) fn resume<'a>(&'a self, exchange: Exchange<'a>, stream: &'a Stream<'a>) -> Answer<'a> {
         Forwarding::resume(exchange, stream, &self.router).into()

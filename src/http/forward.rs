@@ -88,6 +88,11 @@ impl<'a> Forwarding<'a> {
         Self { stream, router, state: State::Done(Err(failure)), attempts: None }
     }
 
+    /// A request that has been answered already.
+    pub(super) fn settled(response: Response<'a>, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
+        Self { stream, router, state: State::Done(Ok(response)), attempts: None }
+    }
+
     /// Goes on with a request that waits for the response's head.
     pub(super) fn resume(exchange: Exchange<'a>, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
         Self { stream, router, state: State::Waiting(exchange), attempts: None }

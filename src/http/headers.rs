@@ -9,16 +9,18 @@ mod date;
 pub mod names;
 mod request;
 mod response;
+mod target;
 
 pub use client::{Client, ConnectionFacts};
 pub use date::DateCache;
 pub use request::{Ids, announce_attempts, announce_timeout, prepare_request};
 pub use response::{ResponseFacts, announce_service_time, prepare_response};
+pub use target::Turned;
 
 use http::header::InvalidHeaderValue;
 use http::{HeaderName, HeaderValue};
 
-use crate::config::model::{Cidr, HttpConnectionManager, ServerHeader};
+use crate::config::model::{Cidr, HttpConnectionManager, ServerHeader, TargetRules};
 
 /// The header rules of one HTTP connection manager.
 #[derive(Clone, Debug)]
@@ -36,6 +38,8 @@ pub struct Rules {
     via: Option<HeaderValue>,
     server: HeaderValue,
     server_header: ServerHeader,
+    /// `None`: the target is left as it is.
+    target: Option<TargetRules>,
 }
 
 /// `add_user_agent`.
@@ -73,6 +77,7 @@ impl Rules {
             via: optional(&manager.via)?,
             server: text(&manager.server_name)?,
             server_header: manager.server_header,
+            target: (manager.target != TargetRules::default()).then(|| manager.target.clone()),
         })
     }
 }

@@ -40,3 +40,12 @@ pub fn text<'a>(status: u16, body: Bytes) -> Response<'a> {
     head.headers.append(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     Response { head, body: Body::Full(body) }
 }
+
+/// Sends the client to another path of the same host; of one that no header can carry it is told nothing more.
+pub fn redirect<'a>(path: Bytes) -> Response<'a> {
+    let mut response = text(StatusCode::TEMPORARY_REDIRECT.as_u16(), Bytes::new());
+    if let Ok(location) = HeaderValue::from_maybe_shared(path) {
+        response.head.headers.append(header::LOCATION, location);
+    }
+    response
+}

@@ -39,7 +39,7 @@ use super::downstream::{Downstream, Parts, Woken};
 use super::failure::Failure;
 use super::filter::{Chain, ChainError, Extension};
 use super::headers::names::X_REQUEST_ID;
-use super::headers::{self, ConnectionFacts, DateCache, Ids, ResponseFacts, Rules};
+use super::headers::{self, ConnectionFacts, DateCache, Ids, ResponseFacts, Rules, Turned};
 use super::http2;
 use super::presence::Protocol;
 use super::stream::{self, After, Stream};
@@ -146,15 +146,15 @@ impl Manager {
     }
 
     /// Applies the header rules to a request, and notes what they found out.
-    pub(super) fn prepare_request(&self, head: &mut RequestHead, stream: &Stream<'_>) -> Result<(), Failure> {
+    pub(super) fn prepare_request(&self, head: &mut RequestHead, stream: &Stream<'_>) -> Result<(), Turned> {
         let facts = ConnectionFacts {
             upgrade: stream.switch() != Switch::No && head.method != Method::CONNECT,
             peer: stream.facts().peer.ip(),
+            local_port: stream.facts().local.socket().map(|local| local.port()),
             own_address: self.own_address,
             tls: stream.facts().tls.is_some(),
         };
-        let client =
-            headers::prepare_request(head, &self.header_rules, &facts, &mut Ids::random()).map_err(Failure::Refused)?;
+        let client = headers::prepare_request(head, &self.header_rules, &facts, &mut Ids::random())?;
         let record = stream.record();
         record.internal.set(client.internal);
         record.client.set(client.address);

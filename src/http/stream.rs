@@ -32,6 +32,7 @@ use super::downstream::Downstream;
 use super::failure::Failure;
 use super::filter::{Answer, Request};
 use super::forward::Exchange;
+use super::headers::Turned;
 use super::local_reply;
 use super::manager::Manager;
 use super::record::Record;
@@ -255,9 +256,16 @@ impl<'a> Stream<'a> {
     /// Sends the request down the chain.
     fn begin(&self, mut head: RequestHead) -> Answer<'_> {
         let chain = &self.manager().chain;
-        if let Err(failure) = self.manager().prepare_request(&mut head, self) {
+        if let Err(turned) = self.manager().prepare_request(&mut head, self) {
             self.keep_request(&head);
-            return chain.failed(failure, self);
+            return match turned {
+                Turned::Refused(refusal) => chain.failed(Failure::Refused(refusal), self),
+                Turned::Redirected(path) => {
+                    self.manager().stats.downstream_rq_redirected_with_normalized_path.inc();
+                    self.record.set_details(Refusal::PATH.details);
+                    chain.answered(local_reply::redirect(path), self)
+                }
+            };
         }
         *self.record.route.borrow_mut() = self.manager().routes.route(&head);
         self.log_start(&head);
@@ -294,6 +302,7 @@ impl<'a> Stream<'a> {
             Failure::HeaderTimeout => stats.downstream_rq_header_timeout.inc(),
             Failure::StreamIdle { .. } => stats.downstream_rq_idle_timeout.inc(),
             Failure::DownstreamClosed => stats.downstream_rq_rx_reset.inc(),
+            Failure::Refused(Refusal::PATH) => stats.downstream_rq_failed_path_normalization.inc(),
             Failure::NoRoute => stats.no_route.inc(),
             Failure::NoCluster => stats.no_cluster.inc(),
             Failure::Refused(refusal) if refusal.codec => stats.downstream_cx_protocol_error.inc(),

@@ -18,6 +18,7 @@ mod malformed;
 mod motion;
 mod replays;
 mod retries;
+mod targets;
 mod tcp_proxy;
 mod timeouts;
 mod tls;

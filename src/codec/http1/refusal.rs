@@ -55,8 +55,8 @@ impl Refusal {
 
     /// No host where there must be one.
     pub const MISSING_HOST: Self = Self::of_request(400, "missing_host_header");
-    /// A path with a fragment.
-    pub const FRAGMENT: Self = Self::of_request(400, "path_normalization_failed");
+    /// A path with a fragment, and one that cannot be or must not need to be normalized.
+    pub const PATH: Self = Self::of_request(400, "path_normalization_failed");
     /// A target that is no path.
     pub const ABSOLUTE_PATH: Self = Self::of_request(404, "absolute_path_rejected");
     /// An upgrade that is not enabled.

@@ -9,7 +9,7 @@ use envoy_types::pb::google::protobuf::BoolValue;
 use super::context::Context;
 use super::extension::HTTP_FILTERS;
 use super::http_options::{self, Common};
-use super::{access_log, address, http2, route, upgrade, values};
+use super::{access_log, address, http_target, http2, route, upgrade, values};
 use crate::config::model::{Cidr, CodecType, HttpConnectionManager, HttpFilter, RouteConfiguration, ServerHeader};
 
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -79,22 +79,28 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         strip_port_mode,
     } = message;
     // A value that says what is done anyway needs no support.
-    let normalize_path = values::is_true(&normalize_path);
     let stream_error_on_invalid_http_message = values::is_true(&stream_error_on_invalid_http_message);
-    let path_with_escaped_slashes_action = path_with_escaped_slashes_action
-        > api::http_connection_manager::PathWithEscapedSlashesAction::KeepUnchanged as i32;
-    refuse!(cx; scheme_header_transformation, original_ip_detection_extensions, early_header_mutation_extensions,
+    refuse!(cx; original_ip_detection_extensions, early_header_mutation_extensions,
         forward_client_cert_details, forward_client_cert_matcher, proxy_100_continue,
-        represent_ipv4_remote_address_as_ipv4_mapped_ipv6, normalize_path, merge_slashes,
-        path_with_escaped_slashes_action, request_id_extension, local_reply_config, strip_matching_host_port,
-        stream_error_on_invalid_http_message, path_normalization_options, strip_trailing_host_dot, proxy_status_config,
-        typed_header_validation_config, append_x_forwarded_port, append_local_overload, forward_proto_config);
+        represent_ipv4_remote_address_as_ipv4_mapped_ipv6, request_id_extension, local_reply_config,
+        stream_error_on_invalid_http_message, path_normalization_options, proxy_status_config,
+        typed_header_validation_config, append_local_overload, forward_proto_config);
     ignore!(cx; tracing, http1_safe_max_connection_duration, http3_protocol_options,
         stream_flush_timeout, drain_timeout_jitter, access_log_flush_interval, set_current_client_cert_details,
         add_proxy_protocol_connection_state);
-    if let Some(api::http_connection_manager::StripPortMode::StripAnyHostPort(true)) = strip_port_mode {
-        cx.refuse("strip_any_host_port");
-    }
+    let target = http_target::convert(
+        cx,
+        http_target::Fields {
+            normalize_path,
+            merge_slashes,
+            path_with_escaped_slashes_action,
+            strip_matching_host_port,
+            strip_port_mode,
+            strip_trailing_host_dot,
+            append_x_forwarded_port,
+            scheme_header_transformation,
+        },
+    );
     let codec = codec(cx, codec_type);
     let common = cx.at("common_http_protocol_options", |cx| {
         http_options::downstream_common(cx, common_http_protocol_options.unwrap_or_default())
@@ -126,6 +132,7 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         preserve_external_request_id,
         always_set_request_id_in_response,
         add_user_agent: user_agent(cx, &add_user_agent),
+        target,
         idle_timeout,
         max_connection_duration,
         max_requests_per_connection,

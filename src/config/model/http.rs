@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccessLog, Cidr, Http2Options, RouteConfiguration};
+use super::{AccessLog, Cidr, Http2Options, RouteConfiguration, TargetRules};
 
 /// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +38,8 @@ pub struct HttpConnectionManager {
     pub always_set_request_id_in_response: bool,
     /// `add_user_agent`: the node's cluster and id to send upstream (`x-envoy-downstream-service-*`, `user-agent`).
     pub add_user_agent: Option<(String, String)>,
+    /// Paths, hosts and schemes.
+    pub target: TargetRules,
     /// `common_http_protocol_options.idle_timeout`, default 1 h; `None` is off.
     pub idle_timeout: Option<Duration>,
     /// `common_http_protocol_options.max_connection_duration`.

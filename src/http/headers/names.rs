@@ -13,6 +13,8 @@ names! {
     X_FORWARDED_FOR = "x-forwarded-for";
     /// `http` or `https`, as the client spoke to the edge.
     X_FORWARDED_PROTO = "x-forwarded-proto";
+    /// The port that the client came to.
+    X_FORWARDED_PORT = "x-forwarded-port";
     /// One id for a request on all its hops.
     X_REQUEST_ID = "x-request-id";
     /// `true` for a request from inside.

@@ -9,13 +9,15 @@ use http::{HeaderName, HeaderValue, Method, header};
 
 use super::names::{
     Class, Known, Present, X_ENVOY_ATTEMPT_COUNT, X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, X_ENVOY_DOWNSTREAM_SERVICE_NODE,
-    X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, X_ENVOY_EXTERNAL_ADDRESS, X_ENVOY_INTERNAL, X_FORWARDED_FOR, X_FORWARDED_PROTO,
-    X_REQUEST_ID, classify,
+    X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, X_ENVOY_EXTERNAL_ADDRESS, X_ENVOY_INTERNAL, X_FORWARDED_FOR, X_FORWARDED_PORT,
+    X_FORWARDED_PROTO, X_REQUEST_ID, classify,
 };
+use super::target::{self, Turned};
 use super::{Client, ConnectionFacts, Rules};
 use crate::codec::head::tokens;
 use crate::codec::http1::Refusal;
 use crate::codec::{Headers, RequestHead, Scheme};
+use crate::config::model::{ForcedScheme, TargetRules};
 
 /// `connection` may name fewer headers than this.
 const MAX_NAMED: usize = 10;
@@ -59,9 +61,12 @@ pub fn prepare_request(
     rules: &Rules,
     connection: &ConnectionFacts,
     ids: &mut Ids,
-) -> Result<Client, Refusal> {
+) -> Result<Client, Turned> {
     let named = named_by_connection(&head.headers)?;
     check(head)?;
+    if let Some(rules) = &rules.target {
+        target::apply(head, rules, connection.local_port)?;
+    }
     let mut client = Client::find(&head.headers, rules, connection);
     let mut present = Present::default();
     head.headers.retain(|name, value| {
@@ -94,6 +99,9 @@ pub fn prepare_request(
         append_forwarded_for(&mut head.headers, present, shown);
     }
     set_scheme(head, present, rules, connection);
+    if let Some(target) = &rules.target {
+        announce_target(head, rules, target, connection);
+    }
     if client.internal {
         head.headers.set(X_ENVOY_INTERNAL.clone(), HeaderValue::from_static("true"));
     }
@@ -142,7 +150,7 @@ fn check(head: &RequestHead) -> Result<(), Refusal> {
         return Err(Refusal::ABSOLUTE_PATH);
     }
     if memchr::memchr(b'#', &head.path).is_some() {
-        return Err(Refusal::FRAGMENT);
+        return Err(Refusal::PATH);
     }
     Ok(())
 }
@@ -213,6 +221,24 @@ fn set_scheme(head: &mut RequestHead, present: Present, rules: &Rules, connectio
         Some(own)
     };
     head.scheme = head.scheme.or(forwarded).or(Some(own));
+}
+
+/// `x-forwarded-port`, and the scheme that everybody is to believe in.
+fn announce_target(head: &mut RequestHead, rules: &Rules, target: &TargetRules, connection: &ConnectionFacts) {
+    if let Some(scheme) = target.scheme {
+        let scheme = match scheme {
+            ForcedScheme::Http => Scheme::Http,
+            ForcedScheme::Https => Scheme::Https,
+        };
+        head.scheme = Some(scheme);
+        head.headers.set(X_FORWARDED_PROTO.clone(), HeaderValue::from_static(scheme.as_str()));
+    }
+    if let (true, Some(port)) = (target.forwarded_port, connection.local_port) {
+        let edge = rules.use_remote_address && rules.trusted_hops == 0;
+        if edge || !head.headers.contains(&X_FORWARDED_PORT) {
+            head.headers.set(X_FORWARDED_PORT.clone(), HeaderValue::from(port));
+        }
+    }
 }
 
 /// `add_user_agent` and `via`.

@@ -36,6 +36,7 @@ fn manager() -> HttpConnectionManager {
         preserve_external_request_id: false,
         always_set_request_id_in_response: false,
         add_user_agent: None,
+        target: Default::default(),
         idle_timeout: None,
         max_connection_duration: None,
         max_requests_per_connection: 0,
@@ -62,6 +63,7 @@ fn edge() -> HttpConnectionManager {
 fn local() -> ConnectionFacts {
     ConnectionFacts {
         upgrade: false,
+        local_port: Some(8080),
         peer: Some(IpAddr::from([127, 0, 0, 1])),
         own_address: Some(IpAddr::from([192, 0, 2, 2])),
         tls: false,
@@ -281,6 +283,7 @@ fn request_ids() {
 fn addresses_of_all_kinds_are_written() {
     let from = |peer: &str, own: Option<IpAddr>| ConnectionFacts {
         upgrade: false,
+        local_port: Some(8080),
         peer: Some(peer.parse().unwrap()),
         own_address: own,
         tls: true,
@@ -353,11 +356,11 @@ fn requests_that_are_refused() {
         "Connection: a,b,c,d,e,f,g,h,i,j\r\n",
         "Connection: a,b,c,d,e\r\nConnection: f,g,h,i,j\r\n",
     ] {
-        assert_eq!(refused(head(fields)), Refusal::CONNECTION_HEADER, "{fields:?}");
+        assert_eq!(refused(head(fields)), Refusal::CONNECTION_HEADER.into(), "{fields:?}");
     }
-    assert_eq!(refused(RequestHead::new(Method::GET, "a", "/x#f")), Refusal::FRAGMENT);
-    assert_eq!(refused(RequestHead::new(Method::GET, "a", "/x?y#f")), Refusal::FRAGMENT);
-    assert_eq!(refused(RequestHead::new(Method::OPTIONS, "a", "*")), Refusal::ABSOLUTE_PATH);
+    assert_eq!(refused(RequestHead::new(Method::GET, "a", "/x#f")), Refusal::PATH.into());
+    assert_eq!(refused(RequestHead::new(Method::GET, "a", "/x?y#f")), Refusal::PATH.into());
+    assert_eq!(refused(RequestHead::new(Method::OPTIONS, "a", "*")), Refusal::ABSOLUTE_PATH.into());
 }
 
 #[test]
