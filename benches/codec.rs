@@ -34,6 +34,8 @@ fn manager() -> HttpConnectionManager {
         stat_prefix: "h".into(),
         routes: RouteConfiguration::default().into(),
         http_filters: Vec::new(),
+        access_logs: Vec::new(),
+        log_new_requests: false,
         server_name: "envoy".into(),
         server_header: ServerHeader::Overwrite,
         via: String::new(),

@@ -24,11 +24,13 @@ mod filter;
 mod format;
 mod render;
 mod sink;
+mod template;
 mod time;
 mod value;
 
 pub use context::{Context, Kept, Live};
 pub use sink::{Files, OpenError, Settings, Tally};
+pub use template::Template;
 
 use filter::Filter;
 use format::Format;
@@ -102,37 +104,12 @@ impl Logs {
 
     /// Keeps what is wanted of a request's head, instead of what was kept before: heads change on their way.
     pub fn keep_request(&self, live: &mut Live, head: &RequestHead) {
-        let mut kept = Kept::default();
-        for (index, name) in self.wanted.request.iter().enumerate() {
-            match name {
-                LogHeader::Method => kept.add(index, std::iter::once(head.method.as_str().as_bytes())),
-                LogHeader::Path => kept.add(index, (!head.path.is_empty()).then_some(&*head.path).into_iter()),
-                LogHeader::Authority => {
-                    kept.add(index, (!head.authority.is_empty()).then_some(&*head.authority).into_iter());
-                }
-                LogHeader::Scheme => kept.add(index, head.scheme.map(|scheme| scheme.as_str().as_bytes()).into_iter()),
-                LogHeader::Status => {}
-                LogHeader::Named(name) => kept.add(index, head.headers.get_all(name).map(http::HeaderValue::as_bytes)),
-            }
-        }
-        let scheme = head.scheme.map_or(0, |scheme| ":scheme".len() + scheme.as_str().len());
-        let line = [":method".len(), head.method.as_str().len(), ":path".len(), head.path.len(), ":authority".len()];
-        kept.bytes = (line.iter().sum::<usize>() + head.authority.len() + scheme) as u64 + bytes(&head.headers);
-        live.context.request = Some(kept);
+        self.wanted.keep_request(live, head);
     }
 
     /// Keeps what is wanted of a response's head.
     pub fn keep_response(&self, live: &mut Live, head: &ResponseHead) {
-        let mut kept = Kept::default();
-        for (index, name) in self.wanted.response.iter().enumerate() {
-            match name {
-                LogHeader::Status => kept.add(index, std::iter::once(head.status.as_str().as_bytes())),
-                LogHeader::Named(name) => kept.add(index, head.headers.get_all(name).map(http::HeaderValue::as_bytes)),
-                _ => {}
-            }
-        }
-        kept.bytes = (":status".len() + 3) as u64 + bytes(&head.headers);
-        live.context.response = Some(kept);
+        self.wanted.keep_response(live, head);
     }
 
     /// Keeps what is wanted of a response's trailers.
@@ -188,6 +165,41 @@ fn bytes(headers: &Headers) -> u64 {
 }
 
 impl Wanted {
+    /// Keeps what is wanted of a request's head, instead of what was kept before: heads change on their way.
+    fn keep_request(&self, live: &mut Live, head: &RequestHead) {
+        let mut kept = Kept::default();
+        for (index, name) in self.request.iter().enumerate() {
+            match name {
+                LogHeader::Method => kept.add(index, std::iter::once(head.method.as_str().as_bytes())),
+                LogHeader::Path => kept.add(index, (!head.path.is_empty()).then_some(&*head.path).into_iter()),
+                LogHeader::Authority => {
+                    kept.add(index, (!head.authority.is_empty()).then_some(&*head.authority).into_iter());
+                }
+                LogHeader::Scheme => kept.add(index, head.scheme.map(|scheme| scheme.as_str().as_bytes()).into_iter()),
+                LogHeader::Status => {}
+                LogHeader::Named(name) => kept.add(index, head.headers.get_all(name).map(http::HeaderValue::as_bytes)),
+            }
+        }
+        let scheme = head.scheme.map_or(0, |scheme| ":scheme".len() + scheme.as_str().len());
+        let line = [":method".len(), head.method.as_str().len(), ":path".len(), head.path.len(), ":authority".len()];
+        kept.bytes = (line.iter().sum::<usize>() + head.authority.len() + scheme) as u64 + bytes(&head.headers);
+        live.context.request = Some(kept);
+    }
+
+    /// Keeps what is wanted of a response's head.
+    fn keep_response(&self, live: &mut Live, head: &ResponseHead) {
+        let mut kept = Kept::default();
+        for (index, name) in self.response.iter().enumerate() {
+            match name {
+                LogHeader::Status => kept.add(index, std::iter::once(head.status.as_str().as_bytes())),
+                LogHeader::Named(name) => kept.add(index, head.headers.get_all(name).map(http::HeaderValue::as_bytes)),
+                _ => {}
+            }
+        }
+        kept.bytes = (":status".len() + 3) as u64 + bytes(&head.headers);
+        live.context.response = Some(kept);
+    }
+
     fn of(list: &mut Vec<LogHeader>, name: &LogHeader) -> usize {
         list.iter().position(|known| known == name).unwrap_or_else(|| {
             list.push(name.clone());

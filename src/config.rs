@@ -15,6 +15,7 @@ pub mod diagnostic;
 mod document;
 pub mod dump;
 mod encode;
+pub mod extension;
 pub mod load;
 pub mod model;
 mod proto;

@@ -10,8 +10,10 @@
 
 pub mod body;
 mod downstream;
+mod draws;
 pub mod failure;
 pub mod filter;
+pub mod filters;
 mod flight;
 pub mod forward;
 pub mod headers;
@@ -22,6 +24,7 @@ mod outbox;
 mod presence;
 mod pump;
 pub mod record;
+mod route_stats;
 pub mod stream;
 pub mod upgrade;
 

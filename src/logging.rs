@@ -53,6 +53,8 @@ pub fn install(path: Option<&Path>, format: LogFormat, LogLevel(level): LogLevel
     let (writer, guard): (NonBlocking, WorkerGuard) =
         NonBlockingBuilder::default().buffered_lines_limit(QUEUED_LINES).lossy(true).thread_name("log").finish(sink);
     let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_ansi(false);
+    // What cannot be written is lost; complaining about it to a standard error that is no better would panic.
+    let builder = builder.log_internal_errors(false);
     match format {
         LogFormat::Text => builder.event_format(Line).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),

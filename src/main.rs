@@ -10,6 +10,7 @@ use heirloom::access_log::Settings;
 use heirloom::cli::{Arguments, DrainStrategy, Mode};
 use heirloom::config::{self, LoadOptions, Source};
 use heirloom::drain::Strategy;
+use heirloom::http::filters;
 use heirloom::{logging, server};
 
 #[global_allocator]
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         service_node: arguments.service_node.clone(),
         service_zone: arguments.service_zone.clone(),
         allow_unknown_static_fields: arguments.allow_unknown_static_fields,
+        http_filters: filters::kinds(&[]),
     };
     match arguments.mode {
         Mode::Validate => validate(&source, &load),
@@ -97,6 +99,7 @@ fn serve(arguments: &Arguments, source: Source, load: LoadOptions) -> ExitCode {
             enough: (arguments.file_flush_min_size_kb.max(1) as usize) << 10,
         },
         command_line: arguments.shown(),
+        http_filters: &[],
         reopen_logs: Box::new(move || reopen.request()),
     };
     match server::run(options) {

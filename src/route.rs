@@ -1,15 +1,32 @@
 //! Routing decisions: a request head in, a route out. No IO, no clock, nothing live.
 //!
-//! [`Table::compile`] turns a validated route configuration into a table that finds hosts and exact paths by hash and keeps
-//! first-match order where order matters. A worker holds one behind an `Rc` and pins it for the life of a request, so a
-//! reload never changes a request midway: the new table replaces the old one for requests that begin later.
+//! [`Table::compile`] turns a validated route configuration into a table that finds hosts, paths and prefixes by hash and search and keeps
+//! first-match order where order matters. A worker holds one and pins what it decided for the life of a request, so a reload never
+//! changes a request midway: the new table replaces the old one for requests that begin later. What a route does to a head
+//! ([`rewrite()`], [`location`], [`Decision::apply_to_request`]) and how it hashes one ([`hash()`]) are pure functions beside it; `http::forward`
+//! calls them.
 
+mod conditions;
+mod decision;
+mod facts;
+mod hash;
 mod headers;
+mod hosts;
 mod paths;
+mod redirect;
+mod rewrite;
+mod rules;
 mod table;
+mod weighted;
 
+pub use decision::{Decision, Entry, Retriable};
+pub use facts::{Facts, Tls, cookie, field, query};
+pub use hash::{Hashed, hash};
 pub use headers::HeaderMatcher;
-pub use table::{Decision, Entry, Retriable, Table};
+pub use redirect::location;
+pub use rewrite::{rewrite, set_endpoint_host};
+pub use rules::Format;
+pub use table::Table;
 
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::drain::Strategy;
+use crate::http::filter::Extension;
 use crate::{access_log, admin, config};
 
 pub use epoch::run;
@@ -43,6 +44,8 @@ pub struct Options {
     pub command_line: admin::Options,
     /// When access logs are written out.
     pub access_logs: access_log::Settings,
+    /// HTTP filters of the program, beside [`crate::http::filters::ALL`].
+    pub http_filters: &'static [Extension],
     /// Opens the application's log file again.
     pub reopen_logs: Box<dyn Fn()>,
 }

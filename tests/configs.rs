@@ -50,7 +50,7 @@ fn every_example_loads_without_fault_or_warning() {
 
 #[test]
 fn front_proxy_has_two_routes_to_two_services() {
-    use heirloom::config::model::{NetworkFilter, PathMatch, RouteAction};
+    use heirloom::config::model::{ClusterSpecifier, NetworkFilter, PathMatch, RouteAction};
     let bootstrap = load(folder().join("front-proxy.yaml")).bootstrap;
     assert_eq!(bootstrap.node.id, "front-proxy");
     assert_eq!(bootstrap.admin.as_ref().unwrap().address.to_string(), "127.0.0.1:9901");
@@ -66,8 +66,11 @@ fn front_proxy_has_two_routes_to_two_services() {
     let clusters: Vec<&str> = routes
         .iter()
         .map(|route| match &route.action {
-            RouteAction::Cluster { cluster, .. } => cluster.as_str(),
-            RouteAction::DirectResponse { .. } => panic!("a direct response"),
+            RouteAction::Forward(forward) => match &forward.cluster {
+                ClusterSpecifier::Name(name) => name.as_str(),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
         })
         .collect();
     assert_eq!(clusters, ["service1", "service2"]);

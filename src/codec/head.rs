@@ -43,6 +43,13 @@ impl RequestHead {
             None => &self.path,
         }
     }
+
+    /// Whether it is a gRPC request: `application/grpc`, or that with a `+` behind it, so not gRPC-Web.
+    pub fn is_grpc(&self) -> bool {
+        let kind = self.headers.get(&http::header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+        rest.is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'+'))
+    }
 }
 
 /// `:scheme`.

@@ -7,6 +7,7 @@ mod any;
 use std::collections::HashSet;
 
 use super::diagnostic::{Diagnostic, Findings, Path, Segment, Severity};
+use super::extension::HttpFilterKind;
 use super::rules::{FieldRules, Judge, Value};
 use super::schema::{Field, Kind, Message, WellKnown};
 use super::wire::{self, Raw, Reader};
@@ -15,7 +16,13 @@ use super::wire::{self, Raw, Reader};
 const DEEPEST: u32 = 100;
 
 /// Judges `bytes` as a message of type `message`; findings have paths, no positions.
-pub(super) fn check(message: Message, bytes: &[u8], unknown_fields: Severity) -> Findings {
+/// Types of `http_filters` that the schema does not know are left to those filters.
+pub(super) fn check(
+    message: Message,
+    bytes: &[u8],
+    unknown_fields: Severity,
+    http_filters: &[HttpFilterKind],
+) -> Findings {
     let mut checker = Checker {
         unknown_fields,
         judge: Judge::default(),
@@ -23,12 +30,13 @@ pub(super) fn check(message: Message, bytes: &[u8], unknown_fields: Severity) ->
         findings: Findings::default(),
         rules_apply: true,
         depth: 0,
+        http_filters,
     };
     checker.message(message, bytes);
     checker.findings
 }
 
-struct Checker {
+struct Checker<'k> {
     unknown_fields: Severity,
     judge: Judge,
     path: Path,
@@ -36,9 +44,10 @@ struct Checker {
     /// Off within a message that the rules skip.
     rules_apply: bool,
     depth: u32,
+    http_filters: &'k [HttpFilterKind],
 }
 
-impl Checker {
+impl Checker<'_> {
     fn add(&mut self, severity: Severity, message: impl Into<String>) {
         self.findings.add(Diagnostic::new(severity, self.path.clone(), message));
     }

@@ -31,13 +31,15 @@ mod context;
 mod endpoint;
 mod extension;
 mod filter_chain;
-mod header_match;
+mod header_rules;
 mod http2;
 mod http_connection_manager;
+mod http_filters;
 mod http_options;
 mod http_target;
 mod listener;
 mod listener_filter;
+mod matcher;
 mod retry;
 mod route;
 mod stats;
@@ -55,8 +57,9 @@ mod tests;
 use envoy_types::pb::envoy::config::bootstrap::v3 as api;
 
 use super::diagnostic::{Findings, Path, Severity};
+use super::extension::HttpFilterKind;
 use super::model;
-use context::Context;
+pub(super) use context::Context;
 
 /// Turns a bootstrap into the model. `suspect` are the places where earlier stages found faults: references into them are
 /// not followed, because their absence would only repeat the fault.
@@ -64,8 +67,9 @@ pub(super) fn bootstrap(
     message: api::Bootstrap,
     unknown_fields: Severity,
     suspect: &[Path],
+    http_filters: &[HttpFilterKind],
 ) -> (model::Bootstrap, Findings) {
-    let mut context = Context::new(unknown_fields, suspect);
+    let mut context = Context::new(unknown_fields, suspect, http_filters);
     let bootstrap = bootstrap::convert(&mut context, message);
     (bootstrap, context.findings)
 }

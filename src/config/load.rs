@@ -20,6 +20,7 @@ use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
 use super::diagnostic::{Diagnostic, Faults, Path, Severity};
 use super::document::{Document, Format};
 use super::encode::encode;
+use super::extension::HttpFilterKind;
 use super::proto::Decode;
 use super::schema::Message;
 use super::{check, convert, model, wire};
@@ -48,6 +49,8 @@ pub struct LoadOptions {
     pub service_zone: Option<String>,
     /// `--allow-unknown-static-fields`: unknown fields are warned about instead of refused.
     pub allow_unknown_static_fields: bool,
+    /// The kinds of HTTP filters that there are, beside the router.
+    pub http_filters: Vec<HttpFilterKind>,
 }
 
 /// A configuration that may be run.
@@ -141,7 +144,8 @@ fn to_model(
     }
     match Bootstrap::decode_wire(wire) {
         Ok(message) => {
-            let (bootstrap, findings) = convert::bootstrap(message, unknown_fields(options), &report.error_paths());
+            let (bootstrap, findings) =
+                convert::bootstrap(message, unknown_fields(options), &report.error_paths(), &options.http_filters);
             report.add_located(findings, documents);
             bootstrap
         }
@@ -167,7 +171,7 @@ fn gather(documents: &[(&Text, Document<'_>)], options: &LoadOptions, report: &m
     }
     put_node(options, &mut wire);
     if !report.is_hopeless() {
-        let findings = check::check(bootstrap, &wire, unknown_fields);
+        let findings = check::check(bootstrap, &wire, unknown_fields, &options.http_filters);
         report.add_located(findings, documents);
     }
     wire

@@ -10,27 +10,31 @@ use std::sync::Arc;
 
 mod access_log;
 mod cluster;
-mod header_match;
+mod filter;
 mod http;
 mod http2;
 mod http_target;
 mod listener;
+mod matcher;
 mod retry;
 mod route;
 mod stats;
 mod tls;
+mod uri_template;
 
 pub use access_log::*;
 pub use cluster::*;
-pub use header_match::*;
+pub use filter::*;
 pub use http::*;
 pub use http_target::*;
 pub use http2::*;
 pub use listener::*;
+pub use matcher::*;
 pub use retry::*;
 pub use route::*;
 pub use stats::*;
 pub use tls::*;
+pub use uri_template::*;
 
 /// A whole bootstrap (`envoy.config.bootstrap.v3.Bootstrap`).
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -6,6 +6,7 @@
 use envoy_types::pb::envoy::config as api;
 use envoy_types::pb::envoy::extensions::access_loggers;
 use envoy_types::pb::envoy::extensions::filters;
+use envoy_types::pb::envoy::extensions::path;
 use envoy_types::pb::envoy::extensions::transport_sockets;
 use envoy_types::pb::envoy::extensions::upstreams;
 
@@ -32,6 +33,7 @@ macro_rules! decode {
 decode!(
     api::bootstrap::v3::Bootstrap,
     api::metrics::v3::StatsdSink,
+    api::route::v3::FilterConfig,
     access_loggers::file::v3::FileAccessLog,
     access_loggers::stream::v3::StderrAccessLog,
     access_loggers::stream::v3::StdoutAccessLog,
@@ -39,6 +41,8 @@ decode!(
     filters::listener::tls_inspector::v3::TlsInspector,
     filters::network::http_connection_manager::v3::HttpConnectionManager,
     filters::network::tcp_proxy::v3::TcpProxy,
+    path::r#match::uri_template::v3::UriTemplateMatchConfig,
+    path::rewrite::uri_template::v3::UriTemplateRewriteConfig,
     transport_sockets::tls::v3::DownstreamTlsContext,
     upstreams::http::v3::HttpProtocolOptions,
 );

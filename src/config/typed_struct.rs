@@ -18,6 +18,27 @@ pub(super) fn resolve(bytes: &[u8], message: Message, unknown_fields: Severity) 
     (encoded.wire, encoded.findings.into_vec())
 }
 
+/// An encoded `google.protobuf.Struct` as JSON.
+pub(super) fn to_json(bytes: &[u8]) -> serde_json::Value {
+    let mut document = Document::synthetic();
+    let root = structure(bytes, &mut document, 0);
+    json(&document, root)
+}
+
+fn json(document: &Document<'_>, id: Id) -> serde_json::Value {
+    match document.node(id) {
+        Node::Null => serde_json::Value::Null,
+        Node::Bool(on) => (*on).into(),
+        Node::Number(number) => serde_json::from_str(number).unwrap_or_default(),
+        Node::Text(text) => text.to_string().into(),
+        Node::List(ids) => ids.iter().map(|id| json(document, *id)).collect(),
+        Node::Map(entries) => {
+            let entries = entries.iter().map(|entry| (entry.key.to_string(), json(document, entry.value)));
+            serde_json::Value::Object(entries.collect())
+        }
+    }
+}
+
 fn structure<'a>(bytes: &'a [u8], document: &mut Document<'a>, depth: u32) -> Id {
     let mut entries = Vec::new();
     for record in Reader::new(bytes) {

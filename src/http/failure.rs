@@ -19,7 +19,10 @@ pub enum Failure {
     /// No route matched.
     NoRoute,
     /// The route's cluster does not exist.
-    NoCluster,
+    NoCluster {
+        /// `cluster_not_found_response_code`.
+        status: u16,
+    },
     /// No host of the cluster takes traffic.
     NoHealthyUpstream,
     /// A circuit breaker is open.
@@ -48,6 +51,11 @@ pub enum Failure {
     HandedBack,
     /// Nothing moved for the stream idle timeout.
     StreamIdle {
+        /// The whole request had been received.
+        request_complete: bool,
+    },
+    /// `max_stream_duration`: request and response together took too long.
+    MaxDuration {
         /// The whole request had been received.
         request_complete: bool,
     },
@@ -88,7 +96,7 @@ impl Failure {
             Self::Refused(refusal) => return refusal.fault(),
             Self::DownstreamClosed => (Side::Downstream, Retry::Never, Flag::DownstreamConnectionTermination),
             Self::NoRoute => (Side::Local, Retry::Never, Flag::NoRouteFound),
-            Self::NoCluster => (Side::Local, Retry::Never, Flag::NoClusterFound),
+            Self::NoCluster { .. } => (Side::Local, Retry::Never, Flag::NoClusterFound),
             Self::NoHealthyUpstream => (Side::Upstream, Retry::Safe, Flag::NoHealthyUpstream),
             Self::Overflow => (Side::Local, Retry::Safe, Flag::UpstreamOverflow),
             Self::Connect | Self::ConnectTimeout => (Side::Upstream, Retry::Safe, Flag::UpstreamConnectionFailure),
@@ -103,6 +111,7 @@ impl Failure {
             Self::UpstreamRefused => (Side::Upstream, Retry::Safe, Flag::UpstreamRemoteReset),
             Self::Malformed => return Fault { side: Side::Downstream, retry: Retry::Never, flag: None },
             Self::StreamIdle { .. } => (Side::Local, Retry::Never, Flag::StreamIdleTimeout),
+            Self::MaxDuration { .. } => (Side::Local, Retry::Never, Flag::DurationTimeout),
             Self::RequestTimeout | Self::HeaderTimeout => {
                 return Fault { side: Side::Downstream, retry: Retry::Never, flag: None };
             }
@@ -124,7 +133,7 @@ impl Failure {
             }
             Self::DownstreamClosed | Self::Drained => return None,
             Self::NoRoute => (404, ""),
-            Self::NoCluster => (503, ""),
+            Self::NoCluster { status } => (status, ""),
             Self::NoHealthyUpstream => (503, "no healthy upstream"),
             Self::Overflow => (503, reset!("overflow")),
             Self::Connect => (503, reset!("remote connection failure")),
@@ -137,6 +146,8 @@ impl Failure {
             Self::Malformed => (400, ""),
             Self::StreamIdle { request_complete: true } => (504, "stream timeout"),
             Self::StreamIdle { request_complete: false } => (408, "stream timeout"),
+            Self::MaxDuration { request_complete: true } => (504, "downstream duration timeout"),
+            Self::MaxDuration { request_complete: false } => (408, "downstream duration timeout"),
             Self::RequestTimeout => (408, "request timeout"),
             Self::HeaderTimeout => (408, "request header timeout"),
             Self::Internal => (500, ""),
@@ -151,12 +162,13 @@ impl Failure {
             Self::Refused(refusal) => return refusal.details.into(),
             Self::DownstreamClosed => return "downstream_remote_disconnect".into(),
             Self::NoRoute => return "route_not_found".into(),
-            Self::NoCluster => return "cluster_not_found".into(),
+            Self::NoCluster { .. } => return "cluster_not_found".into(),
             Self::NoHealthyUpstream => return "no_healthy_upstream".into(),
             Self::RouteTimeout => return "response_timeout".into(),
             Self::PerTryTimeout => return "upstream_per_try_timeout".into(),
             Self::PerTryIdleTimeout => return "upstream_per_try_idle_timeout".into(),
             Self::StreamIdle { .. } => return "stream_idle_timeout".into(),
+            Self::MaxDuration { .. } => return "max_duration_timeout".into(),
             Self::RequestTimeout => return "request_overall_timeout".into(),
             Self::HeaderTimeout => return "request_header_timeout".into(),
             Self::Drained => return "downstream_local_disconnect".into(),

@@ -16,7 +16,8 @@
 //! ([`Answer::later`]), whose request stays where it is until its response comes.
 //!
 //! Filters are built per worker from the configuration by the [`Extension`] that carries their type URL; the router is the last
-//! step and is called directly, so a chain without filters costs nothing. A chain lives as long as its filter chain's configuration.
+//! step and is called directly, so a chain without filters costs nothing. What a route says of a filter ([`Next::route_settings`]) is found when the
+//! filter asks; a filter that a route disables is passed over. A chain lives as long as its filter chain's configuration.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,8 +27,11 @@ use std::task::{Context, Poll};
 use thiserror::Error;
 
 use crate::codec::head::{RequestHead, ResponseHead};
-use crate::config::model;
+use crate::config::extension::HttpFilterKind;
+use crate::config::model::{self, Settings};
+use crate::local::Local;
 use crate::stats::Scope;
+use crate::upstream::Clusters;
 
 use super::body::Body;
 use super::failure::Failure;
@@ -109,27 +113,59 @@ pub trait Filter {
     fn call<'a>(&'a self, request: Request<'a>, next: Next<'a>) -> Answer<'a>;
 }
 
-/// How a filter comes into being: the type URL of its settings, and what makes it from them.
+/// How a filter comes into being: how its settings are read, and what makes it from them. One per kind of filter, in one list:
+/// [`super::filters::ALL`], and those of a program that links this library beside it.
 #[derive(Clone, Copy)]
 pub struct Extension {
-    /// As in `typed_config`'s `@type`.
-    pub type_url: &'static str,
-    /// Makes the filter; the scope is that of the connection manager (`http.<stat_prefix>.`).
-    pub build: fn(&model::HttpFilter, &Scope) -> Rc<dyn Filter>,
+    /// The type of its settings, and what reads them.
+    pub kind: HttpFilterKind,
+    /// Makes the filter of one connection manager of one worker.
+    ///
+    /// # Errors
+    /// In words: why it cannot be.
+    pub build: fn(&Building<'_>) -> Result<Rc<dyn Filter>, String>,
+}
+
+/// What a filter is made from.
+pub struct Building<'a> {
+    /// Its name in the chain, its settings.
+    pub model: &'a model::FilterModel,
+    /// The statistics of the connection manager (`http.<stat_prefix>.`).
+    pub scope: &'a Scope,
+    /// The worker's clusters, for filters that ask somebody.
+    pub clusters: &'a Rc<Clusters>,
+    /// The worker's timers and blocks.
+    pub local: &'a Local,
 }
 
 /// The filters of one connection manager, the router at the end.
 pub struct Chain {
-    filters: Vec<Rc<dyn Filter>>,
+    filters: Vec<Placed>,
     router: model::Router,
+}
+
+/// A filter at its place.
+struct Placed {
+    filter: Rc<dyn Filter>,
+    name: Box<str>,
+    /// Where no route says otherwise.
+    disabled: bool,
 }
 
 /// A list of filters that cannot be a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ChainError {
-    /// No extension has this type URL.
+    /// No extension has this type.
     #[error("no extension registered for {0}")]
-    Unknown(&'static str),
+    Unknown(String),
+    /// A filter that its extension does not make.
+    #[error("the HTTP filter '{name}': {why}")]
+    Refused {
+        /// Its name in the chain.
+        name: String,
+        /// In its own words.
+        why: String,
+    },
     /// The last filter is not the router.
     #[error("the last HTTP filter must be the router")]
     NotTerminated,
@@ -140,16 +176,26 @@ impl Chain {
     ///
     /// # Errors
     /// See [`ChainError`].
-    pub fn build(models: &[model::HttpFilter], extensions: &[Extension], scope: &Scope) -> Result<Self, ChainError> {
+    pub fn build(
+        models: &[model::HttpFilter],
+        extensions: &[Extension],
+        scope: &Scope,
+        clusters: &Rc<Clusters>,
+        local: &Local,
+    ) -> Result<Self, ChainError> {
         let Some((model::HttpFilter::Router(router), before)) = models.split_last() else {
             return Err(ChainError::NotTerminated);
         };
         let filters = before
             .iter()
             .map(|filter| {
-                let type_url = type_url(filter);
-                let extension = extensions.iter().find(|extension| extension.type_url == type_url);
-                extension.map(|extension| (extension.build)(filter, scope)).ok_or(ChainError::Unknown(type_url))
+                let model::HttpFilter::Extension(model) = filter else { return Err(ChainError::NotTerminated) };
+                let mut known = extensions.iter().chain(super::filters::ALL);
+                let extension = known.find(|extension| extension.kind.type_name == model.type_name);
+                let extension = extension.ok_or_else(|| ChainError::Unknown(model.type_name.clone()))?;
+                let filter = (extension.build)(&Building { model, scope, clusters, local })
+                    .map_err(|why| ChainError::Refused { name: model.name.clone(), why })?;
+                Ok(Placed { filter, name: model.name.as_str().into(), disabled: model.disabled })
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { filters, router: router.clone() })
@@ -157,7 +203,7 @@ impl Chain {
 
     /// Runs a request through all of it.
     pub(super) fn run<'a>(&'a self, request: Request<'a>, stream: &'a Stream<'a>) -> Answer<'a> {
-        Next { filters: &self.filters, router: &self.router, stream }.run(request)
+        Next { filters: &self.filters, at: "", router: &self.router, stream }.run(request)
     }
 
     /// A request that failed before the first filter.
@@ -176,10 +222,12 @@ impl Chain {
     }
 }
 
-/// The rest of the chain.
+/// The rest of the chain, as the filter sees it that it was given to.
 #[derive(Clone, Copy)]
 pub struct Next<'a> {
-    filters: &'a [Rc<dyn Filter>],
+    filters: &'a [Placed],
+    /// The name of the filter that has it.
+    at: &'a str,
     router: &'a model::Router,
     stream: &'a Stream<'a>,
 }
@@ -190,17 +238,33 @@ impl<'a> Next<'a> {
         self.stream
     }
 
-    /// Calls the next filter, or the router.
-    pub fn run(self, request: Request<'a>) -> Answer<'a> {
-        match self.filters.split_first() {
-            Some((filter, rest)) => filter.call(request, Next { filters: rest, ..self }),
-            None => forward::run(request, self.stream, self.router).into(),
-        }
+    /// What the route says of this filter, most specifically: weighted cluster, route, virtual host, or table.
+    pub fn route_settings(&self) -> Option<Settings> {
+        self.stream.record().route.borrow().as_ref()?.filter_levels(self.at).find_map(|said| said.settings.clone())
     }
-}
 
-fn type_url(filter: &model::HttpFilter) -> &'static str {
-    match filter {
-        model::HttpFilter::Router(_) => "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+    /// All that is said of this filter, from the least specific level to the most, for filters that merge.
+    pub fn all_route_settings(&self) -> Vec<Settings> {
+        let decision = self.stream.record().route.borrow();
+        let levels = decision.iter().flat_map(|decision| decision.filter_levels(self.at));
+        let mut all: Vec<Settings> = levels.filter_map(|said| said.settings.clone()).collect();
+        all.reverse();
+        all
+    }
+
+    /// Calls the next filter that is not disabled, or the router.
+    pub fn run(self, request: Request<'a>) -> Answer<'a> {
+        let mut filters = self.filters;
+        while let Some((placed, rest)) = filters.split_first() {
+            filters = rest;
+            let said = {
+                let decision = self.stream.record().route.borrow();
+                decision.as_ref().and_then(|decision| decision.filter(&placed.name)).map(|said| said.disabled)
+            };
+            if !said.unwrap_or(placed.disabled) {
+                return placed.filter.call(request, Next { filters: rest, at: &placed.name, ..self });
+            }
+        }
+        forward::run(request, self.stream, self.router).into()
     }
 }

@@ -32,7 +32,6 @@ use super::body::Body;
 use super::failure::Failure;
 use super::filter::{Request, Response};
 use super::headers::{announce_attempts, announce_service_time, announce_timeout};
-use super::local_reply;
 use super::stream::Stream;
 use super::upgrade::{Granted, Switch};
 
@@ -42,6 +41,7 @@ mod exchange;
 mod handover;
 mod keeper;
 mod retry;
+pub(super) mod rewrite;
 mod try_limits;
 
 use attempts::{Attempts, Next, Timeouts};
@@ -102,9 +102,11 @@ impl<'a> Forwarding<'a> {
     /// exchange knows how to go on. A request that may be tried again, or whose response says how often it was, stays until its
     /// response's head has come.
     pub(super) fn may_suspend(&self) -> bool {
+        // What the route still does to the response, and where it counts it, the other epoch could not know.
         self.attempts.is_none()
             && !self.stream.record().announces_attempts.get()
             && matches!(&self.state, State::Waiting(exchange) if exchange.may_suspend())
+            && !rewrite::awaits_response(self.stream)
     }
 
     /// Gives the exchange up. `None`, and the request is lost, unless [`Self::may_suspend`].
@@ -179,6 +181,7 @@ impl<'a> Forwarding<'a> {
         if !self.router.suppress_envoy_headers {
             announce_service_time(&mut head.headers, now - record.received_at.get().unwrap_or(now));
         }
+        rewrite::response(&mut head, self.stream);
         State::Done(Ok(Response { head, body: Body::Response(exchange) }))
     }
 }
@@ -197,7 +200,11 @@ impl<'a> Future for Forwarding<'a> {
                 },
                 State::Waiting(exchange) => match exchange.poll_head(context) {
                     Poll::Ready(Ok(head)) => Step::Answered(head),
-                    Poll::Ready(Err(Failure::UpstreamClosed)) if exchange.may_try_again() => Step::FreshConnection,
+                    Poll::Ready(Err(Failure::UpstreamClosed | Failure::UpstreamRefused))
+                        if exchange.may_try_again() =>
+                    {
+                        Step::FreshConnection
+                    }
                     Poll::Ready(Err(failure)) => Step::Failed(failure),
                     Poll::Pending => {
                         if let Some(attempts) = &mut this.attempts {
@@ -267,19 +274,36 @@ fn begin<'a>(
     let stats = &stream.manager().stats;
     stats.rq_total.inc();
     let Some(decision) = &*decision else { return Err(Failure::NoRoute) };
-    let RouteAction::Cluster { timeout, idle_timeout, tries, .. } = decision.action() else {
-        return direct(decision.action(), stream);
+    let forward = match decision.action() {
+        RouteAction::Forward(forward) => forward,
+        RouteAction::DirectResponse { status, body } => {
+            return Ok(State::Done(Ok(rewrite::answer(&request.head, stream, decision, *status, body.clone()))));
+        }
+        RouteAction::Redirect(redirect) => {
+            return Ok(State::Done(Ok(rewrite::answer(
+                &request.head,
+                stream,
+                decision,
+                redirect.status,
+                Bytes::new(),
+            ))));
+        }
+        RouteAction::NonForwarding => return Err(Failure::NoCluster { status: 503 }),
     };
-    let cluster = stream.manager().cluster(decision).ok_or(Failure::NoCluster)?;
+    let (cluster, tries) = (stream.manager().cluster(decision), &forward.tries);
+    let cluster = cluster.ok_or(Failure::NoCluster { status: forward.cluster_not_found })?;
     let Request { mut head, body } = request;
     let controls = if record.controls.get() { Controls::take(&mut head.headers) } else { Controls::default() };
-    let timeouts = Timeouts::new(*timeout, tries, &controls);
-    stream.set_timeouts(timeouts.total, *idle_timeout);
+    let timeouts = Timeouts::new(forward.timeout, tries, &controls);
+    stream.set_timeouts(timeouts.total, forward.idle_timeout);
+    stream.set_duration(rewrite::duration(&head, forward.max_stream_duration));
+    stream.manager().route_stats.begin(stream, &head);
     *record.cluster.borrow_mut() = Some(cluster.clone());
     record.announces_attempts.set(tries.count_in_response);
     record.count_try();
     let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
     *record.host.borrow_mut() = Some(host.clone());
+    stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_total.inc());
     match stream.switch() {
         Switch::No => {}
         Switch::Terminated => return Ok(State::Opening(open(stream, cluster.clone(), host.clone()))),
@@ -292,6 +316,7 @@ fn begin<'a>(
     // What may become a tunnel is asked for once.
     let tried_again = stream.switch() == Switch::No && (retries.enabled() || timeouts.limit_tries());
     let exchange = if tried_again {
+        rewrite::request(&mut head, stream, forward, decision, router);
         let (taken, body) = Attempts::new(stream, cluster, tries, decision, retries, timeouts, Request { head, body });
         attempts.insert(taken).exchange(host, body, announces)?
     } else {
@@ -301,19 +326,12 @@ fn begin<'a>(
         if tries.count_in_request {
             announce_attempts(&mut head.headers, 1);
         }
+        rewrite::request(&mut head, stream, forward, decision, router);
         stream.keep_request(&head);
         let framing = exchange::framing(&body);
         exchange::encode(stream, cluster, host, head, framing, body)?
     };
     send(stream, host, exchange)
-}
-
-/// A route that needs no host.
-fn direct<'a>(action: &RouteAction, stream: &'a Stream<'a>) -> Result<State<'a>, Failure> {
-    let RouteAction::DirectResponse { status, body } = action else { return Err(Failure::Internal) };
-    stream.manager().stats.rq_direct_response.inc();
-    stream.record().set_details("direct_response");
-    Ok(State::Done(Ok(local_reply::text(*status, body.clone()))))
 }
 
 /// Sends an exchange on a kept connection, or waits for one.

@@ -30,18 +30,20 @@ use crate::drain::Phase;
 use crate::drain::motion::{Kind, Reason};
 use crate::l4::{Arrival, Connection, Filter, Next, Work};
 use crate::local::{Deadline, Local};
-use crate::route::{Decision, Table};
+use crate::route::{Decision, Facts, Table, Tls};
 use crate::stats::Scope;
 use crate::stats::names::{self, Http2Stats, HttpStats, ListenerHttpStats};
 use crate::upstream::{Cluster, Clusters};
 
 use super::downstream::{Downstream, Parts, Woken};
+use super::draws::Draws;
 use super::failure::Failure;
 use super::filter::{Chain, ChainError, Extension};
 use super::headers::names::X_REQUEST_ID;
 use super::headers::{self, ConnectionFacts, DateCache, Ids, ResponseFacts, Rules, Turned};
 use super::http2;
 use super::presence::Protocol;
+use super::route_stats::RouteStats;
 use super::stream::{self, After, Stream};
 use super::upgrade::{Switch, Switched};
 
@@ -62,10 +64,12 @@ pub struct Manager {
     pub(super) rules: RequestRules,
     /// `None`: nothing is logged.
     pub(super) logs: Option<Rc<Logs>>,
-    /// By the index of the route.
+    pub(super) route_stats: RouteStats,
+    /// By the target of the decision.
     clusters: Vec<Option<Rc<Cluster>>>,
-    /// By name, for what comes from another epoch.
+    /// By name, for what comes from another epoch and for requests that name their cluster.
     pub(super) named: Rc<Clusters>,
+    draws: Draws,
     header_rules: Rules,
     own_address: Option<IpAddr>,
     pub(super) buffer_limit: u32,
@@ -82,7 +86,7 @@ pub struct Build<'a> {
     pub clusters: &'a Rc<Clusters>,
     /// The worker's timers and blocks.
     pub local: &'a Local,
-    /// HTTP filters that can be built.
+    /// HTTP filters that can be built beside our own.
     pub extensions: &'a [Extension],
     /// An address of this machine that is not loopback, for `x-forwarded-for`.
     pub own_address: Option<IpAddr>,
@@ -114,24 +118,20 @@ impl Manager {
     pub fn build(config: Arc<model::HttpConnectionManager>, with: &Build<'_>) -> Result<Rc<Self>, BuildError> {
         let scope = names::http(with.scope, &config.stat_prefix);
         let routes = Table::compile(&config.routes);
-        let clusters = routes
-            .entries()
-            .map(|route| match &route.action {
-                model::RouteAction::Cluster { cluster, .. } => with.clusters.get(cluster).cloned(),
-                model::RouteAction::DirectResponse { .. } => None,
-            })
-            .collect();
+        let clusters = routes.targets().map(|name| with.clusters.get(name?).cloned()).collect();
         Ok(Rc::new(Self {
             stats: HttpStats::new(&scope),
             listener_stats: ListenerHttpStats::new(&names::listener_http(with.listener_scope, &config.stat_prefix)),
             http2_stats: Http2Stats::new(&names::http2(with.scope)),
-            chain: Chain::build(&config.http_filters, with.extensions, &scope)?,
+            chain: Chain::build(&config.http_filters, with.extensions, &scope, with.clusters, with.local)?,
             rules: request_rules(&config),
             logs: Logs::build(&config.access_logs, with.files)?,
             header_rules: Rules::compile(&config)?,
+            route_stats: RouteStats::new(with.scope, &config.routes, &routes),
             routes,
             clusters,
             named: with.clusters.clone(),
+            draws: Draws::new(),
             local: with.local.clone(),
             own_address: with.own_address,
             buffer_limit: with.buffer_limit,
@@ -142,7 +142,24 @@ impl Manager {
 
     /// The cluster of a route.
     pub(super) fn cluster(&self, decision: &Decision) -> Option<&Rc<Cluster>> {
-        self.clusters.get(decision.route.index)?.as_ref()
+        match decision.named_cluster() {
+            Some(name) => self.named.get(name),
+            None => self.clusters.get(decision.target()?)?.as_ref(),
+        }
+    }
+
+    /// Decides where a request goes.
+    pub(super) fn route(&self, head: &RequestHead, stream: &Stream<'_>) -> Option<Decision> {
+        let random = self.draws.next();
+        // A certificate that is kept has been verified; one that has not is not kept.
+        let tls = stream.facts().tls.as_ref();
+        let tls = tls.map(|tls| Tls { presented: tls.peer.is_some(), validated: tls.peer.is_some() });
+        self.routes.route(&Facts { head, tls, internal: stream.record().internal.get(), random })
+    }
+
+    /// The virtual cluster of a request.
+    pub(super) fn virtual_cluster(&self, decision: &Decision, head: &RequestHead) -> Option<usize> {
+        self.routes.virtual_cluster(decision, &Facts::of(head))
     }
 
     /// Applies the header rules to a request, and notes what they found out.

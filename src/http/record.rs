@@ -1,7 +1,9 @@
 //! What is remembered about one request, for statistics now and access logs later.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
@@ -9,11 +11,19 @@ use std::time::Instant;
 use http::{HeaderValue, Method};
 
 use crate::access_log::{Context, Line, Live};
+use crate::codec::head::RequestHead;
 use crate::fault::Flag;
 use crate::route::Decision;
 use crate::upstream::{Cluster, Host};
 
 use super::failure::Failure;
+
+/// What filters leave for one another.
+#[derive(Default)]
+struct Shared {
+    metadata: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
+    objects: HashMap<String, Rc<dyn Any>>,
+}
 
 /// The record of one request. Filled by whoever learns something; read when the request has ended.
 pub struct Record {
@@ -41,6 +51,8 @@ pub struct Record {
     pub sent: Cell<u64>,
     /// The route that matched, pinned for the request's life.
     pub route: RefCell<Option<Decision>>,
+    /// The place of its virtual cluster among those of its virtual host.
+    pub virtual_cluster: Cell<Option<usize>>,
     /// The cluster it went to, or would have gone to.
     pub cluster: RefCell<Option<Rc<Cluster>>>,
     /// The host it went to.
@@ -51,6 +63,10 @@ pub struct Record {
     pub answered_at: Cell<Option<Instant>>,
     /// What is kept for its line in the access logs; none where there are no logs.
     log: RefCell<Option<Box<Line>>>,
+    /// The request's head, where values of the response's headers will be made of it.
+    pub(super) head: RefCell<Option<Box<RequestHead>>>,
+    /// What filters leave for one another; most requests have none.
+    shared: RefCell<Option<Box<Shared>>>,
     flags: Cell<u32>,
     details: RefCell<Cow<'static, str>>,
 }
@@ -70,11 +86,14 @@ impl Record {
             received: Cell::new(0),
             sent: Cell::new(0),
             route: RefCell::new(None),
+            virtual_cluster: Cell::new(None),
             cluster: RefCell::new(None),
             host: RefCell::new(None),
             received_at: Cell::new(None),
             answered_at: Cell::new(None),
             log: RefCell::new(None),
+            head: RefCell::new(None),
+            shared: RefCell::new(None),
             flags: Cell::new(0),
             details: RefCell::new(Cow::Borrowed("")),
         }
@@ -100,6 +119,33 @@ impl Record {
     /// What was kept for its line, as it is written down for another epoch.
     pub(super) fn log_record(&self) -> Option<Context> {
         self.log.borrow().as_ref().map(|line| line.to_record())
+    }
+
+    /// Sets a value of the dynamic metadata of a namespace (most often a filter's name).
+    pub fn set_metadata(&self, namespace: &str, key: &str, value: serde_json::Value) {
+        let mut shared = self.shared.borrow_mut();
+        let metadata = &mut shared.get_or_insert_default().metadata;
+        metadata.entry(namespace.to_owned()).or_default().insert(key.to_owned(), value);
+    }
+
+    /// A value of the dynamic metadata.
+    pub fn metadata(&self, namespace: &str, key: &str) -> Option<serde_json::Value> {
+        self.shared.borrow().as_ref()?.metadata.get(namespace)?.get(key).cloned()
+    }
+
+    /// Sets an object of the filter state.
+    pub fn set_object<T: Any>(&self, key: &str, object: T) {
+        self.shared.borrow_mut().get_or_insert_default().objects.insert(key.to_owned(), Rc::new(object));
+    }
+
+    /// An object of the filter state, where it is of that type.
+    pub fn object<T: Any>(&self, key: &str) -> Option<Rc<T>> {
+        self.shared.borrow().as_ref()?.objects.get(key)?.clone().downcast().ok()
+    }
+
+    /// Whether filters have left anything: another epoch would not know of it.
+    pub(super) fn has_shared(&self) -> bool {
+        self.shared.borrow().is_some()
     }
 
     /// One more try begins.

@@ -26,12 +26,13 @@ use crate::codec::http1::{self, Framing, Refusal, encode_response};
 use crate::drain::Phase;
 use crate::l4::Facts;
 use crate::local::{Deadline, Timer};
+use crate::route::Decision;
 
 use super::body::Body;
 use super::downstream::Downstream;
 use super::failure::Failure;
 use super::filter::{Answer, Request};
-use super::forward::Exchange;
+use super::forward::{Exchange, rewrite};
 use super::headers::Turned;
 use super::local_reply;
 use super::manager::Manager;
@@ -39,7 +40,6 @@ use super::record::Record;
 use super::upgrade::{Active, Switch, Switching};
 
 mod client;
-mod deadlines;
 mod log;
 mod motion;
 mod request_body;
@@ -47,10 +47,11 @@ mod send;
 mod send_http2;
 mod serve;
 mod switch;
+mod timing;
 
-pub(super) use deadlines::{Deadlines, LAST_REQUEST};
 pub(super) use motion::resume;
 pub(super) use serve::{refuse, run, run_http2};
+pub(super) use timing::{Deadlines, LAST_REQUEST};
 
 use client::Client;
 use motion::{Course, Room};
@@ -151,6 +152,7 @@ impl<'a> Stream<'a> {
                 request: if complete { Deadline::NEVER } else { timers(manager.config.request_timeout) },
                 route: Cell::new(Deadline::NEVER),
                 route_timeout: Cell::new(None),
+                duration: Cell::new(Deadline::NEVER),
                 idle: Cell::new(timers(manager.config.stream_idle_timeout)),
                 idle_timeout: Cell::new(manager.config.stream_idle_timeout),
                 drained: Cell::new(Deadline::NEVER),
@@ -174,6 +176,11 @@ impl<'a> Stream<'a> {
             Client::Http1(_) => self.framing.borrow().is_done(),
             Client::Http2(client) => client.source.borrow().is_done(),
         }
+    }
+
+    /// Where the request goes; `None` when no route matched.
+    pub fn route(&self) -> Option<Decision> {
+        self.record.route.borrow().clone()
     }
 
     /// What it wants of its connection.
@@ -249,7 +256,8 @@ impl<'a> Stream<'a> {
         self.count(failure);
         self.record.failed(failure, false);
         begun.close |= failure.told().is_some_and(|told| told.close);
-        let reply = local_reply::of(failure, self.record.attempts.get() > 1).ok_or(failure)?;
+        let mut reply = local_reply::of(failure, self.record.attempts.get() > 1).ok_or(failure)?;
+        rewrite::response(&mut reply.head, self);
         self.send(reply, begun).await
     }
 
@@ -267,7 +275,7 @@ impl<'a> Stream<'a> {
                 }
             };
         }
-        *self.record.route.borrow_mut() = self.manager().routes.route(&head);
+        *self.record.route.borrow_mut() = self.manager().route(&head, self);
         self.log_start(&head);
         if (self.switch.get() != Switch::No || head.method == Method::CONNECT) && !self.may_switch(&head) {
             return chain.failed(Failure::Refused(Refusal::UPGRADE_FAILED), self);
@@ -304,7 +312,8 @@ impl<'a> Stream<'a> {
             Failure::DownstreamClosed => stats.downstream_rq_rx_reset.inc(),
             Failure::Refused(Refusal::PATH) => stats.downstream_rq_failed_path_normalization.inc(),
             Failure::NoRoute => stats.no_route.inc(),
-            Failure::NoCluster => stats.no_cluster.inc(),
+            Failure::MaxDuration { .. } => stats.downstream_rq_max_duration_reached.inc(),
+            Failure::NoCluster { .. } => stats.no_cluster.inc(),
             Failure::Refused(refusal) if refusal.codec => stats.downstream_cx_protocol_error.inc(),
             Failure::RouteTimeout => {
                 if let Some(cluster) = &*self.record.cluster.borrow() {
@@ -313,6 +322,8 @@ impl<'a> Stream<'a> {
                 if let Some(host) = &*self.record.host.borrow() {
                     host.count_timeout();
                 }
+                let route_stats = &self.manager().route_stats;
+                route_stats.each(&self.record, |counted| counted.stats.upstream_rq_timeout.inc());
             }
             _ => {}
         }

@@ -52,8 +52,10 @@ impl Switch {
         let kind = kind(head);
         let is_kind = |name: &str| name.as_bytes().eq_ignore_ascii_case(&kind);
         let of_route: &[RouteUpgrade] = match action {
-            Some(RouteAction::Cluster { upgrades, .. }) => upgrades,
-            Some(RouteAction::DirectResponse { .. }) | None => &[],
+            Some(RouteAction::Forward(forward)) => &forward.upgrades,
+            Some(RouteAction::Redirect(_) | RouteAction::DirectResponse { .. } | RouteAction::NonForwarding) | None => {
+                &[]
+            }
         };
         match of_route.iter().find(|upgrade| is_kind(&upgrade.kind)) {
             Some(upgrade) if !upgrade.enabled => None,
@@ -99,6 +101,7 @@ pub struct Granted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::Forward;
 
     fn ask(values: &[&'static str]) -> RequestHead {
         let mut head = RequestHead::new(Method::GET, "a", "/");
@@ -109,13 +112,7 @@ mod tests {
     }
 
     fn route(upgrades: Vec<RouteUpgrade>) -> RouteAction {
-        RouteAction::Cluster {
-            cluster: "c".into(),
-            timeout: None,
-            idle_timeout: None,
-            tries: Default::default(),
-            upgrades,
-        }
+        RouteAction::Forward(Box::new(Forward { upgrades, ..Forward::to("c") }))
     }
 
     fn upgrade(kind: &str, enabled: bool, terminate: bool) -> RouteUpgrade {

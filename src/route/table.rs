@@ -1,95 +1,76 @@
 //! Which virtual host, and which of its routes.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::headers::HeaderMatcher;
+use super::decision::{Decision, Entry, Level, Retriable};
+use super::facts::Facts;
+use super::hosts::{Hosts, without_port};
 use super::paths::Paths;
-use crate::codec::RequestHead;
-use crate::config::model::{HeaderMatch, PathMatch, RouteAction, RouteConfiguration, VirtualHost};
+use super::{conditions, weighted};
+use crate::config::model::{
+    Conditions, PathMatch, Redirect, RedirectPath, Regex, RequireTls, Route, RouteAction, RouteConfiguration,
+    UriTemplate, VirtualCluster, VirtualHost,
+};
 
 /// A compiled route configuration.
 #[derive(Debug)]
 pub struct Table {
     name: Rc<str>,
+    level: Rc<Level>,
+    /// The level that says nothing.
+    none: Rc<Level>,
+    most_specific_wins: bool,
     hosts: Vec<Host>,
-    exact: HashMap<Box<[u8]>, usize>,
-    /// Text behind the `*`, with the host; longest first.
-    suffixes: Wildcards,
-    /// Text before the `*`.
-    prefixes: Wildcards,
-    any: Option<usize>,
+    by_name: Hosts,
     ignore_port: bool,
+    ignore_path_parameters: bool,
     routes: usize,
+    /// Names of clusters by [`Decision::target`].
+    targets: Vec<Option<String>>,
 }
 
 #[derive(Debug)]
 struct Host {
     routes: Vec<Rc<Entry>>,
+    /// What each route asks beside what `paths` has found; most ask nothing.
+    further: HashMap<usize, Further>,
     paths: Paths,
-    /// The first route for CONNECT.
-    connect: Option<usize>,
+    require_tls: RequireTls,
+    to_https: Rc<Entry>,
+    clusters: Vec<VirtualCluster>,
+    /// The routes for CONNECT, in order.
+    connect: Vec<usize>,
 }
 
-/// One route as requests meet it.
+/// What a route asks beside the beginning of its path. Expressions are the worker's own.
 #[derive(Debug)]
-pub struct Entry {
-    /// Counts through all routes of the table: the place of whatever the caller keeps per route.
-    pub index: usize,
-    /// The name of its virtual host.
-    pub virtual_host: Rc<str>,
-    /// May be empty.
-    pub name: String,
-    /// What to do.
-    pub action: RouteAction,
-    /// The conditions on headers of its retry policy.
-    pub retriable: Retriable,
+struct Further {
+    pattern: Option<Pattern>,
+    conditions: Option<Box<Conditions>>,
 }
 
-/// The conditions on headers of a retry policy.
-#[derive(Debug, Default)]
-pub struct Retriable {
-    /// `retriable_headers`: a response that meets one is none.
-    pub response: Vec<HeaderMatcher>,
-    /// `retriable_request_headers`: only requests that meet one are retried, where there are some.
-    pub request: Vec<HeaderMatcher>,
-}
-
-impl Retriable {
-    fn compile(action: &RouteAction) -> Self {
-        let RouteAction::Cluster { tries, .. } = action else { return Self::default() };
-        let compile = |models: &[HeaderMatch]| models.iter().map(HeaderMatcher::compile).collect();
-        Self { response: compile(&tries.policy.headers), request: compile(&tries.policy.request_headers) }
-    }
-}
-
-/// Where a request goes.
-#[derive(Clone, Debug)]
-pub struct Decision {
-    /// The route; keep it as long as the request lives.
-    pub route: Rc<Entry>,
-}
-
-impl Decision {
-    /// What to do with the request.
-    pub fn action(&self) -> &RouteAction {
-        &self.route.action
-    }
+#[derive(Debug)]
+enum Pattern {
+    Regex(Regex),
+    Template(UriTemplate),
 }
 
 impl Table {
     /// Compiles a configuration that has been validated (domains unique, lower case).
     pub fn compile(configuration: &RouteConfiguration) -> Self {
+        let none = Rc::default();
         let mut table = Self {
             name: configuration.name.as_str().into(),
+            level: Level::compile(&configuration.rules, &configuration.filters, &none),
+            none,
+            most_specific_wins: configuration.most_specific_wins,
             hosts: Vec::with_capacity(configuration.virtual_hosts.len()),
-            exact: HashMap::new(),
-            suffixes: Wildcards::default(),
-            prefixes: Wildcards::default(),
-            any: None,
+            by_name: Hosts::default(),
             ignore_port: configuration.ignore_port_in_host_matching,
+            ignore_path_parameters: configuration.ignore_path_parameters,
             routes: 0,
+            targets: Vec::new(),
         };
         for host in &configuration.virtual_hosts {
             table.add(host);
@@ -107,6 +88,11 @@ impl Table {
         self.hosts.iter().flat_map(|host| &host.routes)
     }
 
+    /// The names of the clusters that requests may go to, in order of [`Decision::target`]; `None` where the request names it.
+    pub fn targets(&self) -> impl Iterator<Item = Option<&str>> {
+        self.targets.iter().map(Option::as_deref)
+    }
+
     /// How many routes there are.
     pub fn len(&self) -> usize {
         self.routes
@@ -119,104 +105,150 @@ impl Table {
 
     /// The route for a request; `None` is Envoy's `route_not_found`. One virtual host is picked, and if none of its routes
     /// matches there is no second try.
-    pub fn route(&self, head: &RequestHead) -> Option<Decision> {
-        let host = &self.hosts[self.host(&head.authority)?];
+    pub fn route(&self, facts: &Facts<'_>) -> Option<Decision> {
+        let head = facts.head;
+        let authority = if self.ignore_port { without_port(&head.authority) } else { &head.authority };
+        let host = self.hosts.get(self.by_name.find(authority)?)?;
+        if host.must_redirect(facts) {
+            return Some(Decision::new(host.to_https.clone(), facts));
+        }
         // A CONNECT has no path, and only a connect matcher takes it.
-        let at = match head.method == http::Method::CONNECT {
-            true => host.connect,
-            false => host.paths.find(head.path_without_query()),
-        }?;
-        Some(Decision { route: host.routes[at].clone() })
+        if head.method == http::Method::CONNECT {
+            let at = host.connect.iter().find(|at| host.further_holds(**at, &[], facts))?;
+            return Some(Decision::new(host.routes.get(*at)?.clone(), facts));
+        }
+        let mut path = head.path_without_query();
+        if self.ignore_path_parameters
+            && let Some(at) = memchr::memchr(b';', path)
+        {
+            path = &path[..at];
+        }
+        let asked = host.paths.ask(path);
+        let mut from = 0;
+        while let Some(at) = host.paths.find(&asked, from) {
+            if host.further_holds(at, path, facts) {
+                return Some(Decision::new(host.routes.get(at)?.clone(), facts));
+            }
+            from = at + 1;
+        }
+        None
+    }
+
+    /// The virtual cluster of a request: its place among those of its virtual host, or the number of them for one that none of them takes;
+    /// `None` where the virtual host has none.
+    pub fn virtual_cluster(&self, decision: &Decision, facts: &Facts<'_>) -> Option<usize> {
+        let clusters = &self.hosts.get(decision.route.host)?.clusters;
+        let found = clusters.iter().position(|cluster| conditions::headers(&cluster.headers, facts));
+        (!clusters.is_empty()).then(|| found.unwrap_or(clusters.len()))
     }
 
     fn add(&mut self, host: &VirtualHost) {
         let at = self.hosts.len();
         for domain in &host.domains {
-            let domain = domain.to_ascii_lowercase();
-            if domain == "*" {
-                self.any = Some(at);
-            } else if let Some(suffix) = domain.strip_prefix('*') {
-                self.suffixes.add(suffix, at);
-            } else if let Some(prefix) = domain.strip_suffix('*') {
-                self.prefixes.add(prefix, at);
-            } else {
-                self.exact.insert(domain.into_bytes().into(), at);
-            }
+            self.by_name.add(&domain.to_ascii_lowercase(), at);
         }
         let virtual_host: Rc<str> = host.name.as_str().into();
-        let routes: Vec<_> = host
-            .routes
-            .iter()
-            .enumerate()
-            .map(|(offset, route)| {
-                Rc::new(Entry {
-                    index: self.routes + offset,
-                    virtual_host: virtual_host.clone(),
-                    name: route.name.clone(),
-                    action: route.action.clone(),
-                    retriable: Retriable::compile(&route.action),
-                })
-            })
-            .collect();
+        let level = Level::compile(&host.rules, &host.filters, &self.none);
+        let mut routes = Vec::with_capacity(host.routes.len());
+        let mut further = HashMap::new();
+        for (offset, route) in host.routes.iter().enumerate() {
+            let weighted = weighted::compile(&route.action, &self.none).map(Rc::new);
+            let first_target = self.targets.len();
+            weighted::targets(&route.action, &mut self.targets);
+            routes.push(Rc::new(Entry {
+                index: self.routes + offset,
+                host: at,
+                virtual_host: virtual_host.clone(),
+                levels: [Level::compile(&route.rules, &route.filters, &self.none), level.clone(), self.level.clone()],
+                most_specific_wins: self.most_specific_wins,
+                weighted,
+                first_target,
+                retriable: Retriable::compile(&route.action),
+                route: route.clone(),
+            }));
+            if let Some(asks) = Further::of(route) {
+                further.insert(offset, asks);
+            }
+        }
         self.routes += routes.len();
-        let paths = Paths::compile(host.routes.iter().map(|route| &route.path));
-        let connect = host.routes.iter().position(|route| route.path == PathMatch::Connect);
-        self.hosts.push(Host { routes, paths, connect });
-    }
-
-    fn host(&self, authority: &[u8]) -> Option<usize> {
-        let only_any = self.exact.is_empty() && self.suffixes.is_empty() && self.prefixes.is_empty();
-        if only_any || authority.is_empty() {
-            return self.any;
-        }
-        let authority = if self.ignore_port { without_port(authority) } else { authority };
-        let name = lower_case(authority);
-        self.exact
-            .get(&*name)
-            .copied()
-            .or_else(|| self.suffixes.find(name.len(), |length| &name[name.len() - length..]))
-            .or_else(|| self.prefixes.find(name.len(), |length| &name[..length]))
-            .or(self.any)
+        let paths =
+            Paths::compile(host.routes.iter().enumerate().map(|(at, route)| (&route.path, !further.contains_key(&at))));
+        let require_tls = host.require_tls;
+        let connect =
+            host.routes.iter().enumerate().filter(|(_, route)| route.path == PathMatch::Connect).map(|(at, _)| at);
+        let to_https = to_https(at, &virtual_host);
+        self.hosts.push(Host {
+            connect: connect.collect(),
+            routes,
+            further,
+            paths,
+            require_tls,
+            to_https,
+            clusters: host.virtual_clusters.clone(),
+        });
     }
 }
 
-/// Wildcards of one kind by their fixed part: one look-up per length that occurs, longest first.
-#[derive(Debug, Default)]
-struct Wildcards {
-    lengths: Vec<usize>,
-    hosts: HashMap<Box<[u8]>, usize>,
+/// The answer to plain text where TLS is required. No rule applies to it.
+fn to_https(host: usize, virtual_host: &Rc<str>) -> Rc<Entry> {
+    let redirect = Redirect {
+        scheme: "https".to_owned(),
+        host: String::new(),
+        port: None,
+        path: RedirectPath::Rewrite(Default::default()),
+        status: 301,
+        strip_query: false,
+    };
+    let path = PathMatch::Prefix { prefix: String::new(), case_sensitive: true };
+    Rc::new(Entry {
+        index: usize::MAX,
+        host,
+        virtual_host: virtual_host.clone(),
+        levels: Default::default(),
+        most_specific_wins: false,
+        weighted: None,
+        first_target: usize::MAX,
+        retriable: Retriable::default(),
+        route: Route::new(path, RouteAction::Redirect(Box::new(redirect))).into(),
+    })
 }
 
-impl Wildcards {
-    fn is_empty(&self) -> bool {
-        self.hosts.is_empty()
+impl Host {
+    fn further_holds(&self, at: usize, path: &[u8], facts: &Facts<'_>) -> bool {
+        self.further.is_empty() || self.further.get(&at).is_none_or(|further| further.holds(path, facts))
     }
 
-    fn add(&mut self, fixed: &str, host: usize) {
-        if let Err(at) = self.lengths.binary_search_by(|length| fixed.len().cmp(length)) {
-            self.lengths.insert(at, fixed.len());
-        }
-        self.hosts.insert(fixed.as_bytes().into(), host);
-    }
-
-    /// `part` cuts so many bytes of the name. The `*` stands for at least one.
-    fn find<'n>(&self, name: usize, part: impl Fn(usize) -> &'n [u8]) -> Option<usize> {
-        self.lengths.iter().filter(|length| **length < name).find_map(|length| self.hosts.get(part(*length)).copied())
+    fn must_redirect(&self, facts: &Facts<'_>) -> bool {
+        let applies = match self.require_tls {
+            RequireTls::None => return false,
+            RequireTls::External => !facts.internal,
+            RequireTls::All => true,
+        };
+        let forwarded = http::HeaderName::from_static("x-forwarded-proto");
+        applies && facts.head.headers.get(&forwarded).is_none_or(|value| value.as_bytes() != b"https")
     }
 }
 
-fn lower_case(text: &[u8]) -> Cow<'_, [u8]> {
-    if text.iter().any(u8::is_ascii_uppercase) { text.to_ascii_lowercase().into() } else { text.into() }
-}
+impl Further {
+    fn of(route: &Route) -> Option<Self> {
+        let pattern = match &route.path {
+            PathMatch::Regex(regex) => Some(Pattern::Regex(regex.clone())),
+            PathMatch::Template(template) => Some(Pattern::Template(template.clone())),
+            PathMatch::Prefix { .. }
+            | PathMatch::Exact { .. }
+            | PathMatch::SeparatedPrefix { .. }
+            | PathMatch::Connect => None,
+        };
+        let conditions = route.conditions.clone().filter(|conditions| !conditions.is_empty());
+        (pattern.is_some() || conditions.is_some()).then_some(Self { pattern, conditions })
+    }
 
-/// Cuts `:port` off, leaving an IPv6 literal whole.
-fn without_port(authority: &[u8]) -> &[u8] {
-    match memchr::memrchr(b':', authority) {
-        Some(at) if authority[at + 1..].iter().all(u8::is_ascii_digit) && !authority[at..].contains(&b']') => {
-            let host = &authority[..at];
-            // `::1` without brackets is an address, not a host with a port.
-            if host.contains(&b':') && !host.ends_with(b"]") { authority } else { host }
-        }
-        _ => authority,
+    fn holds(&self, path: &[u8], facts: &Facts<'_>) -> bool {
+        let matches = match &self.pattern {
+            None => true,
+            Some(Pattern::Regex(regex)) => regex.matches(path),
+            Some(Pattern::Template(template)) => template.matches(path),
+        };
+        matches && self.conditions.as_deref().is_none_or(|conditions| conditions::hold(conditions, facts))
     }
 }

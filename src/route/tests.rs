@@ -1,3 +1,8 @@
+mod heads;
+mod matching;
+
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Method;
 
@@ -6,13 +11,7 @@ use crate::codec::RequestHead;
 use crate::config::model::{PathMatch, Route, RouteAction, RouteConfiguration, VirtualHost};
 
 fn to(name: &str) -> RouteAction {
-    RouteAction::Cluster {
-        cluster: name.into(),
-        timeout: None,
-        idle_timeout: None,
-        tries: Default::default(),
-        upgrades: Vec::new(),
-    }
+    RouteAction::to(name)
 }
 
 fn prefix(prefix: &str) -> PathMatch {
@@ -27,9 +26,14 @@ fn host(name: &str, domains: &[&str], paths: Vec<PathMatch>) -> VirtualHost {
     let routes = paths
         .into_iter()
         .enumerate()
-        .map(|(at, path)| Route { name: format!("{name}{at}"), path, action: to(name) })
+        .map(|(at, path)| Arc::new(Route { name: format!("{name}{at}"), ..Route::new(path, to(name)) }))
         .collect();
-    VirtualHost { name: name.into(), domains: domains.iter().map(ToString::to_string).collect(), routes }
+    VirtualHost {
+        name: name.into(),
+        domains: domains.iter().map(ToString::to_string).collect(),
+        routes,
+        ..VirtualHost::default()
+    }
 }
 
 fn table(virtual_hosts: Vec<VirtualHost>) -> Table {
@@ -42,7 +46,7 @@ fn ask(table: &Table, authority: &str, path: &str) -> Option<String> {
         Bytes::copy_from_slice(authority.as_bytes()),
         Bytes::copy_from_slice(path.as_bytes()),
     );
-    table.route(&head).map(|decision| decision.route.name.clone())
+    table.route(&Facts::of(&head)).map(|decision| decision.route.name.clone())
 }
 
 #[test]
@@ -139,7 +143,7 @@ fn one_host_is_picked_and_no_second() {
     let indices: Vec<usize> = table.entries().map(|entry| entry.index).collect();
     assert_eq!(indices, [0, 1]);
     let head = RequestHead::new(Method::CONNECT, "b:1", "");
-    assert!(table.route(&head).is_none());
+    assert!(table.route(&Facts::of(&head)).is_none());
 }
 
 #[test]
@@ -161,7 +165,7 @@ fn many_routes_decide_as_few_do() {
         let expected = matchers.iter().position(|matcher| match matcher {
             PathMatch::Exact { path: there, .. } => *there == path,
             PathMatch::Prefix { prefix, .. } => path.starts_with(prefix.as_str()),
-            PathMatch::Connect => false,
+            other => panic!("{other:?}"),
         });
         assert_eq!(ask(&table, "x", &path), expected.map(|at| format!("h{at}")), "{path}");
     }
@@ -177,8 +181,9 @@ fn a_prefix_with_a_query_never_matches() {
 fn a_connect_is_for_connect_matchers_alone() {
     let table = table(vec![host("h", &["*"], vec![prefix("/"), prefix(""), PathMatch::Connect, PathMatch::Connect])]);
     assert_eq!(ask(&table, "x", "/a").as_deref(), Some("h0"));
-    let route =
-        |table: &Table| table.route(&RequestHead::new(Method::CONNECT, "x:80", "")).map(|it| it.route.name.clone());
+    let route = |table: &Table| {
+        table.route(&Facts::of(&RequestHead::new(Method::CONNECT, "x:80", ""))).map(|it| it.route.name.clone())
+    };
     assert_eq!(route(&table).as_deref(), Some("h2"));
     let without = self::table(vec![host("h", &["*"], vec![prefix("/"), prefix("")])]);
     assert_eq!(route(&without), None);

@@ -19,9 +19,6 @@ use crate::stats::{Scope, Store};
 use crate::tls::Contexts;
 use crate::upstream::{Clusters, Counts, Shared};
 
-/// HTTP filters by type URL: the only list of them. The router ends every chain and needs no entry.
-const HTTP_FILTERS: &[Extension] = &[];
-
 /// What all workers are built from.
 pub(super) struct Parts {
     bootstrap: Arc<Bootstrap>,
@@ -35,6 +32,8 @@ pub(super) struct Parts {
     /// The files of access logs.
     files: access_log::Files,
     next_connection: Arc<AtomicU64>,
+    /// HTTP filters beside our own.
+    http_filters: &'static [Extension],
 }
 
 impl Parts {
@@ -44,6 +43,7 @@ impl Parts {
         sockets: Vec<Vec<OwnedFd>>,
         store: Store,
         files: access_log::Files,
+        http_filters: &'static [Extension],
     ) -> Self {
         let shared = Shared::new(&bootstrap.clusters);
         // Two epochs write into one log for a while: their numbers must not meet.
@@ -57,6 +57,7 @@ impl Parts {
             own_address: own_address(),
             files,
             next_connection,
+            http_filters,
         }
     }
 
@@ -89,7 +90,7 @@ impl Assembly {
             local,
             clusters: clusters.clone(),
             drain: drain.clone(),
-            http_filters: HTTP_FILTERS,
+            http_filters: parts.http_filters,
             tls: parts.tls.clone(),
             own_address: parts.own_address,
             files: parts.files.clone(),

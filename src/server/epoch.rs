@@ -177,7 +177,13 @@ impl Epoch {
     ) -> Result<Self, Failure> {
         let bootstrap = Arc::new(loaded.bootstrap);
         let files = access_log::Files::new(options.access_logs);
-        let parts = Arc::new(Parts::new(bootstrap.clone(), sockets.listeners, store.clone(), files.clone()));
+        let parts = Arc::new(Parts::new(
+            bootstrap.clone(),
+            sockets.listeners,
+            store.clone(),
+            files.clone(),
+            options.http_filters,
+        ));
         let tls = parts.tls().clone();
         let group = Group::spawn(&parts, options.concurrency).map_err(Failure::System)?;
         let listeners = u32::try_from(bootstrap.listeners.len()).unwrap_or(u32::MAX);
@@ -480,8 +486,10 @@ fn strategy(strategy: DrainStrategy) -> Strategy {
 }
 
 fn load(options: &Options) -> Result<config::Loaded, Failure> {
+    let http_filters = crate::http::filters::kinds(options.http_filters);
+    let with_filters = config::LoadOptions { http_filters, ..options.load.clone() };
     let loaded =
-        config::load(&options.source, &options.load).map_err(|faults| Failure::Configuration(faults.to_string()))?;
+        config::load(&options.source, &with_filters).map_err(|faults| Failure::Configuration(faults.to_string()))?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }

@@ -59,6 +59,16 @@ pub fn circuit_breakers(cluster: &Scope, priority: &str) -> Scope {
     cluster.scope("circuit_breakers").scope(priority)
 }
 
+/// The scope of a route with a `stat_prefix`.
+pub fn route(root: &Scope, virtual_host: &str, stat_prefix: &str) -> Scope {
+    root.scope("vhost").scope(virtual_host).scope("route").scope(stat_prefix)
+}
+
+/// The scope of a virtual cluster, or `other` for the requests that none takes.
+pub fn virtual_cluster(root: &Scope, virtual_host: &str, name: &str) -> Scope {
+    root.scope("vhost").scope(virtual_host).scope("vcluster").scope(name)
+}
+
 /// The scope of responses that were not passed on because their requests were tried again, from the scope of a cluster.
 pub fn retried(cluster: &Scope) -> Scope {
     cluster.scope("retry")
@@ -503,6 +513,19 @@ stats! {
         histogram upstream_cx_connect_ms,
         histogram upstream_cx_length_ms,
         histogram upstream_rq_per_cx,
+        histogram upstream_rq_time,
+    }
+}
+
+stats! {
+    /// `vhost.<virtual host>.vcluster.<name>.` and `vhost.<virtual host>.route.<stat_prefix>.`; response codes are in [`CodeCounters`].
+    RouteCounters {
+        counter upstream_rq_retry,
+        counter upstream_rq_retry_limit_exceeded,
+        counter upstream_rq_retry_overflow,
+        counter upstream_rq_retry_success,
+        counter upstream_rq_timeout,
+        counter upstream_rq_total,
         histogram upstream_rq_time,
     }
 }

@@ -343,6 +343,7 @@ impl Epoch {
             standing: self.standing.into(),
             drain_remaining_ms: 0,
             keys: self.sockets.iter().map(|(key, _)| key.clone()).collect(),
+            ticket_keys: None,
         };
         let segment = self.segment.as_ref().unwrap();
         if channel.send(&Message::Adopt(adopt), &[segment.as_fd()], soon()).is_err() {

@@ -115,8 +115,9 @@ fn supervise(arguments: Arguments) -> ExitCode {
         print("the supervisor's configuration is OK");
         return ExitCode::SUCCESS;
     }
-    let log =
-        tracing_subscriber::fmt().with_max_level(arguments.log_level).with_writer(std::io::stderr).with_target(false);
+    let log = tracing_subscriber::fmt().with_max_level(arguments.log_level).with_writer(std::io::stderr);
+    // A line that cannot be written, on a full disk or into a pipe that nobody reads any more, is lost; complaining about it in the same place would panic.
+    let log = log.with_target(false).log_internal_errors(false);
     match arguments.log_format {
         LogFormat::Text => log.with_ansi(false).init(),
         LogFormat::Json => log.json().init(),

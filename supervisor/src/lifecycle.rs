@@ -145,11 +145,13 @@ impl Lifecycle {
                 }
             }
             Event::Gathered => self.gathered(now),
-            Event::Tick => {}
+            // Time counts only when everything that has come is heard: a supervisor that was itself held up finds answers and deadlines together.
+            Event::Tick => {
+                self.expire(now);
+                self.watch(now);
+            }
         }
-        self.expire(now);
         self.begin_waiting(now);
-        self.watch(now);
         std::mem::take(&mut self.actions)
     }
 

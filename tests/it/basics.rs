@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use heirloom::config::model::RouteAction;
-
 use crate::support::models::*;
 use crate::support::origin::{Origin, ok};
 use crate::support::proxy::Proxy;
@@ -40,8 +38,7 @@ fn routes_by_prefix_path_and_direct_response() {
     let (a, b) = (Origin::text("a"), Origin::text("b"));
     let mut exact = route("/a/exact", "b");
     exact.path = heirloom::config::model::PathMatch::Exact { path: "/a/exact".into(), case_sensitive: true };
-    let mut lost = route("/lost", "absent");
-    let RouteAction::Cluster { .. } = &mut lost.action else { unreachable!() };
+    let lost = route("/lost", "absent");
     let routes = vec![exact, route("/a", "a"), direct("/hi", 201, "hello"), direct("/none", 204, ""), lost];
     let proxy = Proxy::start(manager(routes), vec![cluster("a", &[a.address]), cluster("b", &[b.address])]);
     let mut client = proxy.connect();

@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use heirloom::codec::http1::Refusal;
-use heirloom::config::model::{HttpFilter, Router};
 use heirloom::http::body::{Body, Frame, Source};
 use heirloom::http::failure::Failure;
 use heirloom::http::filter::{Answer, Extension, Filter, Next, Request};
@@ -14,11 +13,7 @@ use crate::support::models::*;
 use crate::support::origin::{Origin, ok};
 use crate::support::proxy::Proxy;
 
-/// The configuration knows no filter but the router yet, so the router's settings stand for this one's.
-static EXTENSIONS: [Extension; 1] = [Extension {
-    type_url: "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-    build: |_, _| Rc::new(Shout),
-}];
+static EXTENSIONS: [Extension; 1] = [Extension { kind: filter_kind("test.Shout"), build: |_| Ok(Rc::new(Shout)) }];
 
 struct Shout;
 
@@ -68,7 +63,7 @@ fn filters_wrap_the_router_like_an_onion() {
         ok("hello")
     });
     let mut config = manager(vec![route("/", "origin")]);
-    config.http_filters = vec![HttpFilter::Router(Router::default()); 3];
+    config.http_filters = filters(&["test.Shout"; 2]);
     let clusters = vec![cluster("origin", &[origin.address])];
     let proxy = Proxy::start_with(listener(config), clusters, &EXTENSIONS);
     let mut client = proxy.connect();

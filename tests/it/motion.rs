@@ -341,7 +341,8 @@ fn a_request_that_may_be_tried_again_moves_once_its_response_has_begun() {
     });
     let start = || {
         let mut route = route("/", "origin");
-        if let model::RouteAction::Cluster { tries, .. } = &mut route.action {
+        if let model::RouteAction::Forward(forward) = &mut route.action {
+            let tries = &mut forward.tries;
             let policy = model::RetryPolicy { on: model::RetryOn::STATUS_5XX, ..model::RetryPolicy::default() };
             *tries = Arc::new(model::Tries { policy, count_in_response: true, ..model::Tries::default() });
         }

@@ -19,7 +19,8 @@ fn tries(limit: u64, on: RetryOn) -> Tries {
 
 fn to(tries: Tries, hosts: &[SocketAddr]) -> Proxy {
     let mut route = route("/", "origin");
-    if let RouteAction::Cluster { tries: of_route, .. } = &mut route.action {
+    if let RouteAction::Forward(forward) = &mut route.action {
+        let of_route = &mut forward.tries;
         *of_route = Arc::new(tries);
     }
     Proxy::start(manager(vec![route]), vec![cluster("origin", hosts)])

@@ -36,7 +36,8 @@ fn policy(tokens: &str, retries: u32) -> RetryPolicy {
 /// One route with these tries to a cluster of these hosts.
 fn with(tries: Tries, hosts: &[SocketAddr], change: impl FnOnce(&mut HttpConnectionManager, &mut Cluster)) -> Proxy {
     let mut route = route("/", "origin");
-    if let RouteAction::Cluster { tries: of_route, .. } = &mut route.action {
+    if let RouteAction::Forward(forward) = &mut route.action {
+        let of_route = &mut forward.tries;
         *of_route = Arc::new(tries);
     }
     let (mut manager, mut cluster) = (manager(vec![route]), cluster("origin", hosts));
@@ -89,8 +90,8 @@ fn a_bad_answer_is_not_passed_on_while_there_are_retries() {
         ("resource-exhausted", "200 OK\r\ngrpc-status: 8"),
     ] {
         let again = HeaderMatch {
-            name: "x-again".into(),
-            test: HeaderTest::Present(true),
+            field: HeadField::named("x-again").unwrap(),
+            pattern: HeaderPattern::Present(true),
             invert: false,
             missing_is_empty: false,
         };
@@ -281,7 +282,9 @@ fn the_routes_timeout_is_for_all_tries_together() {
     let tries = Tries { policy: slow, ..Tries::default() };
     let proxy = with(tries, &[origin.address], |manager, cluster| {
         let routes = Arc::make_mut(&mut manager.routes);
-        if let RouteAction::Cluster { timeout, .. } = &mut routes.virtual_hosts[0].routes[0].action {
+        let route = Arc::make_mut(&mut routes.virtual_hosts[0].routes[0]);
+        if let RouteAction::Forward(forward) = &mut route.action {
+            let timeout = &mut forward.timeout;
             *timeout = Some(Duration::from_millis(300));
         }
         cluster.limits.max_retries = 10;
@@ -380,8 +383,8 @@ fn a_request_from_inside_may_ask_for_its_own_tries() {
 #[test]
 fn only_requests_with_the_header_are_retried_where_one_is_asked_for() {
     let model = HeaderMatch {
-        name: "x-idempotent".into(),
-        test: HeaderTest::Text(TextMatch { kind: TextKind::Exact, text: "yes".into(), ignore_case: false }),
+        field: HeadField::named("x-idempotent").unwrap(),
+        pattern: HeaderPattern::Text(StringMatch::exact("yes")),
         invert: false,
         missing_is_empty: false,
     };

@@ -42,7 +42,8 @@ fn connect_route(enabled: bool, terminate: bool) -> Route {
 }
 
 fn upgrades(route: &mut Route) -> &mut Vec<RouteUpgrade> {
-    let RouteAction::Cluster { upgrades, .. } = &mut route.action else { unreachable!() };
+    let RouteAction::Forward(forward) = &mut route.action else { unreachable!() };
+    let upgrades = &mut forward.upgrades;
     upgrades
 }
 
@@ -350,7 +351,8 @@ fn a_slow_reader_makes_the_other_side_wait_and_loses_nothing() {
 fn a_tunnel_in_which_nothing_moves_is_closed_and_the_routes_timeout_does_not_cut_it() {
     let origin = granting();
     let mut quick = route_with_timeout("/", "origin", Some(Duration::from_secs(1)));
-    let RouteAction::Cluster { idle_timeout, .. } = &mut quick.action else { unreachable!() };
+    let RouteAction::Forward(forward) = &mut quick.action else { unreachable!() };
+    let idle_timeout = &mut forward.idle_timeout;
     *idle_timeout = Some(Some(Duration::from_millis(1400)));
     let proxy = Proxy::start(with_websocket(manager(vec![quick])), vec![cluster("origin", &[origin.address])]);
     let mut client = join(&proxy);

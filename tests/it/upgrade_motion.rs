@@ -207,7 +207,8 @@ fn a_tunnel_is_refused_where_it_cannot_be() {
 fn the_idle_timeout_that_it_began_with_goes_on() {
     let origin = granting();
     let mut quick = route("/", "origin");
-    let RouteAction::Cluster { idle_timeout, .. } = &mut quick.action else { unreachable!() };
+    let RouteAction::Forward(forward) = &mut quick.action else { unreachable!() };
+    let idle_timeout = &mut forward.idle_timeout;
     *idle_timeout = Some(Some(Duration::from_millis(700)));
     let mut granting = manager(vec![quick]);
     granting.upgrades = vec![("websocket".into(), true)];

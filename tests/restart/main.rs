@@ -18,6 +18,10 @@
 //! | `acceptance` | the load by which this stage is accepted |
 //! | `measures` | what a takeover costs, printed |
 //! | `operator` | what the operator types and reads |
+//! | `matrix` | whatever happens to whomever at whatever step of a takeover: only what a killed process held is lost |
+//! | `survivors` | an epoch that is killed around the move takes with it exactly the connections that were its own at that moment |
+//! | `full` | statistics and log lines that find no room are missing, and nothing else |
+//! | `clock` | no deadline knows the time of day |
 //! | `instruments` | the suite's own clients and counters |
 //!
 //! Each promise is also tried with the property switched off, so that a pass means something. `HEIRLOOM_LONG=1` runs the long form.
@@ -33,10 +37,13 @@
 
 mod acceptance;
 mod access_log;
+mod clock;
 mod counts;
 mod flight;
+mod full;
 mod hung;
 mod instruments;
+mod matrix;
 mod measures;
 mod misbehaviour;
 mod mortal;
@@ -48,7 +55,9 @@ mod recall;
 mod secure;
 mod stand_in;
 mod support;
+mod survivors;
 mod takeovers;
+mod tap;
 mod tls;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

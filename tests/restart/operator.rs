@@ -1,6 +1,10 @@
 //! What the operator types and reads.
 
+use nix::sys::signal::Signal;
+
+use crate::support::alone::Alone;
 use crate::support::bootstrap::Config;
+use crate::support::clients::get;
 use crate::support::load::{Habit, Load};
 use crate::support::operated::SERVING;
 use crate::support::supervised::{PATIENCE, Setup, eventually};
@@ -91,4 +95,17 @@ fn stop_ends_everything_and_says_so() {
     assert!(!crate::support::process::lives(nix::unistd::Pid::from_raw(epoch.pid)));
     let operated = proxy.operator(&["status"]);
     assert!(!operated.status.success() && !operated.said().is_empty(), "{operated:?}");
+}
+
+/// The property switched off: without anybody who asks the new one before the old one goes, the same mistake is an outage.
+#[test]
+fn a_broken_configuration_is_an_outage_where_nobody_supervises() {
+    let upstream = Upstream::start();
+    let mut alone = Alone::start(&Config::to(upstream.address));
+    let load = Load::start(alone.front, &[(Habit::PerRequest, 1), (Habit::KeepAlive, 2)]);
+    load.progress(20);
+    alone.configure_raw("static_resources:\n  listners: []\n");
+    alone.relaunch(Signal::SIGTERM);
+    eventually(PATIENCE, "the clients notice", || load.failed() > 20);
+    assert!(get(alone.front, "/marker").is_err());
 }

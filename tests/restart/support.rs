@@ -20,6 +20,8 @@ pub(crate) mod process;
 pub(crate) mod scrape;
 #[path = "../support/statsd.rs"]
 pub(crate) mod statsd;
+#[path = "../support/streams.rs"]
+pub(crate) mod streams;
 #[path = "../support/supervised.rs"]
 pub(crate) mod supervised;
 #[path = "../support/tally.rs"]

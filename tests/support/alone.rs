@@ -65,10 +65,20 @@ impl Alone {
 
     /// Ends it with a signal and starts it again: the restart of a proxy that nobody supervises.
     pub(crate) fn restart(&mut self, with: Signal) {
+        self.relaunch(with);
+        self.wait_until_serving();
+    }
+
+    /// The same, whether it comes up or not.
+    pub(crate) fn relaunch(&mut self, with: Signal) {
         process::signal(self.pid(), with);
         self.child.wait().expect("a child can be waited for");
         self.child = Self::launch(&self.dir);
-        self.wait_until_serving();
+    }
+
+    /// Puts any text into the configuration file.
+    pub(crate) fn configure_raw(&self, text: &str) {
+        fs::write(self.dir.path().join("config.yaml"), text).expect("a file can be written");
     }
 }
 

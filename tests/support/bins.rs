@@ -1,7 +1,7 @@
 //! Where the two binaries are.
 //!
 //! `CARGO_BIN_EXE_*` knows only the root package, so the supervisor's binary is built here, once per test run, into the same target
-//! directory and profile. `HEIRLOOM_SUPERVISOR_BIN` names a ready one instead.
+//! directory and profile. `HEIRLOOM_SUPERVISOR_BIN` names a ready one instead, `HEIRLOOM_BIN` a ready proxy.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,11 @@ use std::sync::OnceLock;
 
 /// The proxy.
 pub(crate) fn heirloom() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_heirloom"))
+    static GIVEN: OnceLock<PathBuf> = OnceLock::new();
+    GIVEN.get_or_init(|| match std::env::var_os("HEIRLOOM_BIN") {
+        Some(given) => PathBuf::from(given),
+        None => PathBuf::from(env!("CARGO_BIN_EXE_heirloom")),
+    })
 }
 
 /// The supervisor.
@@ -22,7 +26,7 @@ pub(crate) fn supervisor() -> &'static Path {
 }
 
 fn build_supervisor() -> PathBuf {
-    let profile_dir = heirloom().parent().expect("a binary lies in a directory");
+    let profile_dir = Path::new(env!("CARGO_BIN_EXE_heirloom")).parent().expect("a binary lies in a directory");
     let target_dir = profile_dir.parent().expect("a profile's directory lies in the target directory");
     let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
         Some("debug") => "dev",

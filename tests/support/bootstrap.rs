@@ -18,6 +18,10 @@ pub(crate) struct Config {
     pub(crate) more: Vec<SocketAddr>,
     /// A TCP proxy: where it listens, and where it goes. The front proxy then has WebSockets (`/ws`) and CONNECT to the same place.
     pub(crate) tunnel: Option<(SocketAddr, SocketAddr)>,
+    /// Where what begins with `/streams/` goes.
+    pub(crate) streams: Option<SocketAddr>,
+    /// More clusters, as text.
+    pub(crate) clusters: String,
     /// A listener with TLS that answers and forwards as the first one does: where, and the PEM files of its certificate and key.
     pub(crate) secure: Option<(SocketAddr, PathBuf, PathBuf)>,
     /// The file of the first listener's and the tunnel's access log.
@@ -82,7 +86,9 @@ impl Config {
             self.log(&mut text, "tcp %BYTES_RECEIVED% %BYTES_SENT% %RESPONSE_FLAGS% %DURATION%");
         }
         let far = self.tunnel.map(|(_, far)| ("far", far));
-        let clusters: Vec<_> = self.origin.map(|origin| ("origin", origin)).into_iter().chain(far).collect();
+        let streams = self.streams.map(|streams| ("streams", streams));
+        let origin = self.origin.map(|origin| ("origin", origin));
+        let clusters: Vec<_> = origin.into_iter().chain(far).chain(streams).collect();
         if !clusters.is_empty() {
             text.push_str("  clusters:\n");
         }
@@ -94,6 +100,7 @@ impl Config {
                 address(host)
             );
         }
+        text.push_str(&self.clusters);
         text
     }
 
@@ -125,6 +132,11 @@ impl Config {
             if self.tunnel.is_some() { FORWARDS } else { "" },
             self.marker
         );
+        if self.streams.is_some() {
+            text.push_str(
+                "              - match: { prefix: /streams/ }\n                route: { cluster: streams, timeout: 0s }\n",
+            );
+        }
         if self.tunnel.is_some() {
             text.push_str(
                 "              - match: { prefix: /ws }\n                route: { cluster: far, timeout: 0s }\n              \

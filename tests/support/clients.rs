@@ -70,6 +70,11 @@ impl Connection {
         Ok(Self { stream, reader: Reader::default(), answered: 0, patience: PATIENCE })
     }
 
+    /// The client's port.
+    pub(crate) fn port(&self) -> u16 {
+        self.stream.local_addr().map_or(0, |address| address.port())
+    }
+
     /// Whether the peer has closed (or reset) the idle connection, asked of the kernel at this moment.
     pub(crate) fn closed_by_peer(&self) -> bool {
         let mut byte = [MaybeUninit::uninit(); 1];

@@ -61,13 +61,28 @@ enum Order {
     Stop,
 }
 
-#[derive(Default)]
 struct Shared {
     answered: AtomicU64,
     failed: AtomicU64,
     in_flight: AtomicU64,
     /// Microseconds.
     worst: AtomicU64,
+    /// Answered requests by how long they took: four bins for each doubling of the microseconds.
+    bins: [AtomicU64; BINS],
+}
+
+const BINS: usize = 128;
+
+impl Shared {
+    fn took(&self, time: Duration) {
+        let micros = (time.as_micros() as u64).max(4);
+        self.worst.fetch_max(micros, Ordering::Relaxed);
+        let doublings = u64::from(micros.ilog2());
+        let quarter = (micros >> (doublings - 2)) & 3;
+        if let Some(bin) = self.bins.get((doublings * 4 + quarter) as usize) {
+            bin.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A running load.
@@ -109,8 +124,20 @@ impl fmt::Display for Report {
 impl Load {
     /// Starts `count` clients of each habit against one address.
     pub(crate) fn start(target: SocketAddr, clients: &[(Habit, u64)]) -> Self {
+        Self::paced(target, clients, Duration::ZERO)
+    }
+
+    /// The same, with clients that rest at least so long between two requests.
+    pub(crate) fn paced(target: SocketAddr, clients: &[(Habit, u64)], pace: Duration) -> Self {
         let (order, orders) = watch::channel(Order::Go);
-        let shared = Arc::<Shared>::default();
+        let zero = AtomicU64::default;
+        let shared = Arc::new(Shared {
+            answered: zero(),
+            failed: zero(),
+            in_flight: zero(),
+            worst: zero(),
+            bins: std::array::from_fn(|_| zero()),
+        });
         let clients = clients.to_vec();
         let thread = std::thread::spawn({
             let shared = shared.clone();
@@ -120,7 +147,9 @@ impl Load {
                 for (habit, count) in clients {
                     report.borrow_mut().entry(habit).or_insert_with(Tally::default);
                     for number in 0..count {
-                        local.spawn_local(live(habit, number, target, orders.clone(), shared.clone(), report.clone()));
+                        let rest = habit.rest(number).max(pace);
+                        let (orders, shared, report) = (orders.clone(), shared.clone(), report.clone());
+                        local.spawn_local(live(habit, rest, target, orders, shared, report));
                     }
                 }
                 block_on(local);
@@ -143,6 +172,23 @@ impl Load {
     /// The longest request since this was last asked.
     pub(crate) fn worst(&self) -> Duration {
         Duration::from_micros(self.shared.worst.swap(0, Ordering::Relaxed))
+    }
+
+    /// How long requests took since this was last asked, in microseconds: these parts of them took no longer.
+    pub(crate) fn quantiles<const N: usize>(&self, parts: [f64; N]) -> [f64; N] {
+        let bins: Vec<u64> = self.shared.bins.iter().map(|bin| bin.swap(0, Ordering::Relaxed)).collect();
+        let total: u64 = bins.iter().sum();
+        parts.map(|part| {
+            let goal = (total as f64 * part).ceil() as u64;
+            let mut seen = 0;
+            let reached = |count: &u64| {
+                seen += count;
+                seen >= goal && seen > 0
+            };
+            let bin = bins.iter().position(reached).unwrap_or(0);
+            // The upper end of the bin.
+            ((bin % 4 + 5) as f64 / 4.0) * 2_f64.powi((bin / 4) as i32)
+        })
     }
 
     /// Waits until `more` further requests have been answered.
@@ -179,7 +225,7 @@ impl Drop for Load {
 
 async fn live(
     habit: Habit,
-    number: u64,
+    resting: Duration,
     target: SocketAddr,
     mut orders: watch::Receiver<Order>,
     shared: Arc<Shared>,
@@ -187,11 +233,11 @@ async fn live(
 ) {
     let mut connection: Option<Connection> = None;
     let mut tally = Tally::default();
-    let mut rest = habit.rest(number);
+    let mut rest = resting;
     loop {
         // The pause is part of the client's habit; an order ends it early.
         let _ = tokio::time::timeout(rest, orders.wait_for(|order| *order == Order::Stop)).await;
-        rest = habit.rest(number);
+        rest = resting;
         shared.in_flight.fetch_add(1, Ordering::AcqRel);
         let order = *orders.borrow();
         match order {
@@ -200,7 +246,7 @@ async fn live(
                 let (answered, took) = once(&mut connection, target, &request, &mut tally).await;
                 let counter = if answered { &shared.answered } else { &shared.failed };
                 counter.fetch_add(1, Ordering::Relaxed);
-                shared.worst.fetch_max(took.as_micros() as u64, Ordering::Relaxed);
+                shared.took(took);
             }
             Order::Pause => rest = Duration::from_millis(1),
             Order::Stop => {}
@@ -229,7 +275,7 @@ async fn once(
     let begun = Instant::now();
     if slot.as_ref().is_some_and(Connection::closed_by_peer) {
         tally.closed_idle += 1;
-        *slot = None;
+        tally.lost.extend(slot.take().map(|connection| connection.port()));
     }
     let reused = slot.is_some();
     let outcome = async {
@@ -255,8 +301,10 @@ async fn once(
             (true, took)
         }
         Err(failure) => {
+            let port = slot.take().map_or(0, |connection| connection.port());
+            // A bad answer is an answer; what follows it on the connection is not waited for.
             if !matches!(failure, Failure::BadStatus(_)) {
-                *slot = None;
+                tally.lost.push(port);
             }
             tally.failed(failure, reused, took);
             (false, took)

@@ -14,7 +14,12 @@ pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
         log_new_requests: false,
         routes: Arc::new(RouteConfiguration {
             name: "local".into(),
-            virtual_hosts: vec![VirtualHost { name: "all".into(), domains: vec!["*".into()], routes }],
+            virtual_hosts: vec![VirtualHost {
+                name: "all".into(),
+                domains: vec!["*".into()],
+                routes: routes.into_iter().map(Arc::new).collect(),
+                ..VirtualHost::default()
+            }],
             ..RouteConfiguration::default()
         }),
         http_filters: vec![HttpFilter::Router(Router::default())],
@@ -56,26 +61,18 @@ pub fn route(prefix: &str, cluster: &str) -> Route {
 
 /// `prefix` to a cluster.
 pub fn route_with_timeout(prefix: &str, cluster: &str, timeout: Option<Duration>) -> Route {
-    Route {
-        name: String::new(),
-        path: PathMatch::Prefix { prefix: prefix.into(), case_sensitive: true },
-        action: RouteAction::Cluster {
-            cluster: cluster.into(),
-            timeout,
-            idle_timeout: None,
-            tries: Arc::default(),
-            upgrades: Vec::new(),
-        },
-    }
+    let forward = Forward { timeout, ..Forward::to(cluster) };
+    Route::new(prefix_match(prefix), RouteAction::Forward(Box::new(forward)))
 }
 
 /// `prefix` answered directly.
 pub fn direct(prefix: &str, status: u16, body: &'static str) -> Route {
-    Route {
-        name: String::new(),
-        path: PathMatch::Prefix { prefix: prefix.into(), case_sensitive: true },
-        action: RouteAction::DirectResponse { status, body: body.into() },
-    }
+    Route::new(prefix_match(prefix), RouteAction::DirectResponse { status, body: body.into() })
+}
+
+/// `prefix`.
+pub fn prefix_match(prefix: &str) -> PathMatch {
+    PathMatch::Prefix { prefix: prefix.into(), case_sensitive: true }
 }
 
 /// A cluster of these hosts, one each.
@@ -151,4 +148,18 @@ pub fn listener_of(filter: NetworkFilter) -> Listener {
         inspection: None,
         drain_modify_only: false,
     }
+}
+
+/// HTTP filters of these types, without settings, and the router.
+pub fn filters(types: &[&str]) -> Vec<HttpFilter> {
+    let one = |type_name: &&str| {
+        let (name, type_name) = (type_name.to_string(), type_name.to_string());
+        HttpFilter::Extension(FilterModel { name, type_name, settings: Settings::new(()), disabled: false })
+    };
+    types.iter().map(one).chain([HttpFilter::Router(Router::default())]).collect()
+}
+
+/// A kind of HTTP filter without settings.
+pub const fn filter_kind(type_name: &'static str) -> heirloom::config::extension::HttpFilterKind {
+    heirloom::config::extension::HttpFilterKind { type_name, settings: |_, _| Some(Settings::new(())), route: None }
 }

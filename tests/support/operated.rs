@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::bins;
+use super::supervised::within;
 
 /// The state of the epoch that accepts connections, as `status` calls it.
 pub(crate) const SERVING: &str = "active";
@@ -98,6 +99,16 @@ impl Operating {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().expect("the operator's command can be started");
         Self { child, begun: Instant::now() }
+    }
+
+    /// Waits for its end for so long; then it is ended, as by an impatient operator.
+    pub(crate) fn wait_within(mut self, time: Duration) -> Option<Operated> {
+        if within(time, || matches!(self.child.try_wait(), Ok(Some(_)) | Err(_))) {
+            return Some(self.wait());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        None
     }
 
     /// Waits for its end.

@@ -78,6 +78,20 @@ pub(crate) fn listening_inodes(address: SocketAddr) -> BTreeSet<String> {
     table.lines().filter(listens).filter_map(inode).collect()
 }
 
+/// Whether no connection to a TCP address is half closed: whatever this side has closed, the other side knows. The kernel carries the news later, where
+/// the machine is busy, than the process that closed is gone.
+pub(crate) fn all_closes_have_arrived(address: SocketAddr) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").expect("the kernel tells");
+    let port = format!(":{:04X}", address.port());
+    // FIN_WAIT1, CLOSING, LAST_ACK.
+    let on_its_way = |line: &str| {
+        let mut columns = line.split_whitespace().skip(1);
+        let local = columns.next().is_some_and(|local| local.ends_with(&port));
+        local && columns.nth(1).is_some_and(|state| ["04", "0B", "09"].contains(&state))
+    };
+    !table.lines().any(on_its_way)
+}
+
 /// Of these socket inodes, those that the process holds a descriptor of.
 pub(crate) fn holds(pid: Pid, inodes: &BTreeSet<String>) -> BTreeSet<String> {
     let held: BTreeSet<String> = descriptors(pid).into_iter().collect();

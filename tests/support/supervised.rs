@@ -40,6 +40,12 @@ pub(crate) struct Setup {
     pub(crate) scripted: bool,
     /// The supervisor runs from a copy in the test's directory, which the test may replace.
     pub(crate) own_supervisor: bool,
+    /// Sockets of further listeners, handed over beside the front's and the admin endpoint's.
+    pub(crate) sockets: Vec<OwnedFd>,
+    /// Where everything that is logged goes instead of a file of the instance's directory.
+    pub(crate) log: Option<PathBuf>,
+    /// The directory that the instance's own one is made in.
+    pub(crate) within: Option<PathBuf>,
 }
 
 impl Setup {
@@ -54,7 +60,17 @@ impl Setup {
             "--terminate-time-s=1",
             "--max-draining=10",
         ];
-        Self { config, flags: flags.map(String::from).to_vec(), workers: 2, scripted: false, own_supervisor: false }
+        let flags = flags.map(String::from).to_vec();
+        Self {
+            config,
+            flags,
+            workers: 2,
+            scripted: false,
+            own_supervisor: false,
+            sockets: Vec::new(),
+            log: None,
+            within: None,
+        }
     }
 
     /// Adds or overrides a flag of the supervisor.
@@ -68,6 +84,12 @@ impl Setup {
     /// Sets the number of workers.
     pub(crate) fn workers(mut self, workers: u32) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// Hands over one more socket.
+    pub(crate) fn socket(mut self, socket: OwnedFd) -> Self {
+        self.sockets.push(socket);
         self
     }
 
@@ -128,14 +150,21 @@ pub(crate) struct Supervised {
 }
 
 impl Supervised {
-    fn start(setup: Setup) -> Self {
+    fn start(mut setup: Setup) -> Self {
         let (front_socket, front) = listening();
         let (admin_socket, admin) = listening();
-        Self::start_with(setup, vec![front_socket, admin_socket], front, admin)
+        let mut sockets = vec![front_socket, admin_socket];
+        sockets.append(&mut setup.sockets);
+        Self::start_with(setup, sockets, front, admin)
     }
 
     fn start_with(setup: Setup, sockets: Vec<OwnedFd>, front: SocketAddr, admin: SocketAddr) -> Self {
-        let dir = tempfile::Builder::new().prefix("heirloom-restart-").tempdir().expect("a directory can be made");
+        let within = setup.within.clone().unwrap_or_else(std::env::temp_dir);
+        let dir = tempfile::Builder::new().prefix("heirloom-restart-").tempdir_in(within);
+        let dir = dir.expect("a directory can be made");
+        if let Some(log) = &setup.log {
+            std::os::unix::fs::symlink(log, dir.path().join("log")).expect("a link can be made");
+        }
         let descendants = Descendants::of(dir.path());
         let words = words(dir.path(), &setup);
         let mut command = Command::new("/bin/sh");
@@ -155,6 +184,11 @@ impl Supervised {
         eventually(PATIENCE, "the first epoch serves", || get(front, "/marker").is_ok());
         supervised.serving();
         supervised
+    }
+
+    /// Every process that lives of those that belong to this instance.
+    pub(crate) fn processes(&self) -> Vec<Pid> {
+        self.descendants.living()
     }
 
     /// The directory of this instance.

@@ -68,6 +68,8 @@ pub(crate) struct Tally {
     pub(crate) closed_by_answer: u64,
     /// The longest time from the first byte of a request to the last of its answer, the client's own pauses taken off.
     pub(crate) worst: Duration,
+    /// The client's ports of connections on which a request failed, or that the proxy closed; 0 where none came about.
+    pub(crate) lost: Vec<u16>,
     total: Duration,
 }
 
@@ -109,6 +111,7 @@ impl Tally {
         self.closed_idle += other.closed_idle;
         self.closed_by_answer += other.closed_by_answer;
         self.worst = self.worst.max(other.worst);
+        self.lost.extend(&other.lost);
         self.total += other.total;
     }
 }

@@ -2,10 +2,11 @@
 
 use super::Checker;
 use crate::config::diagnostic::{Segment, Severity};
+use crate::config::extension::HttpFilterKind;
 use crate::config::schema::Message;
 use crate::config::{typed_struct, wire};
 
-impl Checker {
+impl Checker<'_> {
     pub(super) fn any(&mut self, bytes: &[u8]) {
         let url = String::from_utf8_lossy(wire::last_bytes(bytes, 1));
         if url.is_empty() {
@@ -13,14 +14,25 @@ impl Checker {
         }
         match Message::by_url(&url) {
             Some(message) => self.message(message, wire::last_bytes(bytes, 2)),
+            None if self.is_foreign(&url) => {}
             None => self.add(Severity::Error, format!("unknown type `{url}`")),
         }
+    }
+
+    /// A type that is a filter's own: the filter judges it.
+    fn is_foreign(&self, url: &str) -> bool {
+        let name = url.rsplit('/').next().unwrap_or_default();
+        let types = |kind: &HttpFilterKind| [Some(kind.type_name), kind.route.map(|route| route.type_name)];
+        self.http_filters.iter().flat_map(types).flatten().any(|known| known == name)
     }
 
     /// A `TypedStruct` is judged as the message that it stands for.
     pub(super) fn typed_struct(&mut self, bytes: &[u8]) {
         let url = String::from_utf8_lossy(wire::last_bytes(bytes, 1)).into_owned();
         let Some(message) = Message::by_url(&url) else {
+            if self.is_foreign(&url) {
+                return;
+            }
             return self.add(Severity::Error, format!("unknown type `{url}` in a TypedStruct"));
         };
         let (resolved, faults) = typed_struct::resolve(bytes, message, self.unknown_fields);

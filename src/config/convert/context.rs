@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use crate::config::diagnostic::{Diagnostic, Findings, Path, Segment, Severity};
+use crate::config::extension::HttpFilterKind;
 use crate::config::model;
 
-pub(super) struct Context {
+pub(in crate::config) struct Context {
     path: Path,
     pub(super) findings: Findings,
     pub(super) unknown_fields: Severity,
@@ -15,10 +16,14 @@ pub(super) struct Context {
     pub(super) clusters: HashSet<String>,
     /// Names of clusters are not to be relied on, because some could not be read.
     pub(super) clusters_are_suspect: bool,
+    /// The kinds of HTTP filters that there are, but for the router.
+    pub(super) http_filters: Vec<HttpFilterKind>,
+    /// The names of the HTTP filters of the connection manager at hand.
+    pub(super) filter_names: Vec<String>,
 }
 
 impl Context {
-    pub(super) fn new(unknown_fields: Severity, suspect: &[Path]) -> Self {
+    pub(super) fn new(unknown_fields: Severity, suspect: &[Path], http_filters: &[HttpFilterKind]) -> Self {
         let clusters = Path(vec![Segment::Field("static_resources"), Segment::Field("clusters")]);
         let is_suspect = |path: &Path| clusters.contains(path) || path.contains(&clusters);
         Self {
@@ -27,12 +32,14 @@ impl Context {
             unknown_fields,
             node: model::Node::default(),
             clusters: HashSet::new(),
+            http_filters: http_filters.to_vec(),
+            filter_names: Vec::new(),
             clusters_are_suspect: suspect.iter().any(is_suspect),
         }
     }
 
     /// Works within a field. Names may come from `stringify!`, with the `r#` of a Rust keyword.
-    pub(super) fn at<T>(&mut self, field: &'static str, work: impl FnOnce(&mut Self) -> T) -> T {
+    pub(in crate::config) fn at<T>(&mut self, field: &'static str, work: impl FnOnce(&mut Self) -> T) -> T {
         self.within(Segment::Field(field.strip_prefix("r#").unwrap_or(field)), work)
     }
 
@@ -64,11 +71,11 @@ impl Context {
         result
     }
 
-    pub(super) fn error(&mut self, message: impl Into<String>) {
+    pub(in crate::config) fn error(&mut self, message: impl Into<String>) {
         self.findings.add(Diagnostic::new(Severity::Error, self.path.clone(), message));
     }
 
-    pub(super) fn warn(&mut self, message: impl Into<String>) {
+    pub(in crate::config) fn warn(&mut self, message: impl Into<String>) {
         self.findings.add(Diagnostic::new(Severity::Warning, self.path.clone(), message));
     }
 
@@ -77,12 +84,12 @@ impl Context {
     }
 
     /// The field is set, and ignoring it would change traffic or security.
-    pub(super) fn refuse(&mut self, field: &'static str) {
+    pub(in crate::config) fn refuse(&mut self, field: &'static str) {
         self.error_at(field, "is not supported yet, and ignoring it would change traffic or security");
     }
 
     /// The field is set, and without it things run on as well.
-    pub(super) fn ignore(&mut self, field: &'static str) {
+    pub(in crate::config) fn ignore(&mut self, field: &'static str) {
         self.at(field, |cx| cx.warn("is not supported yet and is ignored"));
     }
 }

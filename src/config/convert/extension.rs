@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use envoy_types::pb::envoy::extensions::path;
 use envoy_types::pb::google::protobuf::Any;
 
 use super::context::Context;
 use super::retry::HostPredicate;
-use super::{access_log, http_connection_manager, http_options, listener_filter, stats, tcp_proxy, tls, upstream_http};
-use crate::config::model::{DownstreamTls, HttpFilter, LogFormat, LogSink, NetworkFilter, StatsSink};
+use super::{
+    access_log, http_connection_manager, http_options, listener_filter, route, stats, tcp_proxy, tls, upstream_http,
+};
+use crate::config::model::{DownstreamTls, HttpFilter, LogFormat, LogSink, NetworkFilter, StatsSink, UriTemplate};
 use crate::config::proto::Decode;
 use crate::config::schema::Message;
 use crate::config::typed_struct;
@@ -143,6 +146,31 @@ pub(super) const PROTOCOL_OPTIONS: Category<upstream_http::Options> = Category {
     }],
 };
 
+/// What matches paths.
+pub(super) const PATH_MATCHERS: Category<UriTemplate> = Category {
+    what: "path matcher",
+    extensions: &[Extension {
+        type_name: "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig",
+        parse: |cx, bytes| {
+            let path::r#match::uri_template::v3::UriTemplateMatchConfig { path_template } = decode(cx, bytes)?;
+            route::template(cx, &path_template)
+        },
+    }],
+};
+
+/// What rewrites paths: the template that is filled.
+pub(super) const PATH_REWRITERS: Category<String> = Category {
+    what: "path rewriter",
+    extensions: &[Extension {
+        type_name: "envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig",
+        parse: |cx, bytes| {
+            let path::rewrite::uri_template::v3::UriTemplateRewriteConfig { path_template_rewrite } =
+                decode(cx, bytes)?;
+            Some(path_template_rewrite)
+        },
+    }],
+};
+
 impl<T> Category<T> {
     /// Is there an extension for this type?
     pub(super) fn knows(&self, any: Option<&Any>) -> bool {
@@ -151,9 +179,14 @@ impl<T> Category<T> {
 
     /// Parses `any`. Its type decides; the name is the operator's own.
     pub(super) fn parse(&self, cx: &mut Context, name: &str, any: Option<&Any>) -> Option<T> {
+        self.parse_among(cx, name, any, Vec::new())
+    }
+
+    /// The same where there are more, which others parse: their names are for the message.
+    pub(super) fn parse_among(&self, cx: &mut Context, name: &str, any: Option<&Any>, others: Vec<&str>) -> Option<T> {
         let type_name = any.map(type_of).unwrap_or_default();
         let (Some(any), Some(extension)) = (any, self.find(&type_name)) else {
-            self.unknown(cx, name, &type_name);
+            self.unknown(cx, name, &type_name, others);
             return None;
         };
         if !Message::by_url(&any.type_url).is_some_and(Message::is_typed_struct) {
@@ -169,8 +202,8 @@ impl<T> Category<T> {
         self.extensions.iter().find(|extension| extension.type_name == type_name)
     }
 
-    fn unknown(&self, cx: &mut Context, name: &str, type_name: &str) {
-        let known: Vec<&str> = self.extensions.iter().map(|extension| extension.type_name).collect();
+    fn unknown(&self, cx: &mut Context, name: &str, type_name: &str, mut known: Vec<&str>) {
+        known.extend(self.extensions.iter().map(|extension| extension.type_name));
         let known = known.join(", ");
         let what = self.what;
         cx.error(match type_name {
@@ -181,13 +214,13 @@ impl<T> Category<T> {
 }
 
 /// The name of the type in an `Any`, or of what a `TypedStruct` in it stands for.
-fn type_of(any: &Any) -> String {
+pub(super) fn type_of(any: &Any) -> String {
     let is_typed_struct = Message::by_url(&any.type_url).is_some_and(Message::is_typed_struct);
     let inner = String::from_utf8_lossy(crate::config::wire::last_bytes(&any.value, 1));
     let url: &str = if is_typed_struct { &inner } else { &any.type_url };
     url.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-fn decode<M: Decode>(cx: &mut Context, bytes: &[u8]) -> Option<M> {
+pub(super) fn decode<M: Decode>(cx: &mut Context, bytes: &[u8]) -> Option<M> {
     M::decode_wire(bytes).map_err(|error| cx.error(format!("cannot be decoded: {error}"))).ok()
 }

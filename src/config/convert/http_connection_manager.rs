@@ -7,10 +7,9 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::google::protobuf::BoolValue;
 
 use super::context::Context;
-use super::extension::HTTP_FILTERS;
 use super::http_options::{self, Common};
-use super::{access_log, address, http_target, http2, route, upgrade, values};
-use crate::config::model::{Cidr, CodecType, HttpConnectionManager, HttpFilter, RouteConfiguration, ServerHeader};
+use super::{access_log, address, http_filters, http_target, http2, route, upgrade, values};
+use crate::config::model::{Cidr, CodecType, HttpConnectionManager, RouteConfiguration, ServerHeader};
 
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -114,7 +113,7 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
     let access_logs = access_log::each(cx, access_log);
     let on_new_request = cx.at("access_log_options", |cx| log_options(cx, access_log_options.unwrap_or_default()));
     let (internal_addresses, internal_unix_sockets) = internal(cx, internal_address_config);
-    let http_filters = filters(cx, http_filters);
+    let http_filters = http_filters::chain(cx, http_filters);
     let routes = routes(cx, route_specifier);
     Some(HttpConnectionManager {
         stat_prefix,
@@ -206,59 +205,6 @@ fn internal(
     let api::http_connection_manager::InternalAddressConfig { unix_sockets, cidr_ranges } = message.unwrap_or_default();
     let cidrs = cx.at("internal_address_config", |cx| cx.each("cidr_ranges", cidr_ranges, address::cidr));
     (cidrs, unix_sockets)
-}
-
-/// What became of one entry of `http_filters`.
-enum Slot {
-    Filter(HttpFilter),
-    /// Optional, and not known here.
-    LeftOut,
-    /// Faulty: that has been said.
-    Refused,
-}
-
-fn filters(cx: &mut Context, messages: Vec<api::HttpFilter>) -> Vec<HttpFilter> {
-    let count = messages.len();
-    let (mut has_router, mut has_refused) = (false, false);
-    let filters = cx.each("http_filters", messages.into_iter().enumerate(), |cx, (at, message)| {
-        match filter(cx, message) {
-            Slot::Filter(filter) => {
-                let HttpFilter::Router(_) = &filter;
-                has_router = true;
-                if at + 1 < count {
-                    cx.error("the router is terminal and must be the last HTTP filter");
-                }
-                return Some(filter);
-            }
-            Slot::LeftOut => {}
-            Slot::Refused => has_refused = true,
-        }
-        None
-    });
-    if !has_router && !has_refused {
-        cx.error_at("http_filters", "must end with the router (envoy.filters.http.router)");
-    }
-    filters
-}
-
-fn filter(cx: &mut Context, message: api::HttpFilter) -> Slot {
-    let api::HttpFilter { name, is_optional, disabled, config_type } = message;
-    refuse!(cx; disabled);
-    let any = match config_type {
-        Some(api::http_filter::ConfigType::TypedConfig(any)) => Some(any),
-        Some(api::http_filter::ConfigType::ConfigDiscovery(_)) => {
-            cx.refuse("config_discovery");
-            return Slot::Refused;
-        }
-        None => None,
-    };
-    cx.at("typed_config", |cx| {
-        if is_optional && !HTTP_FILTERS.knows(any.as_ref()) {
-            cx.warn("is not supported yet and, being optional, is left out");
-            return Slot::LeftOut;
-        }
-        HTTP_FILTERS.parse(cx, &name, any.as_ref()).map_or(Slot::Refused, Slot::Filter)
-    })
 }
 
 fn routes(

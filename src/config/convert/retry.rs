@@ -7,7 +7,7 @@ use envoy_types::pb::google::protobuf::{UInt32Value, UInt64Value};
 
 use super::context::Context;
 use super::extension::RETRY_HOST_PREDICATES;
-use super::{header_match, values};
+use super::{matcher, values};
 use crate::config::model::{ResetHeader, RetryOn, RetryPolicy};
 
 /// Envoy's timers do not go below it either.
@@ -44,8 +44,8 @@ pub(super) fn policy(cx: &mut Context, message: api::RetryPolicy) -> RetryPolicy
         per_try_timeout: values::limit(cx, "per_try_timeout", &per_try_timeout, None),
         per_try_idle_timeout: values::limit(cx, "per_try_idle_timeout", &per_try_idle_timeout, None),
         status_codes: retriable_status_codes,
-        headers: cx.each("retriable_headers", retriable_headers, header_match::convert),
-        request_headers: cx.each("retriable_request_headers", retriable_request_headers, header_match::convert),
+        headers: cx.each("retriable_headers", retriable_headers, matcher::header),
+        request_headers: cx.each("retriable_request_headers", retriable_request_headers, matcher::header),
         ..RetryPolicy::default()
     };
     policy.retries = values::number(&num_retries).unwrap_or(policy.retries);

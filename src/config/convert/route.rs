@@ -3,12 +3,18 @@
 use envoy_types::pb::envoy::config::route::v3 as api;
 
 use super::context::Context;
-use super::{retry, values, virtual_host};
-use crate::config::model::{Route, RouteConfiguration, Tries};
+use super::header_rules::{self, Lists};
+use super::{http_filters, retry, values, virtual_host};
+use crate::config::model::{Route, RouteAction, RouteConfiguration, Tries};
 
 mod action;
+mod clusters;
 mod direct_response;
+mod hash;
 mod matching;
+mod redirect;
+
+pub(super) use matching::template;
 
 pub(super) use direct_response::data;
 
@@ -44,10 +50,7 @@ pub(super) fn configuration(cx: &mut Context, message: api::RouteConfiguration) 
         metadata,
         route_specifiers,
     } = message;
-    refuse!(cx; vhds, response_headers_to_add, response_headers_to_remove, request_headers_to_add,
-        request_headers_to_remove, most_specific_header_mutations_wins, cluster_specifier_plugins,
-        request_mirror_policies, vhost_header, ignore_path_parameters_in_path_matching, typed_per_filter_config,
-        route_specifiers);
+    refuse!(cx; vhds, cluster_specifier_plugins, request_mirror_policies, vhost_header, route_specifiers);
     ignore!(cx; metadata);
     let table = Table {
         name: name.clone(),
@@ -60,7 +63,25 @@ pub(super) fn configuration(cx: &mut Context, message: api::RouteConfiguration) 
     let virtual_hosts =
         cx.each("virtual_hosts", virtual_hosts, |cx, host| Some(virtual_host::convert(cx, host, &table, &mut seen)));
     let internal_only_headers = internal_only_headers.iter().map(|name| name.to_ascii_lowercase()).collect();
-    RouteConfiguration { name, virtual_hosts, internal_only_headers, ignore_port_in_host_matching }
+    let rules = header_rules::convert(
+        cx,
+        Lists {
+            request_add: request_headers_to_add,
+            request_remove: request_headers_to_remove,
+            response_add: response_headers_to_add,
+            response_remove: response_headers_to_remove,
+        },
+    );
+    RouteConfiguration {
+        name,
+        virtual_hosts,
+        internal_only_headers,
+        ignore_port_in_host_matching,
+        ignore_path_parameters: ignore_path_parameters_in_path_matching,
+        most_specific_wins: most_specific_header_mutations_wins,
+        rules,
+        filters: http_filters::of_route(cx, typed_per_filter_config),
+    }
 }
 
 /// `tries` is what the virtual host says.
@@ -82,28 +103,48 @@ pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table, trie
         route_specifiers,
         action,
     } = message;
-    refuse!(cx; typed_per_filter_config, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
-        response_headers_to_remove, route_specifiers);
-    ignore!(cx; metadata, decorator, tracing, stat_prefix);
+    refuse!(cx; route_specifiers);
+    ignore!(cx; metadata, decorator, tracing);
     let mut tries = tries.clone();
     if let Some(limits) = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit) {
         (tries.body_limit, tries.request_limit) = limits;
     }
-    let path = cx.at("match", |cx| matching::path(cx, r#match.unwrap_or_default()));
-    let action = match action {
-        Some(api::route::Action::Route(message)) => cx.at("route", |cx| action::forward(cx, message, table, tries)),
-        Some(api::route::Action::DirectResponse(message)) => {
+    let (path, conditions) = cx.at("match", |cx| matching::convert(cx, r#match.unwrap_or_default()));
+    let rules = header_rules::convert(
+        cx,
+        Lists {
+            request_add: request_headers_to_add,
+            request_remove: request_headers_to_remove,
+            response_add: response_headers_to_add,
+            response_remove: response_headers_to_remove,
+        },
+    );
+    let filters = http_filters::of_route(cx, typed_per_filter_config);
+    let action = match action? {
+        api::route::Action::Route(message) => {
+            cx.at("route", |cx| action::forward(cx, message, table, path.as_ref(), tries))
+        }
+        api::route::Action::Redirect(message) => cx.at("redirect", |cx| redirect::convert(cx, message)),
+        api::route::Action::DirectResponse(message) => {
             cx.at("direct_response", |cx| direct_response::convert(cx, message, table))
         }
-        Some(other) => {
-            cx.refuse(match other {
-                api::route::Action::Redirect(_) => "redirect",
-                api::route::Action::FilterAction(_) => "filter_action",
-                _ => "non_forwarding_action",
-            });
+        api::route::Action::NonForwardingAction(_) => Some(RouteAction::NonForwarding),
+        api::route::Action::FilterAction(_) => {
+            cx.refuse("filter_action");
             None
         }
-        None => None,
     };
-    Some(Route { name, path: path?, action: action? })
+    Some(Route { name, path: path?, conditions, action: action?, stat_prefix, rules, filters })
 }
+
+/// A path, or the beginning of one, that a head can carry.
+fn path_text(cx: &mut Context, field: &'static str, text: String) -> Option<String> {
+    if text.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
+        cx.error_at(field, "must not contain spaces or control characters");
+        return None;
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests;

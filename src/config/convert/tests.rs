@@ -86,13 +86,7 @@ fn a_connection_manager_has_the_defaults_of_envoy() {
     assert!(manager.internal_addresses.is_empty() && !manager.internal_unix_sockets);
     let host = &manager.routes.virtual_hosts[0];
     assert_eq!(host.domains, ["example.com"]);
-    let action = RouteAction::Cluster {
-        cluster: "app".to_owned(),
-        timeout: Some(seconds(15)),
-        idle_timeout: None,
-        tries: Arc::default(),
-        upgrades: Vec::new(),
-    };
+    let action = RouteAction::to("app");
     assert_eq!(host.routes[0].action, action);
 }
 
@@ -108,14 +102,8 @@ fn zero_turns_time_limits_off() {
     assert_eq!(manager.add_user_agent, Some(("us".to_owned(), "me".to_owned())));
     let route = &manager.routes.virtual_hosts[0].routes[0];
     assert_eq!(route.path, PathMatch::Exact { path: "/x".to_owned(), case_sensitive: false });
-    let action = RouteAction::Cluster {
-        cluster: "app".to_owned(),
-        timeout: None,
-        idle_timeout: Some(None),
-        tries: Arc::default(),
-        upgrades: Vec::new(),
-    };
-    assert_eq!(route.action, action);
+    let action = Forward { timeout: None, idle_timeout: Some(None), ..Forward::to("app") };
+    assert_eq!(route.action, RouteAction::Forward(Box::new(action)));
 }
 
 #[test]

@@ -104,7 +104,8 @@ static_resources:
         assert_eq!(manager.upgrades, [("websocket".to_owned(), true), ("foo".to_owned(), false)]);
         let route = &manager.routes.virtual_hosts[0].routes[0];
         assert_eq!(route.path, PathMatch::Connect);
-        let RouteAction::Cluster { upgrades, .. } = &route.action else { panic!("{route:?}") };
+        let RouteAction::Forward(forward) = &route.action else { panic!("{route:?}") };
+        let upgrades = &forward.upgrades;
         let upgrade = |kind: &str, enabled, terminate| RouteUpgrade { kind: kind.to_owned(), enabled, terminate };
         assert_eq!(*upgrades, [upgrade("connect", true, true), upgrade("websocket", false, false)]);
     }

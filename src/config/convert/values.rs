@@ -94,3 +94,12 @@ pub(super) fn limit(
         Some(limit) => Some(limit).filter(|limit| !limit.is_zero()),
     }
 }
+
+/// A time limit with presence, where zero means none.
+pub(super) fn optional_limit(
+    cx: &mut Context,
+    field: &'static str,
+    value: &Option<protobuf::Duration>,
+) -> Option<Option<Duration>> {
+    duration(cx, field, value).map(|limit| Some(limit).filter(|limit| !limit.is_zero()))
+}

@@ -1,13 +1,15 @@
 //! `envoy.config.route.v3.VirtualHost`, and the uniqueness of names and domains.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3 as api;
 
 use super::context::Context;
-use super::retry;
+use super::header_rules::{self, Lists};
 use super::route::{self, Table};
-use crate::config::model::{Tries, VirtualHost};
+use super::{http_filters, matcher, retry};
+use crate::config::model::{RequireTls, Tries, VirtualCluster, VirtualHost};
 
 /// Names and domains of one table so far.
 #[derive(Default)]
@@ -43,11 +45,10 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         metadata,
         route_specifiers,
     } = message;
-    refuse!(cx; matcher, require_tls, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
-        response_headers_to_remove, typed_per_filter_config, retry_policy_typed_config, hedge_policy,
+    refuse!(cx; matcher, retry_policy_typed_config, hedge_policy,
         request_mirror_policies, route_specifiers);
     // Rate limits and CORS do nothing without their filters, and those are refused.
-    ignore!(cx; virtual_clusters, rate_limits, cors, metadata);
+    ignore!(cx; rate_limits, cors, metadata);
     let limits = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit);
     let (body_limit, request_limit) = limits.unwrap_or_default();
     let tries = Tries {
@@ -76,6 +77,37 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         });
         None
     });
-    let routes = cx.each("routes", routes, |cx, message| route::convert(cx, message, table, &tries));
-    VirtualHost { name, domains, routes }
+    let routes = cx.each("routes", routes, |cx, message| route::convert(cx, message, table, &tries).map(Arc::new));
+    let rules = header_rules::convert(
+        cx,
+        Lists {
+            request_add: request_headers_to_add,
+            request_remove: request_headers_to_remove,
+            response_add: response_headers_to_add,
+            response_remove: response_headers_to_remove,
+        },
+    );
+    VirtualHost {
+        name,
+        domains,
+        routes,
+        require_tls: required_tls(require_tls),
+        virtual_clusters: cx.each("virtual_clusters", virtual_clusters, virtual_cluster),
+        rules,
+        filters: http_filters::of_route(cx, typed_per_filter_config),
+    }
+}
+
+fn required_tls(kind: i32) -> RequireTls {
+    use api::virtual_host::TlsRequirementType;
+    match TlsRequirementType::try_from(kind) {
+        Ok(TlsRequirementType::All) => RequireTls::All,
+        Ok(TlsRequirementType::ExternalOnly) => RequireTls::External,
+        Ok(TlsRequirementType::None) | Err(_) => RequireTls::None,
+    }
+}
+
+fn virtual_cluster(cx: &mut Context, message: api::VirtualCluster) -> Option<VirtualCluster> {
+    let api::VirtualCluster { headers, name } = message;
+    Some(VirtualCluster { name, headers: cx.each("headers", headers, matcher::header) })
 }

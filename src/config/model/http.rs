@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccessLog, Cidr, Http2Options, RouteConfiguration, TargetRules};
+use super::{AccessLog, Cidr, FilterModel, Http2Options, RouteConfiguration, TargetRules};
 
 /// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,6 +144,8 @@ pub enum Underscores {
 pub enum HttpFilter {
     /// `envoy.filters.http.router`.
     Router(Router),
+    /// Any other: its own code knows it.
+    Extension(FilterModel),
 }
 
 /// `envoy.extensions.filters.http.router.v3.Router`.

@@ -1,9 +1,16 @@
 //! Route configurations.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::Tries;
+mod action;
+mod matching;
+mod rules;
+
+pub use action::*;
+pub use matching::*;
+pub use rules::*;
+
+use super::RouteFilters;
 
 /// `envoy.config.route.v3.RouteConfiguration`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -14,19 +21,35 @@ pub struct RouteConfiguration {
     pub virtual_hosts: Vec<VirtualHost>,
     /// `internal_only_headers`, lower case.
     pub internal_only_headers: Vec<String>,
-    /// `most_specific_header_mutations_wins`, `ignore_port_in_host_matching` and the like are refused until they are honoured.
+    /// `ignore_port_in_host_matching`.
     pub ignore_port_in_host_matching: bool,
+    /// `ignore_path_parameters_in_path_matching`: paths match without `;` and what follows.
+    pub ignore_path_parameters: bool,
+    /// `most_specific_header_mutations_wins`.
+    pub most_specific_wins: bool,
+    /// What is done to all heads.
+    pub rules: HeaderRules,
+    /// `typed_per_filter_config`.
+    pub filters: RouteFilters,
 }
 
 /// `envoy.config.route.v3.VirtualHost`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct VirtualHost {
     /// For people and statistics; Envoy does not insist that it is unique.
     pub name: String,
     /// `example.com`, `*.example.com`, `example.*` or `*`; lower case.
     pub domains: Vec<String>,
     /// First match wins.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
+    /// `require_tls`.
+    pub require_tls: RequireTls,
+    /// `virtual_clusters`: the first that matches counts.
+    pub virtual_clusters: Vec<VirtualCluster>,
+    /// What is done to its heads.
+    pub rules: HeaderRules,
+    /// `typed_per_filter_config`.
+    pub filters: RouteFilters,
 }
 
 /// `envoy.config.route.v3.Route`.
@@ -34,65 +57,31 @@ pub struct VirtualHost {
 pub struct Route {
     /// May be empty.
     pub name: String,
-    /// What it matches.
+    /// The paths it matches.
     pub path: PathMatch,
+    /// What else it asks.
+    pub conditions: Option<Box<Conditions>>,
     /// What it does.
     pub action: RouteAction,
+    /// `stat_prefix`, or empty: it is counted under `vhost.<host>.route.<stat_prefix>.`.
+    pub stat_prefix: String,
+    /// What is done to its heads.
+    pub rules: HeaderRules,
+    /// `typed_per_filter_config`.
+    pub filters: RouteFilters,
 }
 
-/// The path specifier of a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PathMatch {
-    /// `prefix`.
-    Prefix {
-        /// Begins with `/` (or is empty).
-        prefix: String,
-        /// `case_sensitive`, default true.
-        case_sensitive: bool,
-    },
-    /// `path`: the whole path without the query.
-    Exact {
-        /// The path.
-        path: String,
-        /// `case_sensitive`, default true.
-        case_sensitive: bool,
-    },
-    /// `connect_matcher`: every CONNECT, and nothing else.
-    Connect,
-}
-
-/// What a route does with a request.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RouteAction {
-    /// `route.cluster`.
-    Cluster {
-        /// Exists in [`Bootstrap::clusters`].
-        cluster: String,
-        /// `timeout`, default 15 s; `None` is off.
-        timeout: Option<Duration>,
-        /// `idle_timeout` of the route: overrides the manager's stream idle timeout. `Some(None)` turns it off.
-        idle_timeout: Option<Option<Duration>>,
-        /// Whether and how it is tried again.
-        tries: Arc<Tries>,
-        /// `upgrade_configs`, which come before the manager's.
-        upgrades: Vec<RouteUpgrade>,
-    },
-    /// `direct_response`.
-    DirectResponse {
-        /// 200–599.
-        status: u16,
-        /// Inline or read from a file when the configuration was loaded.
-        body: bytes::Bytes,
-    },
-}
-
-/// `envoy.config.route.v3.RouteAction.UpgradeConfig`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteUpgrade {
-    /// `upgrade_type`, in lower case and unique; `connect` is the method.
-    pub kind: String,
-    /// `enabled`, default true.
-    pub enabled: bool,
-    /// `connect_config`: a CONNECT ends here, and what it carries goes to the host as it is.
-    pub terminate: bool,
+impl Route {
+    /// A route of a path and an action.
+    pub fn new(path: PathMatch, action: RouteAction) -> Self {
+        Self {
+            name: String::new(),
+            path,
+            conditions: None,
+            action,
+            stat_prefix: String::new(),
+            rules: HeaderRules::default(),
+            filters: RouteFilters::default(),
+        }
+    }
 }

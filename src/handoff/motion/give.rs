@@ -109,7 +109,13 @@ impl Giver<'_> {
         while offering || !self.flight.is_empty() {
             let due = self.flight.front().map(|batch| batch.due);
             tokio::select! {
-                packet = self.link.recv() => self.answered(packet?)?,
+                packet = self.link.recv() => match packet {
+                    Ok(packet) => self.answered(packet)?,
+                    Err(error) => {
+                        self.unreadable(&error);
+                        return Err(error.into());
+                    }
+                },
                 count = offers.recv_many(&mut gathered, BATCH), if offering && self.flight.len() < IN_FLIGHT => {
                     offering = count > 0;
                     if offering {
@@ -167,6 +173,17 @@ impl Giver<'_> {
         match packet.message {
             Message::Taken(taken) => self.settle(taken),
             _ => Err(Broken::Answer("another message")),
+        }
+    }
+
+    /// What cannot be read is an answer all the same, and whoever gave it has begun with the oldest batch. Which of its connections were refused is not
+    /// known: a few may end here that could have gone on, but none is ever served by two.
+    fn unreadable(&mut self, error: &wire::Error) {
+        if !matches!(error, wire::Error::Malformed(_)) {
+            return;
+        }
+        for offer in self.flight.pop_front().into_iter().flat_map(|batch| batch.offers) {
+            self.hand_over(offer);
         }
     }
 
@@ -232,7 +249,7 @@ impl Giver<'_> {
                     let _ = self.answered(packet);
                 }
                 Ok(None) | Err(wire::Error::Closed | wire::Error::System { .. }) => break,
-                Err(_) => {}
+                Err(error) => self.unreadable(&error),
             }
         }
         let _ = self.link.channel().try_send(&Message::Withdrawn(Withdrawn {}), &[]);

@@ -42,6 +42,7 @@ pub async fn take(channel: Channel, from: u64, workers: usize, stage: impl Async
         next: 0,
         stage,
         taken: 0,
+        expected: 0,
         waiting: VecDeque::new(),
         staged: VecDeque::new(),
         giver_is_gone: false,
@@ -68,6 +69,8 @@ struct Taker<S> {
     next: usize,
     stage: S,
     taken: usize,
+    /// No batch before this one may come any more.
+    expected: u64,
     /// Batches that were read in search of something else.
     waiting: VecDeque<Packet>,
     /// Batches that workers put together, in order.
@@ -154,6 +157,11 @@ impl<S: AsyncFn(usize, Staging)> Taker<S> {
     /// Has the workers put a batch together; some of its descriptors may have been `lost`.
     async fn stage(&mut self, moved: Moved, descriptors: Vec<OwnedFd>, lost: bool) -> Result<(), wire::Error> {
         let number = moved.batch;
+        if number < self.expected {
+            // Its sockets are served here already: a second time would be two who read one connection.
+            return Err(wire::Error::Malformed(format!("batch {number} came twice")));
+        }
+        self.expected = number.saturating_add(1);
         let Some(connections) = unpack(moved, descriptors, lost) else {
             return Err(wire::Error::Malformed("a batch whose descriptors do not fit".into()));
         };

@@ -153,6 +153,21 @@ async fn an_answer_counts_even_if_its_sender_dies_after_it() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn what_was_answered_in_a_way_that_cannot_be_read_is_not_served_here() {
+    let (old, new) = Channel::pair().unwrap();
+    let (mover, offers) = Mover::new(BATCH);
+    let stats = stats();
+    let (_, outcome, ()) = tokio::join!(give(old, offers, &stats), offer(mover, "front", 10), async {
+        while new.try_recv().unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+        let flags = nix::sys::socket::MsgFlags::MSG_DONTWAIT;
+        nix::sys::socket::send(std::os::fd::AsRawFd::as_raw_fd(&new), b"Heir", flags).unwrap();
+    });
+    assert!(is_taken(&outcome), "the taker may have begun with it");
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_taker_that_talks_nonsense_gets_nothing() {
     for answer in [Message::Taken(Taken { batch: 7, refused: Vec::new() }), Message::Withdrawn(Withdrawn {})] {
         let (old, new) = Channel::pair().unwrap();
@@ -173,6 +188,25 @@ fn batch(number: u64) -> (Message, Vec<std::os::fd::OwnedFd>) {
     let frozen = frozen("front", 10);
     let (connection, _) = pack(&frozen).unwrap();
     (Message::Moved(Moved { batch: number, connections: vec![connection] }), frozen.sockets)
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_batch_that_comes_twice_is_taken_once() {
+    LocalSet::new()
+        .run_until(async {
+            let (old, new) = Channel::pair().unwrap();
+            let (message, sockets) = batch(0);
+            let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+            for _ in 0..2 {
+                assert!(old.try_send(&message, &sockets).unwrap());
+            }
+            let taker = Rc::new(RefCell::new(Worker::default()));
+            take(new, 1, 1, worker(&taker)).await;
+            tokio::task::yield_now().await;
+            assert_eq!(taker.borrow().begun, 1);
+            assert!(matches!(old.try_recv(), Ok(Some(packet)) if matches!(packet.message, Message::Taken(_))));
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -53,13 +53,17 @@ pub(in crate::http) struct Record {
     /// The response on its way to the client, once its head has been encoded.
     #[prost(message, optional, tag = "9")]
     download: Option<Direction>,
-    /// What a reader has to know beside the fields above to go on with it rightly, a bit each; none yet.
+    /// What a reader has to know beside the fields above to go on with it rightly, a bit each ([`KNOWN`]).
     #[prost(uint32, tag = "10")]
     needs: u32,
 }
 
+/// Milliseconds of a century: a time as far away as that is none.
+const FAR: u64 = 100 * 365 * 86_400_000;
 /// The bits of [`Record::needs`] that this version knows.
-const KNOWN: u32 = 0;
+const KNOWN: u32 = NEEDS_DURATION;
+/// [`Times::duration_ms`] is set: the request must end by then.
+const NEEDS_DURATION: u32 = 1;
 
 /// What is left of each deadline, and what idle and route deadlines are set by anew.
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -74,6 +78,8 @@ struct Times {
     idle_ms: Option<u64>,
     #[prost(uint64, optional, tag = "5")]
     idle_timeout_ms: Option<u64>,
+    #[prost(uint64, optional, tag = "6")]
+    duration_ms: Option<u64>,
 }
 
 /// What the client has been told of the connection's end.
@@ -217,7 +223,7 @@ impl Flight {
             begun: Some(Promised::of(&self.begun)),
             exchange: Some(Exchange::of(&self.exchange, &self.record)),
             download: self.download.as_ref().map(Direction::of),
-            needs: 0,
+            needs: if self.deadlines.duration.get() == Deadline::NEVER { 0 } else { NEEDS_DURATION },
         }
     }
 
@@ -279,21 +285,22 @@ impl Times {
             route_timeout_ms: deadlines.route_timeout.get().map(milliseconds),
             idle_ms: left(deadlines.idle.get()),
             idle_timeout_ms: deadlines.idle_timeout.get().map(milliseconds),
+            duration_ms: left(deadlines.duration.get()),
         }
     }
 
     fn into_deadlines(self, timer: &Timer) -> Deadlines {
         let now = Instant::now();
         let at = |left: Option<u64>| {
-            let moment = left.and_then(|left| now.checked_add(Duration::from_millis(left)));
+            let moment = left.filter(|left| *left < FAR).and_then(|left| now.checked_add(Duration::from_millis(left)));
             moment.map_or(Deadline::NEVER, |moment| timer.at(moment))
         };
-        // A time beyond what the clock has is none.
-        let time = |time: Option<u64>| time.map(Duration::from_millis).filter(|time| now.checked_add(*time).is_some());
+        let time = |time: Option<u64>| time.filter(|time| *time < FAR).map(Duration::from_millis);
         Deadlines {
             request: at(self.request_ms),
             route: Cell::new(at(self.route_ms)),
             route_timeout: Cell::new(time(self.route_timeout_ms)),
+            duration: Cell::new(at(self.duration_ms)),
             idle: Cell::new(at(self.idle_ms)),
             idle_timeout: Cell::new(time(self.idle_timeout_ms)),
             drained: Cell::new(Deadline::NEVER),

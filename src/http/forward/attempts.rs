@@ -20,6 +20,7 @@ use crate::http::failure::Failure;
 use crate::http::filter::Request;
 use crate::http::headers::names::X_ENVOY_IS_TIMEOUT_RETRY;
 use crate::http::headers::{announce_attempts, announce_timeout};
+use crate::http::route_stats::Counted;
 use crate::http::stream::Stream;
 use crate::local::Deadline;
 use crate::route::{Decision, Entry};
@@ -30,6 +31,7 @@ use super::controls::Controls;
 use super::handover::Echo;
 use super::keeper::{Beyond, Keeper, Tap};
 use super::retry::{Event, Pause, Retries, Verdict};
+use super::rewrite;
 use super::try_limits::TryLimits;
 use super::{Exchange, exchange};
 
@@ -171,7 +173,14 @@ impl<'a> Attempts<'a> {
         record.count_try();
         let host = self.cluster.pick_again(policy.host_attempts, avoid)?.clone();
         *record.host.borrow_mut() = Some(host.clone());
+        self.count(|counted| counted.stats.upstream_rq_total.inc());
+        rewrite::next_host(&mut self.head, &self.entry, &host);
         Some(host)
+    }
+
+    /// Counts where the route and its virtual cluster are counted.
+    fn count(&self, count: impl Fn(&Counted)) {
+        self.stream.manager().route_stats.each(self.stream.record(), count);
     }
 
     /// Gives up retries once more of the body has come than may be kept.
@@ -195,17 +204,21 @@ impl<'a> Attempts<'a> {
             Verdict::Settled { after_retry } => {
                 if after_retry {
                     stats.upstream_rq_retry_success.inc();
+                    self.count(|counted| counted.stats.upstream_rq_retry_success.inc());
                 }
             }
             Verdict::Exhausted => {
                 stats.upstream_rq_retry_limit_exceeded.inc();
+                self.count(|counted| counted.stats.upstream_rq_retry_limit_exceeded.inc());
                 self.stream.record().flag(Flag::UpstreamRetryLimitExceeded);
             }
             Verdict::Again(pause) => {
                 self.admitted = self.cluster.admit_retry();
                 if self.admitted.is_some() {
+                    self.count(|counted| counted.stats.upstream_rq_retry.inc());
                     return Next::Pause(self.pause(event, pause));
                 }
+                self.count(|counted| counted.stats.upstream_rq_retry_overflow.inc());
                 self.stream.record().flag(Flag::UpstreamOverflow);
             }
         }

@@ -86,7 +86,7 @@ impl Stream<'_> {
     }
 
     /// Fills in what is known of the request outside of its line.
-    fn fill(&self, live: &mut Live) {
+    pub(in crate::http) fn fill(&self, live: &mut Live) {
         let (record, facts) = (&self.record, self.facts());
         if let Some(received_at) = record.received_at.get() {
             live.reach(Moment::RequestEnd, received_at);

@@ -160,6 +160,7 @@ impl Stream<'_> {
         self.manager().listener_stats.response(status);
         if let Some(cluster) = &*self.record.cluster.borrow() {
             cluster.count_response(status, self.record.internal.get());
+            self.manager().route_stats.each(&self.record, |counted| counted.codes.record(status));
         }
         if let Some(host) = &*self.record.host.borrow() {
             host.count_response(status);

@@ -33,7 +33,11 @@ pub(super) struct Stopping {
 impl Lifecycle {
     /// The epoch is released: it drains within the parent shutdown time.
     pub(super) fn drain(&mut self, number: u64, now: Moment) {
-        let limit = self.limits.parent_shutdown;
+        self.drain_within(number, self.limits.parent_shutdown, now);
+    }
+
+    /// As [`Self::drain`], within another time.
+    pub(super) fn drain_within(&mut self, number: u64, limit: Duration, now: Moment) {
         let Some(epoch) = self.epochs.get_mut(&number) else { return };
         if epoch.connected {
             epoch.state = State::Draining;

@@ -211,7 +211,12 @@ impl Lifecycle {
             self.actions.push(Action::Note(if resumed { Note::RolledBack(why) } else { Note::Failed(why) }));
         }
         if self.epochs.get(&number).is_some_and(|epoch| epoch.due.is_none()) {
-            self.kill(number, now);
+            if attempt.phase == Phase::Ready && attempt.old.is_some() {
+                // It was told to accept and may have: what it has goes back, if it still can, in the time that a process gets to end.
+                self.drain_within(number, self.limits.terminate, now);
+            } else {
+                self.kill(number, now);
+            }
         }
         if self.serving == Some(number) {
             self.serving = None;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::wire::message::DrainStrategy;
 
+mod late;
 mod trial;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use heirloom::config::model::{self, HttpFilter, Router};
+use heirloom::config::model;
 use heirloom::drain::motion::{Frozen, Kind, Reason};
 use heirloom::http::body::{Body, Frame, Source};
 use heirloom::http::failure::Failure;
@@ -249,10 +249,8 @@ fn a_host_that_the_cluster_has_no_more_is_kept_for_its_request_alone() {
     assert_eq!(new.gauge("cluster.origin.upstream_cx_active"), 1);
 }
 
-/// The configuration knows no filter but the router yet, so the router's settings stand for these.
-static PASSES: [Extension; 1] = [Extension { type_url: TYPE_URL, build: |_, _| Rc::new(Passes) }];
-static WRAPS: [Extension; 1] = [Extension { type_url: TYPE_URL, build: |_, _| Rc::new(Wraps) }];
-const TYPE_URL: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+static PASSES: [Extension; 1] = [Extension { kind: filter_kind("test.Filter"), build: |_| Ok(Rc::new(Passes)) }];
+static WRAPS: [Extension; 1] = [Extension { kind: filter_kind("test.Filter"), build: |_| Ok(Rc::new(Wraps)) }];
 
 /// Changes the request and has nothing to do with the response.
 struct Passes;
@@ -295,7 +293,7 @@ fn a_filter_that_has_nothing_left_to_do_does_not_hinder_and_one_that_has_does() 
         let (origin, wires) = host();
         let start = || {
             let mut config = with_trailers(None);
-            config.http_filters = vec![HttpFilter::Router(Router::default()); 3];
+            config.http_filters = crate::support::models::filters(&["test.Filter"; 2]);
             Proxy::start_with(listener(config), vec![cluster("origin", &[origin.address])], filters)
         };
         let (old, new) = (start(), start());

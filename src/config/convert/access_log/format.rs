@@ -8,7 +8,7 @@ use envoy_types::pb::google::protobuf;
 ///
 /// # Errors
 /// Envoy's words for what is wrong.
-pub(super) fn text(format: &str) -> Result<Vec<Piece>, String> {
+pub(in crate::config::convert) fn text(format: &str) -> Result<Vec<Piece>, String> {
     let mut pieces = Vec::new();
     let mut literal = String::new();
     let mut rest = format;

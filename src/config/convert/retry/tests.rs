@@ -52,7 +52,7 @@ fn tries(host: &str, route: &str, action: &str) -> Arc<Tries> {
         panic!("no connection manager");
     };
     match &manager.routes.virtual_hosts[0].routes[0].action {
-        RouteAction::Cluster { tries, .. } => tries.clone(),
+        RouteAction::Forward(forward) => forward.tries.clone(),
         other => panic!("{other:?}"),
     }
 }
@@ -101,8 +101,11 @@ fn every_field_has_its_value() {
                       typed_config:
                         "@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"#,
     );
-    let header = |name: &str, test, invert| HeaderMatch { name: name.into(), test, invert, missing_is_empty: false };
-    let prefix = TextMatch { kind: TextKind::Prefix, text: "ab".into(), ignore_case: true };
+    let header = |name: &str, pattern, invert| {
+        let field = HeadField::named(name).unwrap();
+        HeaderMatch { field, pattern, invert, missing_is_empty: false }
+    };
+    let prefix = StringMatch { pattern: StringPattern::Prefix("AB".into()), ignore_case: true };
     let expected = RetryPolicy {
         on: RetryOn::STATUS_5XX.or(RetryOn::CONNECT_FAILURE).or(RetryOn::GRPC_UNAVAILABLE),
         retries: 4,
@@ -116,8 +119,11 @@ fn every_field_has_its_value() {
         ],
         reset_max_interval: seconds(7),
         status_codes: vec![409, 999],
-        headers: vec![header("x-again", HeaderTest::Present(true), false), header("yy", HeaderTest::Range(1, 9), true)],
-        request_headers: vec![header("z", HeaderTest::Text(prefix), false)],
+        headers: vec![
+            header("x-again", HeaderPattern::Present(true), false),
+            header("yy", HeaderPattern::Range { start: 1, end: 9 }, true),
+        ],
+        request_headers: vec![header("z", HeaderPattern::Text(prefix), false)],
         avoid_previous_hosts: true,
         host_attempts: 6,
     };
@@ -173,7 +179,7 @@ fn what_a_policy_may_not_say() {
         ("{ retry_back_off: {} }".into(), ".retry_back_off.base_interval: is required".into()),
         ("{ per_try_timeout: -1s }".into(), ".per_try_timeout: must be a positive duration".into()),
         ("{ rate_limited_retry_back_off: {} }".into(), ".rate_limited_retry_back_off.reset_headers: must have at least 1 items, has 0".into()),
-        ("{ retriable_headers: [ { name: a, safe_regex_match: { regex: '((' } } ] }".into(), ".retriable_headers[0].safe_regex_match.regex: unclosed group".into()),
+        ("{ retriable_headers: [ { name: a, safe_regex_match: { regex: '((' } } ] }".into(), ".retriable_headers[0].safe_regex_match.regex: not a regular expression: unclosed group".into()),
         (
             "{ retriable_headers: [ { name: a, string_match: { ignore_case: true, safe_regex: { regex: a } } } ] }".into(),
             ".retriable_headers[0].string_match.ignore_case: has no effect on safe_regex".into(),

@@ -3,20 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as api;
 
-use super::Table;
+use super::{Table, clusters, hash};
 use crate::config::convert::context::Context;
-use crate::config::convert::{retry, upgrade, values};
-use crate::config::model::{RouteAction, Tries};
+use crate::config::convert::extension::PATH_REWRITERS;
+use crate::config::convert::{matcher, retry, upgrade, values};
+use crate::config::model::{
+    Forward, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite, RouteAction, Tries, UriRewrite,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// `tries` is what virtual host and route say; the policy here goes before the virtual host's.
+/// `path` is what the route matches; `tries` is what virtual host and route say: the policy here goes before the virtual host's.
 pub(super) fn forward(
     cx: &mut Context,
     message: api::RouteAction,
     table: &Table,
+    path: Option<&PathMatch>,
     mut tries: Tries,
 ) -> Option<RouteAction> {
     let api::RouteAction {
@@ -50,65 +55,102 @@ pub(super) fn forward(
         cluster_specifier,
         host_rewrite_specifier,
     } = message;
-    refuse!(cx; metadata_match, prefix_rewrite, regex_rewrite, path_rewrite_policy, path_rewrite,
-        append_x_forwarded_host, retry_policy_typed_config, request_mirror_policies, max_grpc_timeout,
-        grpc_timeout_offset, internal_redirect_policy, internal_redirect_action, hedge_policy,
-        max_stream_duration);
-    // Limits per priority tune; hashes and rate limits do nothing without a policy or filter that is refused.
-    ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits, hash_policy, cors,
+    refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config, request_mirror_policies,
+        max_grpc_timeout, grpc_timeout_offset, internal_redirect_policy, internal_redirect_action,
+        hedge_policy);
+    // Limits per priority tune; rate limits do nothing without a policy or filter that is refused.
+    ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits, cors,
         max_internal_redirects);
-    if let Some(rewrite) = host_rewrite_specifier {
-        host_rewrite(cx, &rewrite);
+    let rewrites = [!prefix_rewrite.is_empty(), regex_rewrite.is_some(), path_rewrite_policy.is_some()];
+    if rewrites.into_iter().filter(|set| *set).count() > 1 {
+        cx.error("only one of prefix_rewrite, regex_rewrite and path_rewrite_policy may be set");
     }
-    if !table.validates_clusters {
-        refuse!(cx; cluster_not_found_response_code);
-    }
+    let path_rewrite = match (regex_rewrite, path_rewrite_policy) {
+        (Some(message), _) => cx.at("regex_rewrite", |cx| matcher::substitution(cx, message)).map(PathRewrite::Regex),
+        (None, Some(policy)) => cx.at("path_rewrite_policy", |cx| template(cx, policy, path)),
+        (None, None) if prefix_rewrite.is_empty() => Some(PathRewrite::None),
+        (None, None) => super::path_text(cx, "prefix_rewrite", prefix_rewrite).map(PathRewrite::Prefix),
+    };
+    let host_rewrite = host_rewrite_specifier.map_or(Some(HostRewrite::None), |rewrite| host(cx, rewrite));
     if let Some(policy) = retry_policy {
         tries.policy = cx.at("retry_policy", |cx| retry::policy(cx, policy));
     }
     let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT));
-    let idle_timeout = values::duration(cx, "idle_timeout", &idle_timeout);
+    let idle_timeout = values::optional_limit(cx, "idle_timeout", &idle_timeout);
+    let max_stream_duration = max_stream_duration.unwrap_or_default();
+    let max_stream_duration = cx.at("max_stream_duration", |cx| stream_duration(cx, &max_stream_duration));
+    let hash_policy = cx.each("hash_policy", hash_policy, hash::policy);
     let upgrades = upgrade::of_route(cx, upgrade_configs);
-    let cluster = cluster(cx, cluster_specifier?, table)?;
-    Some(RouteAction::Cluster {
-        cluster,
+    let cluster = clusters::specifier(cx, cluster_specifier?, table);
+    Some(RouteAction::Forward(Box::new(Forward {
+        cluster: cluster?,
+        cluster_not_found: not_found(cluster_not_found_response_code),
         timeout,
-        idle_timeout: idle_timeout.map(|idle| Some(idle).filter(|idle| !idle.is_zero())),
+        idle_timeout,
+        max_stream_duration,
+        path_rewrite: path_rewrite?,
+        host_rewrite: host_rewrite?,
+        append_forwarded_host: append_x_forwarded_host,
+        hash_policy,
         tries: Arc::new(tries),
         upgrades,
+    })))
+}
+
+fn not_found(code: i32) -> u16 {
+    use api::route_action::ClusterNotFoundResponseCode as Code;
+    match Code::try_from(code) {
+        Ok(Code::NotFound) => 404,
+        Ok(Code::InternalServerError) => 500,
+        Ok(Code::ServiceUnavailable) | Err(_) => 503,
+    }
+}
+
+fn template(cx: &mut Context, policy: core::TypedExtensionConfig, path: Option<&PathMatch>) -> Option<PathRewrite> {
+    let core::TypedExtensionConfig { name, typed_config } = policy;
+    cx.at("typed_config", |cx| {
+        let text = PATH_REWRITERS.parse(cx, &name, typed_config.as_ref())?;
+        match path {
+            Some(PathMatch::Template(matched)) => UriRewrite::new(matched, &text)
+                .map_err(|error| cx.error_at("path_template_rewrite", error))
+                .ok()
+                .map(PathRewrite::Template),
+            // What it matches is faulty: that has been said.
+            None => None,
+            Some(_) => {
+                cx.error("a URI template rewrite needs a URI template in path_match_policy");
+                None
+            }
+        }
     })
 }
 
-fn host_rewrite(cx: &mut Context, specifier: &api::route_action::HostRewriteSpecifier) {
-    use api::route_action::HostRewriteSpecifier as Specifier;
-    cx.refuse(match specifier {
-        Specifier::AutoHostRewrite(on) if !on.value => return,
-        Specifier::AutoHostRewrite(_) => "auto_host_rewrite",
-        Specifier::HostRewriteLiteral(_) => "host_rewrite_literal",
-        Specifier::HostRewriteHeader(_) => "host_rewrite_header",
-        Specifier::HostRewritePathRegex(_) => "host_rewrite_path_regex",
-        Specifier::HostRewrite(_) => "host_rewrite",
-    });
+fn stream_duration(cx: &mut Context, message: &api::route_action::MaxStreamDuration) -> MaxStreamDuration {
+    let api::route_action::MaxStreamDuration {
+        max_stream_duration,
+        grpc_timeout_header_max,
+        grpc_timeout_header_offset,
+    } = message;
+    MaxStreamDuration {
+        limit: values::optional_limit(cx, "max_stream_duration", max_stream_duration),
+        grpc_max: values::optional_limit(cx, "grpc_timeout_header_max", grpc_timeout_header_max),
+        grpc_offset: values::duration(cx, "grpc_timeout_header_offset", grpc_timeout_header_offset).unwrap_or_default(),
+    }
 }
 
-fn cluster(cx: &mut Context, specifier: api::route_action::ClusterSpecifier, table: &Table) -> Option<String> {
-    use api::route_action::ClusterSpecifier;
-    let unsupported = match specifier {
-        ClusterSpecifier::Cluster(name) => {
-            if !cx.clusters.contains(&name) && !cx.clusters_are_suspect {
-                let text = format!("route: unknown cluster '{name}'");
-                cx.at("cluster", |cx| match table.validates_clusters {
-                    true => cx.error(text),
-                    false => cx.warn(format!("{text}: its requests will get a 503")),
-                });
-            }
-            return Some(name);
+fn host(cx: &mut Context, specifier: api::route_action::HostRewriteSpecifier) -> Option<HostRewrite> {
+    use api::route_action::HostRewriteSpecifier as Specifier;
+    match specifier {
+        Specifier::AutoHostRewrite(on) if !on.value => Some(HostRewrite::None),
+        Specifier::AutoHostRewrite(_) => Some(HostRewrite::Auto),
+        Specifier::HostRewriteLiteral(host) => Some(HostRewrite::Literal(host)),
+        Specifier::HostRewriteHeader(name) => matcher::field(cx, "host_rewrite_header", &name).map(HostRewrite::Header),
+        Specifier::HostRewritePathRegex(message) => {
+            cx.at("host_rewrite_path_regex", |cx| matcher::substitution(cx, message)).map(HostRewrite::PathRegex)
         }
-        ClusterSpecifier::ClusterHeader(_) => "cluster_header",
-        ClusterSpecifier::WeightedClusters(_) => "weighted_clusters",
-        ClusterSpecifier::ClusterSpecifierPlugin(_) => "cluster_specifier_plugin",
-        ClusterSpecifier::InlineClusterSpecifierPlugin(_) => "inline_cluster_specifier_plugin",
-    };
-    cx.refuse(unsupported);
-    None
+        Specifier::HostRewrite(_) => {
+            cx.refuse("host_rewrite");
+            None
+        }
+    }
 }

@@ -55,6 +55,7 @@ fn deadlines_travel_as_what_is_left_of_them() {
     let timer = local.timers().timer();
     let hour = Duration::from_secs(3600);
     let deadlines = Deadlines {
+        duration: Cell::new(Deadline::NEVER),
         request: timer.at(Instant::now() + hour),
         route: Cell::new(Deadline::NEVER),
         route_timeout: Cell::new(Some(hour)),
@@ -76,7 +77,14 @@ fn a_time_without_end_is_none() {
     let local = Local::new();
     let timer = local.timers().timer();
     let all = Some(u64::MAX);
-    let times = Times { request_ms: all, route_ms: all, route_timeout_ms: all, idle_ms: all, idle_timeout_ms: all };
+    let times = Times {
+        request_ms: all,
+        route_ms: all,
+        route_timeout_ms: all,
+        idle_ms: all,
+        idle_timeout_ms: all,
+        duration_ms: all,
+    };
     let there = times.into_deadlines(&timer);
     assert_eq!(
         (there.request, there.route.get(), there.idle.get()),

@@ -372,7 +372,9 @@ impl<'a> Exchange<'a> {
         self.stream.record().log(|live| live.reach(Moment::ResponseEnd, Instant::now()));
         if let Some(received_at) = self.stream.record().received_at.get().filter(|_| !self.dismissed) {
             let time = Instant::now().saturating_duration_since(received_at);
-            self.cluster.count_time(time.as_millis() as u64, self.stream.record().internal.get());
+            let (time, record) = (time.as_millis() as u64, self.stream.record());
+            self.cluster.count_time(time, record.internal.get());
+            self.stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_time.record(time));
         }
         if !self.read.is_empty() {
             // Bytes behind the response that nobody asked for.

@@ -3,7 +3,7 @@
 use http::HeaderValue;
 
 use super::*;
-use crate::config::model::{HeaderMatch, HeaderTest, ResetHeader};
+use crate::config::model::ResetHeader;
 use http::Method;
 
 fn on(tokens: &str) -> RetryOn {
@@ -69,13 +69,8 @@ fn headers_of_the_answer() {
         }
     }
     let with = |tokens: &str, wanted: &'static str| {
-        let model = HeaderMatch {
-            name: "x-again".into(),
-            test: HeaderTest::Present(true),
-            invert: false,
-            missing_is_empty: false,
-        };
-        let retriable = Retriable { response: vec![HeaderMatcher::compile(&model)], request: Vec::new() };
+        let again = HeaderMatcher::present(HeaderName::from_static("x-again"));
+        let retriable = Retriable { response: vec![again], request: Vec::new() };
         let policy = policy(tokens);
         let headers = fields(&[(wanted, "1")]);
         let event = Event::Answer(StatusCode::OK, &headers);

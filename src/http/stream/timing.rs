@@ -1,4 +1,4 @@
-//! When a request must end before its time.
+//! The deadlines of a request, as the route sets them and as things move.
 
 use std::cell::Cell;
 use std::task::{Context, Poll};
@@ -14,6 +14,8 @@ pub(in crate::http) struct Deadlines {
     pub(in crate::http) request: Deadline,
     pub(in crate::http) route: Cell<Deadline>,
     pub(in crate::http) route_timeout: Cell<Option<Duration>>,
+    /// `max_stream_duration`.
+    pub(in crate::http) duration: Cell<Deadline>,
     pub(in crate::http) idle: Cell<Deadline>,
     pub(in crate::http) idle_timeout: Cell<Option<Duration>>,
     /// When it is cut: set once the drain's deadline has passed.
@@ -34,6 +36,13 @@ impl Stream<'_> {
         }
         if let Some(received_at) = self.record.received_at.get() {
             self.arm_route(received_at);
+        }
+    }
+
+    /// Sets the limit on request and response together.
+    pub(in crate::http) fn set_duration(&self, limit: Option<Duration>) {
+        if let Some(limit) = limit {
+            self.deadlines.duration.set(self.timer().at(self.record.started + limit));
         }
     }
 
@@ -71,6 +80,8 @@ impl Stream<'_> {
             Poll::Ready(Failure::Drained)
         } else if passed(context, deadlines.route.get()) {
             Poll::Ready(Failure::RouteTimeout)
+        } else if passed(context, deadlines.duration.get()) {
+            Poll::Ready(Failure::MaxDuration { request_complete: complete })
         } else if !complete && passed(context, deadlines.request) {
             Poll::Ready(Failure::RequestTimeout)
         } else if passed(context, deadlines.idle.get()) {

@@ -1,0 +1,110 @@
+//! Faults of routes: where they stand, and what they say.
+
+use crate::config::{LoadOptions, Source, load};
+
+/// What is wrong with a table of one virtual host: its fields, and its one route.
+fn faults(table: &str, host: &str, route: &str) -> Vec<String> {
+    let yaml = format!(
+        r#"static_resources:
+  clusters: [{{ name: app }}]
+  listeners:
+  - address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}
+    filter_chains:
+    - filters:
+      - name: hcm
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: front
+          http_filters:
+          - name: r
+            typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}
+          route_config:
+            {table}
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              {host}
+              routes:
+              - {route}
+"#
+    );
+    let source = Source { path: None, yaml: Some(yaml) };
+    match load(&source, &LoadOptions::default()) {
+        Ok(_) => Vec::new(),
+        Err(faults) => faults
+            .errors
+            .iter()
+            .map(|fault| {
+                let line = fault.position.map_or(0, |position| position.line);
+                let path = fault.path.to_string();
+                let path = path.rsplit("route_config.").next().unwrap_or_default().replace("virtual_hosts[0].", "");
+                format!("{line} {path}: {}", fault.message)
+            })
+            .collect(),
+    }
+}
+
+fn route_fault(route: &str) -> String {
+    faults("name: t", "require_tls: NONE", route).join("\n").replace("routes[0].", "")
+}
+
+#[test]
+fn faults_of_matches_and_actions() {
+    let to = "route: { cluster: app }";
+    let rows = [
+        (format!("{{ match: {{ safe_regex: {{ regex: '(' }} }}, {to} }}"), "match.safe_regex.regex: not a regular expression: unclosed group"),
+        (
+            format!("{{ match: {{ prefix: /, headers: [{{ name: x, safe_regex_match: {{ regex: '[' }} }}] }}, {to} }}"),
+            "match.headers[0].safe_regex_match.regex: not a regular expression: unclosed character class",
+        ),
+        (
+            "{ match: { prefix: / }, route: { cluster: app, regex_rewrite: { pattern: { regex: a }, substitution: '\\1' } } }".to_owned(),
+            "route.regex_rewrite.substitution: the substitution names \\1, the pattern has 0 captures",
+        ),
+        (
+            "{ match: { prefix: / }, route: { cluster: app, prefix_rewrite: /a, regex_rewrite: { pattern: { regex: a }, substitution: b } } }".to_owned(),
+            "route: only one of prefix_rewrite, regex_rewrite and path_rewrite_policy may be set",
+        ),
+        (
+            "{ match: { prefix: / }, route: { weighted_clusters: { clusters: [{ name: app, weight: 0 }] } } }".to_owned(),
+            "route.weighted_clusters.clusters: the sum of the weights must be greater than 0",
+        ),
+        (
+            "{ match: { prefix: / }, route: { weighted_clusters: { clusters: [{ name: app, weight: 1 }, { name: other, weight: 1 }] } } }".to_owned(),
+            "route.weighted_clusters.clusters[1].name: route: unknown cluster 'other'",
+        ),
+        (
+            "{ match: { prefix: / }, redirect: { prefix_rewrite: '/a b' } }".to_owned(),
+            "redirect.prefix_rewrite: must not contain spaces or control characters",
+        ),
+        (
+            format!("{{ match: {{ prefix: / }}, {to}, request_headers_to_add: [{{ header: {{ key: ':path', value: x }} }}] }}"),
+            "request_headers_to_add[0].header.key: :-prefixed or host headers may not be modified",
+        ),
+        (
+            format!("{{ match: {{ prefix: / }}, {to}, request_headers_to_remove: [Host] }}"),
+            "request_headers_to_remove[0]: :-prefixed or host headers may not be removed",
+        ),
+        (
+            "{ match: { prefix: / }, route: { cluster: app, path_rewrite_policy: { name: x, typed_config: { \
+             '@type': type.googleapis.com/envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig, \
+             path_template_rewrite: /x } } } }"
+                .to_owned(),
+            "route.path_rewrite_policy.typed_config: a URI template rewrite needs a URI template in path_match_policy",
+        ),
+    ];
+    for (route, expected) in rows {
+        assert_eq!(route_fault(&route), format!("21 {expected}"), "{route}");
+    }
+}
+
+#[test]
+fn faults_of_tables_and_hosts() {
+    let route = "{ match: { prefix: / }, route: { cluster: app } }";
+    let add = "response_headers_to_add: [{ header: { key: x-a, value: \"a\\nb\" } }]";
+    let value = "response_headers_to_add[0].header.value: ";
+    let found = faults(add, "require_tls: NONE", route);
+    assert!(found.iter().any(|fault| fault.starts_with(&format!("15 {value}"))), "{found:?}");
+    let found = faults("name: t", "virtual_clusters: [{ name: v, headers: [{ name: 'a b' }] }]", route);
+    assert!(found.iter().any(|fault| fault.starts_with("19 virtual_clusters[0].headers[0].name: ")), "{found:?}");
+}

@@ -1,0 +1,16 @@
+//! The HTTP filters of this proxy: a folder and a line each.
+//!
+//! A filter's folder has its settings (how they are read, what they are) and what it does. The router is no filter of this list: it ends
+//! every chain. A program that links this library has a list of its own ([`crate::server::Options::http_filters`]).
+
+use crate::config::extension::HttpFilterKind;
+
+use super::filter::Extension;
+
+/// All of them.
+pub const ALL: &[Extension] = &[];
+
+/// The kinds of all filters, these and `others`: what reading a configuration needs to know.
+pub fn kinds(others: &[Extension]) -> Vec<HttpFilterKind> {
+    others.iter().chain(ALL).map(|extension| extension.kind).collect()
+}

@@ -1,0 +1,33 @@
+//! What a route asks beside the path.
+
+use super::facts::{Facts, Tls, cookie, field, query};
+use crate::config::model::{Conditions, HeaderMatch, QueryPattern, TlsMatch};
+
+/// Whether all of it holds.
+pub(super) fn hold(conditions: &Conditions, facts: &Facts<'_>) -> bool {
+    let head = facts.head;
+    conditions.fraction.is_none_or(|fraction| fraction.holds(facts.random))
+        && headers(&conditions.headers, facts)
+        && conditions.query.iter().all(|matcher| {
+            let value = query(head, &matcher.name);
+            match &matcher.pattern {
+                QueryPattern::Present(wanted) => value.is_some() == *wanted,
+                QueryPattern::Text(text) => value.is_some_and(|value| text.matches(value)),
+            }
+        })
+        && conditions.cookies.iter().all(|matcher| {
+            cookie(head, &matcher.name).is_some_and(|value| matcher.text.matches(value)) != matcher.invert
+        })
+        && (!conditions.grpc || head.is_grpc())
+        && conditions.tls.is_none_or(|wanted| tls(wanted, facts.tls.unwrap_or_default()))
+}
+
+/// Whether all of these headers match.
+pub(super) fn headers(matchers: &[HeaderMatch], facts: &Facts<'_>) -> bool {
+    matchers.iter().all(|matcher| matcher.matches(field(facts.head, &matcher.field).as_deref()))
+}
+
+fn tls(wanted: TlsMatch, is: Tls) -> bool {
+    wanted.presented.is_none_or(|presented| presented == is.presented)
+        && wanted.validated.is_none_or(|validated| validated == is.validated)
+}

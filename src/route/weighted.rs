@@ -1,0 +1,88 @@
+//! Which of several clusters.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::decision::Level;
+use super::facts::{Facts, field};
+use crate::config::model::{ClusterSpecifier, HeadField, RouteAction, WeightedName};
+
+/// Weighted clusters, to be drawn from.
+#[derive(Debug)]
+pub(super) struct Weighted {
+    /// Sums of the weights up to and with each.
+    sums: Vec<u64>,
+    draw_from: Option<HeadField>,
+    levels: Vec<Rc<Level>>,
+    hosts: Vec<Bytes>,
+}
+
+/// Of a route that has some.
+pub(super) fn compile(action: &RouteAction, none: &Rc<Level>) -> Option<Weighted> {
+    let RouteAction::Forward(forward) = action else { return None };
+    let ClusterSpecifier::Weighted(model) = &forward.cluster else { return None };
+    let mut sum = 0;
+    Some(Weighted {
+        sums: model
+            .clusters
+            .iter()
+            .map(|cluster| {
+                sum += u64::from(cluster.weight);
+                sum
+            })
+            .collect(),
+        draw_from: model.draw_from.clone(),
+        levels: model.clusters.iter().map(|cluster| Level::compile(&cluster.rules, &cluster.filters, none)).collect(),
+        hosts: model.clusters.iter().map(|cluster| cluster.host_rewrite.clone().into()).collect(),
+    })
+}
+
+/// Adds the names of the clusters of a route.
+pub(super) fn targets(action: &RouteAction, targets: &mut Vec<Option<String>>) {
+    let RouteAction::Forward(forward) = action else { return };
+    match &forward.cluster {
+        ClusterSpecifier::Name(name) => targets.push(Some(name.clone())),
+        ClusterSpecifier::Header(_) => targets.push(None),
+        ClusterSpecifier::Weighted(weighted) => {
+            targets.extend(weighted.clusters.iter().map(|cluster| match &cluster.cluster {
+                WeightedName::Name(name) => Some(name.clone()),
+                WeightedName::Header(_) => None,
+            }));
+        }
+    }
+}
+
+/// The name that the request has, where it is asked.
+pub(super) fn named(specifier: &ClusterSpecifier, choice: Option<usize>, facts: &Facts<'_>) -> Option<Bytes> {
+    let from = match specifier {
+        ClusterSpecifier::Name(_) => return None,
+        ClusterSpecifier::Header(from) => from,
+        ClusterSpecifier::Weighted(weighted) => match &weighted.clusters.get(choice?)?.cluster {
+            WeightedName::Name(_) => return None,
+            WeightedName::Header(from) => from,
+        },
+    };
+    field(facts.head, from).map(|name| Bytes::copy_from_slice(&name))
+}
+
+impl Weighted {
+    /// The place of the one that the request's number falls on.
+    pub(super) fn draw(&self, facts: &Facts<'_>) -> usize {
+        let given = self.draw_from.as_ref().and_then(|from| {
+            let value = field(facts.head, from)?;
+            std::str::from_utf8(&value).ok()?.trim_ascii().parse::<u64>().ok()
+        });
+        let sum = self.sums.last().copied().unwrap_or(1).max(1);
+        let drawn = given.unwrap_or(facts.random) % sum;
+        self.sums.partition_point(|end| *end <= drawn).min(self.sums.len().saturating_sub(1))
+    }
+
+    pub(super) fn level(&self, at: usize) -> &Rc<Level> {
+        &self.levels[at]
+    }
+
+    pub(super) fn host(&self, at: usize) -> &[u8] {
+        self.hosts.get(at).map_or(&[], |host| host)
+    }
+}
