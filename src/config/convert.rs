@@ -26,6 +26,7 @@ macro_rules! ignore {
 mod access_log;
 mod address;
 mod bootstrap;
+mod client_cert;
 mod cluster;
 mod context;
 mod endpoint;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 mod access_log;
+mod client_cert;
 mod cluster;
 mod filter;
 mod http;
@@ -23,6 +24,7 @@ mod tls;
 mod uri_template;
 
 pub use access_log::*;
+pub use client_cert::*;
 pub use cluster::*;
 pub use filter::*;
 pub use http::*;

@@ -5,6 +5,7 @@
 //! per filter chain and worker; a reload makes new ones.
 
 mod client;
+mod client_cert;
 mod date;
 pub mod names;
 mod request;
@@ -12,6 +13,7 @@ mod response;
 mod target;
 
 pub use client::{Client, ConnectionFacts};
+pub use client_cert::announce_certificate;
 pub use date::DateCache;
 pub use request::{Ids, announce_attempts, announce_timeout, prepare_request};
 pub use response::{ResponseFacts, announce_service_time, prepare_response};
@@ -20,7 +22,7 @@ pub use target::Turned;
 use http::header::InvalidHeaderValue;
 use http::{HeaderName, HeaderValue};
 
-use crate::config::model::{Cidr, HttpConnectionManager, ServerHeader, TargetRules};
+use crate::config::model::{Cidr, ClientCertRules, HttpConnectionManager, ServerHeader, TargetRules};
 
 /// The header rules of one HTTP connection manager.
 #[derive(Clone, Debug)]
@@ -40,6 +42,7 @@ pub struct Rules {
     server_header: ServerHeader,
     /// `None`: the target is left as it is.
     target: Option<TargetRules>,
+    client_cert: ClientCertRules,
 }
 
 /// `add_user_agent`.
@@ -78,6 +81,7 @@ impl Rules {
             server: text(&manager.server_name)?,
             server_header: manager.server_header,
             target: (manager.target != TargetRules::default()).then(|| manager.target.clone()),
+            client_cert: manager.client_cert.clone(),
         })
     }
 }

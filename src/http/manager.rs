@@ -164,14 +164,19 @@ impl Manager {
 
     /// Applies the header rules to a request, and notes what they found out.
     pub(super) fn prepare_request(&self, head: &mut RequestHead, stream: &Stream<'_>) -> Result<(), Turned> {
+        let secured = stream.facts().tls.as_deref();
         let facts = ConnectionFacts {
             upgrade: stream.switch() != Switch::No && head.method != Method::CONNECT,
             peer: stream.facts().peer.ip(),
             local_port: stream.facts().local.socket().map(|local| local.port()),
             own_address: self.own_address,
-            tls: stream.facts().tls.is_some(),
+            tls: secured.is_some(),
+            mutual: secured.is_some_and(|secured| secured.peer.is_some()),
         };
         let client = headers::prepare_request(head, &self.header_rules, &facts, &mut Ids::random())?;
+        if facts.mutual {
+            headers::announce_certificate(&mut head.headers, &self.header_rules, secured);
+        }
         let record = stream.record();
         record.internal.set(client.internal);
         record.client.set(client.address);

@@ -36,6 +36,7 @@ pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
         always_set_request_id_in_response: false,
         add_user_agent: None,
         target: Default::default(),
+        client_cert: Default::default(),
         idle_timeout: Some(Duration::from_secs(3600)),
         max_connection_duration: None,
         max_requests_per_connection: 0,

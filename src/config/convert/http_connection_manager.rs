@@ -8,7 +8,7 @@ use envoy_types::pb::google::protobuf::BoolValue;
 
 use super::context::Context;
 use super::http_options::{self, Common};
-use super::{access_log, address, http_filters, http_target, http2, route, upgrade, values};
+use super::{access_log, address, client_cert, http_filters, http_target, http2, route, upgrade, values};
 use crate::config::model::{Cidr, CodecType, HttpConnectionManager, RouteConfiguration, ServerHeader};
 
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -80,12 +80,12 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
     // A value that says what is done anyway needs no support.
     let stream_error_on_invalid_http_message = values::is_true(&stream_error_on_invalid_http_message);
     refuse!(cx; original_ip_detection_extensions, early_header_mutation_extensions,
-        forward_client_cert_details, forward_client_cert_matcher, proxy_100_continue,
+        forward_client_cert_matcher, proxy_100_continue,
         represent_ipv4_remote_address_as_ipv4_mapped_ipv6, request_id_extension, local_reply_config,
         stream_error_on_invalid_http_message, path_normalization_options, proxy_status_config,
         typed_header_validation_config, append_local_overload, forward_proto_config);
     ignore!(cx; tracing, http1_safe_max_connection_duration, http3_protocol_options,
-        stream_flush_timeout, drain_timeout_jitter, access_log_flush_interval, set_current_client_cert_details,
+        stream_flush_timeout, drain_timeout_jitter, access_log_flush_interval,
         add_proxy_protocol_connection_state);
     let target = http_target::convert(
         cx,
@@ -132,6 +132,7 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         always_set_request_id_in_response,
         add_user_agent: user_agent(cx, &add_user_agent),
         target,
+        client_cert: client_cert::convert(cx, forward_client_cert_details, set_current_client_cert_details),
         idle_timeout,
         max_connection_duration,
         max_requests_per_connection,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccessLog, Cidr, FilterModel, Http2Options, RouteConfiguration, TargetRules};
+use super::{AccessLog, Cidr, ClientCertRules, FilterModel, Http2Options, RouteConfiguration, TargetRules};
 
 /// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +40,8 @@ pub struct HttpConnectionManager {
     pub add_user_agent: Option<(String, String)>,
     /// Paths, hosts and schemes.
     pub target: TargetRules,
+    /// `x-forwarded-client-cert`.
+    pub client_cert: ClientCertRules,
     /// `common_http_protocol_options.idle_timeout`, default 1 h; `None` is off.
     pub idle_timeout: Option<Duration>,
     /// `common_http_protocol_options.max_connection_duration`.

@@ -14,6 +14,8 @@ pub struct ConnectionFacts {
     pub upgrade: bool,
     /// The peer's address; `None` on a Unix socket.
     pub peer: Option<IpAddr>,
+    /// The client has shown a certificate.
+    pub mutual: bool,
     /// The port of the listener; `None` on a Unix socket.
     pub local_port: Option<u16>,
     /// An address of this machine that is not loopback: what `x-forwarded-for` shows for a peer on loopback.

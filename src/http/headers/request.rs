@@ -13,7 +13,7 @@ use super::names::{
     X_FORWARDED_PROTO, X_REQUEST_ID, classify,
 };
 use super::target::{self, Turned};
-use super::{Client, ConnectionFacts, Rules};
+use super::{Client, ConnectionFacts, Rules, client_cert};
 use crate::codec::head::tokens;
 use crate::codec::http1::Refusal;
 use crate::codec::{Headers, RequestHead, Scheme};
@@ -74,6 +74,7 @@ pub fn prepare_request(
         let pass = match class {
             Class::End | Class::Known(_) => client.internal || !rules.internal_only.contains(name),
             Class::Hop => connection.upgrade && (*name == header::CONNECTION || *name == header::UPGRADE),
+            Class::ClientCert => client_cert::passes(&rules.client_cert, connection.mutual),
             Class::Te => reduce_te(value),
             Class::Expect => !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
             Class::Internal => {

@@ -37,6 +37,7 @@ fn manager() -> HttpConnectionManager {
         always_set_request_id_in_response: false,
         add_user_agent: None,
         target: Default::default(),
+        client_cert: Default::default(),
         idle_timeout: None,
         max_connection_duration: None,
         max_requests_per_connection: 0,
@@ -63,6 +64,7 @@ fn edge() -> HttpConnectionManager {
 fn local() -> ConnectionFacts {
     ConnectionFacts {
         upgrade: false,
+        mutual: false,
         local_port: Some(8080),
         peer: Some(IpAddr::from([127, 0, 0, 1])),
         own_address: Some(IpAddr::from([192, 0, 2, 2])),
@@ -283,6 +285,7 @@ fn request_ids() {
 fn addresses_of_all_kinds_are_written() {
     let from = |peer: &str, own: Option<IpAddr>| ConnectionFacts {
         upgrade: false,
+        mutual: false,
         local_port: Some(8080),
         peer: Some(peer.parse().unwrap()),
         own_address: own,
