@@ -38,6 +38,7 @@ mod http_connection_manager;
 mod http_filters;
 mod http_options;
 mod http_target;
+mod ip_detection;
 mod listener;
 mod listener_filter;
 mod matcher;

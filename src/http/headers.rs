@@ -22,7 +22,7 @@ pub use target::Turned;
 use http::header::InvalidHeaderValue;
 use http::{HeaderName, HeaderValue};
 
-use crate::config::model::{Cidr, ClientCertRules, HttpConnectionManager, ServerHeader, TargetRules};
+use crate::config::model::{Cidr, ClientCertRules, HttpConnectionManager, IpDetection, ServerHeader, TargetRules};
 
 /// The header rules of one HTTP connection manager.
 #[derive(Clone, Debug)]
@@ -30,6 +30,7 @@ pub struct Rules {
     use_remote_address: bool,
     trusted_hops: usize,
     append_forwarded_for: bool,
+    ip_detection: Vec<IpDetection>,
     internal_addresses: Vec<Cidr>,
     internal_unix_sockets: bool,
     internal_only: Vec<HeaderName>,
@@ -69,6 +70,7 @@ impl Rules {
             use_remote_address: manager.use_remote_address,
             trusted_hops: manager.xff_num_trusted_hops as usize,
             append_forwarded_for: manager.use_remote_address && !manager.skip_xff_append,
+            ip_detection: manager.ip_detection.clone(),
             internal_addresses: manager.internal_addresses.clone(),
             internal_unix_sockets: manager.internal_unix_sockets,
             // A name that no header can have needs no removal.

@@ -311,6 +311,9 @@ impl<'a> Stream<'a> {
             Failure::StreamIdle { .. } => stats.downstream_rq_idle_timeout.inc(),
             Failure::DownstreamClosed => stats.downstream_rq_rx_reset.inc(),
             Failure::Refused(Refusal::PATH) => stats.downstream_rq_failed_path_normalization.inc(),
+            Failure::Refused(Refusal { details: Refusal::UNKNOWN_CLIENT, .. }) => {
+                stats.downstream_rq_rejected_via_ip_detection.inc();
+            }
             Failure::NoRoute => stats.no_route.inc(),
             Failure::MaxDuration { .. } => stats.downstream_rq_max_duration_reached.inc(),
             Failure::NoCluster { .. } => stats.no_cluster.inc(),

@@ -28,6 +28,7 @@ pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
         via: String::new(),
         use_remote_address: false,
         xff_num_trusted_hops: 0,
+        ip_detection: Vec::new(),
         skip_xff_append: false,
         internal_addresses: Vec::new(),
         internal_unix_sockets: false,

@@ -62,6 +62,14 @@ impl Refusal {
     /// An upgrade that is not enabled.
     pub const UPGRADE_FAILED: Self = Self::of_request(403, "upgrade_failed");
 
+    /// Whose address must be known and is not.
+    pub const fn unknown_client(status: u16) -> Self {
+        Self::of_request(status, Self::UNKNOWN_CLIENT)
+    }
+
+    /// The details of [`Self::unknown_client`].
+    pub const UNKNOWN_CLIENT: &str = "rejecting_because_detection_failed";
+
     const fn codec(status: u16, body: &'static str, details: &'static str) -> Self {
         Self { status, body, details, codec: true }
     }

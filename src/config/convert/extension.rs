@@ -8,9 +8,12 @@ use envoy_types::pb::google::protobuf::Any;
 use super::context::Context;
 use super::retry::HostPredicate;
 use super::{
-    access_log, http_connection_manager, http_options, listener_filter, route, stats, tcp_proxy, tls, upstream_http,
+    access_log, http_connection_manager, http_options, ip_detection, listener_filter, route, stats, tcp_proxy, tls,
+    upstream_http,
 };
-use crate::config::model::{DownstreamTls, HttpFilter, LogFormat, LogSink, NetworkFilter, StatsSink, UriTemplate};
+use crate::config::model::{
+    DownstreamTls, HttpFilter, IpDetection, LogFormat, LogSink, NetworkFilter, StatsSink, UriTemplate,
+};
 use crate::config::proto::Decode;
 use crate::config::schema::Message;
 use crate::config::typed_struct;
@@ -68,6 +71,21 @@ pub(super) const HTTP_FILTERS: Category<HttpFilter> = Category {
             Some(HttpFilter::Router(http_options::router(cx, router)))
         },
     }],
+};
+
+/// How a client's address is found out.
+pub(super) const IP_DETECTIONS: Category<IpDetection> = Category {
+    what: "original IP detection",
+    extensions: &[
+        Extension {
+            type_name: "envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig",
+            parse: |cx, bytes| decode(cx, bytes).and_then(|message| ip_detection::custom_header(cx, message)),
+        },
+        Extension {
+            type_name: "envoy.extensions.http.original_ip_detection.xff.v3.XffConfig",
+            parse: |cx, bytes| decode(cx, bytes).map(|message| ip_detection::forwarded(cx, message)),
+        },
+    ],
 };
 
 /// Statistics sinks.

@@ -8,7 +8,7 @@ use envoy_types::pb::google::protobuf::BoolValue;
 
 use super::context::Context;
 use super::http_options::{self, Common};
-use super::{access_log, address, client_cert, http_filters, http_target, http2, route, upgrade, values};
+use super::{access_log, address, client_cert, http_filters, http_target, http2, ip_detection, route, upgrade, values};
 use crate::config::model::{Cidr, CodecType, HttpConnectionManager, RouteConfiguration, ServerHeader};
 
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -79,7 +79,7 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
     } = message;
     // A value that says what is done anyway needs no support.
     let stream_error_on_invalid_http_message = values::is_true(&stream_error_on_invalid_http_message);
-    refuse!(cx; original_ip_detection_extensions, early_header_mutation_extensions,
+    refuse!(cx; early_header_mutation_extensions,
         forward_client_cert_matcher, proxy_100_continue,
         represent_ipv4_remote_address_as_ipv4_mapped_ipv6, request_id_extension, local_reply_config,
         stream_error_on_invalid_http_message, path_normalization_options, proxy_status_config,
@@ -123,6 +123,12 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         server_header: server_header(server_header_transformation),
         via,
         use_remote_address: values::is_true(&use_remote_address),
+        ip_detection: ip_detection::each(
+            cx,
+            original_ip_detection_extensions,
+            values::is_true(&use_remote_address),
+            xff_num_trusted_hops,
+        ),
         xff_num_trusted_hops,
         skip_xff_append,
         internal_addresses,

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccessLog, Cidr, ClientCertRules, FilterModel, Http2Options, RouteConfiguration, TargetRules};
+use super::{
+    AccessLog, Cidr, ClientCertRules, FilterModel, Http2Options, IpDetection, RouteConfiguration, TargetRules,
+};
 
 /// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +26,8 @@ pub struct HttpConnectionManager {
     pub use_remote_address: bool,
     /// `xff_num_trusted_hops`.
     pub xff_num_trusted_hops: u32,
+    /// `original_ip_detection_extensions`: not with the two above.
+    pub ip_detection: Vec<IpDetection>,
     /// `skip_xff_append`.
     pub skip_xff_append: bool,
     /// `internal_address_config`: nothing is internal by default.

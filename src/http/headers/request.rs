@@ -67,7 +67,7 @@ pub fn prepare_request(
     if let Some(rules) = &rules.target {
         target::apply(head, rules, connection.local_port)?;
     }
-    let mut client = Client::find(&head.headers, rules, connection);
+    let mut client = Client::find(&head.headers, rules, connection)?;
     let mut present = Present::default();
     head.headers.retain(|name, value| {
         let class = classify(name);
@@ -93,7 +93,7 @@ pub fn prepare_request(
         // What it named besides is gone.
         head.headers.set(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    if rules.append_forwarded_for
+    if client.appends
         && let Some(peer) = connection.peer
     {
         let shown = if peer.is_loopback() { connection.own_address.unwrap_or(peer) } else { peer };
