@@ -41,6 +41,7 @@ mod http_target;
 mod ip_detection;
 mod listener;
 mod listener_filter;
+mod local_reply;
 mod matcher;
 mod retry;
 mod route;

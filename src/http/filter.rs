@@ -52,6 +52,8 @@ pub struct Response<'a> {
     pub head: ResponseHead,
     /// Its body.
     pub body: Body<'a>,
+    /// It was made here, not by a host: `local_reply_config` is for it, and a gRPC client gets it as `grpc-status`.
+    pub local: bool,
 }
 
 /// The response to come: what a filter gives back.

@@ -7,6 +7,7 @@
 mod client;
 mod client_cert;
 mod date;
+mod inline;
 pub mod names;
 mod request;
 mod response;

@@ -42,6 +42,7 @@ use super::filter::{Chain, ChainError, Extension};
 use super::headers::names::X_REQUEST_ID;
 use super::headers::{self, ConnectionFacts, DateCache, Ids, ResponseFacts, Rules, Turned};
 use super::http2;
+use super::local_reply;
 use super::presence::Protocol;
 use super::route_stats::RouteStats;
 use super::stream::{self, After, Stream};
@@ -71,6 +72,8 @@ pub struct Manager {
     pub(super) named: Rc<Clusters>,
     draws: Draws,
     header_rules: Rules,
+    /// `local_reply_config`.
+    pub(super) replies: Option<local_reply::Rules>,
     own_address: Option<IpAddr>,
     pub(super) buffer_limit: u32,
     date: RefCell<DateCache>,
@@ -127,6 +130,7 @@ impl Manager {
             rules: request_rules(&config),
             logs: Logs::build(&config.access_logs, with.files)?,
             header_rules: Rules::compile(&config)?,
+            replies: config.local_replies.as_ref().map(local_reply::Rules::compile),
             route_stats: RouteStats::new(with.scope, &config.routes, &routes),
             routes,
             clusters,
@@ -181,6 +185,7 @@ impl Manager {
         record.internal.set(client.internal);
         record.client.set(client.address);
         record.controls.set(client.controls);
+        record.grpc.set(client.grpc);
         if self.config.always_set_request_id_in_response {
             *record.request_id.borrow_mut() = head.headers.get(&X_REQUEST_ID).cloned();
         }

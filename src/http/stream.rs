@@ -244,7 +244,7 @@ impl<'a> Stream<'a> {
             }
             drop(answer);
             match waited {
-                Ok(Ok(response)) => self.send(response, begun).await,
+                Ok(Ok(response)) => self.send(local_reply::shape(response, self), begun).await,
                 Ok(Err(failure)) => self.fail(failure, begun).await,
                 Err(_) => Err(Failure::Internal),
             }
@@ -258,13 +258,17 @@ impl<'a> Stream<'a> {
         begun.close |= failure.told().is_some_and(|told| told.close);
         let mut reply = local_reply::of(failure, self.record.attempts.get() > 1).ok_or(failure)?;
         rewrite::response(&mut reply.head, self);
-        self.send(reply, begun).await
+        self.send(local_reply::shape(reply, self), begun).await
     }
 
     /// Sends the request down the chain.
     fn begin(&self, mut head: RequestHead) -> Answer<'_> {
         let chain = &self.manager().chain;
-        if let Err(turned) = self.manager().prepare_request(&mut head, self) {
+        let prepared = self.manager().prepare_request(&mut head, self);
+        if self.manager().replies.is_some() {
+            *self.record.head.borrow_mut() = Some(Box::new(head.clone()));
+        }
+        if let Err(turned) = prepared {
             self.keep_request(&head);
             return match turned {
                 Turned::Refused(refusal) => chain.failed(Failure::Refused(refusal), self),

@@ -15,6 +15,7 @@ mod flight;
 mod foreign_filters;
 mod http2;
 mod limits;
+mod local_replies;
 mod malformed;
 mod motion;
 mod replays;

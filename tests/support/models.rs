@@ -38,6 +38,7 @@ pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
         add_user_agent: None,
         target: Default::default(),
         client_cert: Default::default(),
+        local_replies: None,
         idle_timeout: Some(Duration::from_secs(3600)),
         max_connection_duration: None,
         max_requests_per_connection: 0,

@@ -8,7 +8,10 @@ use envoy_types::pb::google::protobuf::BoolValue;
 
 use super::context::Context;
 use super::http_options::{self, Common};
-use super::{access_log, address, client_cert, http_filters, http_target, http2, ip_detection, route, upgrade, values};
+use super::{
+    access_log, address, client_cert, http_filters, http_target, http2, ip_detection, local_reply, route, upgrade,
+    values,
+};
 use crate::config::model::{Cidr, CodecType, HttpConnectionManager, RouteConfiguration, ServerHeader};
 
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -81,7 +84,7 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
     let stream_error_on_invalid_http_message = values::is_true(&stream_error_on_invalid_http_message);
     refuse!(cx; early_header_mutation_extensions,
         forward_client_cert_matcher, proxy_100_continue,
-        represent_ipv4_remote_address_as_ipv4_mapped_ipv6, request_id_extension, local_reply_config,
+        represent_ipv4_remote_address_as_ipv4_mapped_ipv6, request_id_extension,
         stream_error_on_invalid_http_message, path_normalization_options, proxy_status_config,
         typed_header_validation_config, append_local_overload, forward_proto_config);
     ignore!(cx; tracing, http1_safe_max_connection_duration, http3_protocol_options,
@@ -161,6 +164,7 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         codec,
         http1,
         http2,
+        local_replies: local_reply::convert(cx, local_reply_config),
         access_logs,
         log_new_requests: flush_access_log_on_new_request || on_new_request,
     })

@@ -173,11 +173,11 @@ fn a_fault_is_not_repeated_by_what_follows_from_it() {
 #[test]
 fn what_is_not_honoured_is_refused_or_warned_about() {
     let manager = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config";
-    let refused = listener("normalize_path: true", TO_KNOWN);
+    let refused = listener("proxy_status_config: {}", TO_KNOWN);
     let text = "is not supported yet, and ignoring it would change traffic or security";
-    assert_eq!(errors(&refused), [format!("14:11: {manager}.normalize_path: {text}")]);
+    assert_eq!(errors(&refused), [format!("14:11: {manager}.proxy_status_config: {text}")]);
     // Saying what is done anyway is no wish that could be ignored.
-    assert!(warnings(&listener("normalize_path: false", TO_KNOWN)).is_empty());
+    assert!(warnings(&listener("stream_error_on_invalid_http_message: false", TO_KNOWN)).is_empty());
     let tuned = listener("stream_flush_timeout: 1s", TO_KNOWN);
     assert_eq!(
         warnings(&tuned),

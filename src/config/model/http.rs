@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AccessLog, Cidr, ClientCertRules, FilterModel, Http2Options, IpDetection, RouteConfiguration, TargetRules,
+    AccessLog, Cidr, ClientCertRules, FilterModel, Http2Options, IpDetection, LocalReplies, RouteConfiguration,
+    TargetRules,
 };
 
 /// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
@@ -76,6 +77,8 @@ pub struct HttpConnectionManager {
     pub http1: Http1Options,
     /// `http2_protocol_options`.
     pub http2: Http2Options,
+    /// `local_reply_config`.
+    pub local_replies: Option<LocalReplies>,
     /// `access_log`.
     pub access_logs: Vec<AccessLog>,
     /// `access_log_options.flush_access_log_on_new_request`: a new request has a line too.

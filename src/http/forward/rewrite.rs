@@ -60,7 +60,9 @@ pub(in crate::http) fn response(head: &mut ResponseHead, stream: &Stream<'_>) {
 pub(super) fn awaits_response(stream: &Stream<'_>) -> bool {
     let record = stream.record();
     let rules = record.route.borrow().as_ref().is_some_and(Decision::has_response_rules);
-    rules || record.has_shared() || stream.manager().route_stats.counts(record)
+    // What a reply of ours would be made of does not move.
+    let replies = record.grpc.get() || stream.manager().replies.is_some();
+    rules || replies || record.has_shared() || stream.manager().route_stats.counts(record)
 }
 
 /// A redirect, or a direct response.

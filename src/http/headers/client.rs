@@ -36,6 +36,8 @@ pub struct Client {
     pub edge: bool,
     /// It has headers that only a request from inside may have: it may ask something of the router.
     pub controls: bool,
+    /// The request is gRPC's: errors are told in its way.
+    pub grpc: bool,
     /// The peer is added to `x-forwarded-for`.
     pub(super) appends: bool,
 }
@@ -66,13 +68,19 @@ impl Client {
             }
         };
         let edge = !internal && rules.use_remote_address;
-        Ok(Self { address, internal, edge, controls: false, appends: rules.append_forwarded_for })
+        Ok(Self { address, internal, edge, controls: false, grpc: false, appends: rules.append_forwarded_for })
     }
 
     /// By `original_ip_detection_extensions`: the first that finds an address has it.
     fn detect(headers: &Headers, rules: &Rules, connection: &ConnectionFacts) -> Result<Self, Refusal> {
-        let mut client =
-            Self { address: connection.peer, internal: false, edge: false, controls: false, appends: false };
+        let mut client = Self {
+            address: connection.peer,
+            internal: false,
+            edge: false,
+            controls: false,
+            grpc: false,
+            appends: false,
+        };
         for detection in &rules.ip_detection {
             let found = match detection {
                 IpDetection::Header { name, trusted, reject } => {

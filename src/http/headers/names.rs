@@ -66,6 +66,8 @@ pub(super) enum Class {
     Hop,
     /// `te`: only `trailers` passes.
     Te,
+    /// `content-type`: passes, and tells what the client speaks.
+    ContentType,
     /// `expect`: passes unless we answered it.
     Expect,
     /// Who has shown a certificate, and what is configured for them.
@@ -141,6 +143,7 @@ pub(super) fn classify(name: &HeaderName) -> Class {
         "x-forwarded-for" => Class::Known(Known::ForwardedFor),
         "x-forwarded-proto" => Class::Known(Known::ForwardedProto),
         "x-request-id" => Class::Known(Known::RequestId),
+        "content-type" => Class::ContentType,
         "te" => Class::Te,
         "expect" => Class::Expect,
         _ => Class::End,

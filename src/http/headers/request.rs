@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 
+use super::inline::{self, Seen};
 use super::names::{
     Class, Known, Present, X_ENVOY_ATTEMPT_COUNT, X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, X_ENVOY_DOWNSTREAM_SERVICE_NODE,
     X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, X_ENVOY_EXTERNAL_ADDRESS, X_ENVOY_INTERNAL, X_FORWARDED_FOR, X_FORWARDED_PORT,
@@ -69,10 +70,15 @@ pub fn prepare_request(
     }
     let mut client = Client::find(&head.headers, rules, connection)?;
     let mut present = Present::default();
+    let mut seen = Seen::default();
     head.headers.retain(|name, value| {
         let class = classify(name);
         let pass = match class {
             Class::End | Class::Known(_) => client.internal || !rules.internal_only.contains(name),
+            Class::ContentType => {
+                client.grpc = target::is_grpc(value);
+                client.internal || !rules.internal_only.contains(name)
+            }
             Class::Hop => connection.upgrade && (*name == header::CONNECTION || *name == header::UPGRADE),
             Class::ClientCert => client_cert::passes(&rules.client_cert, connection.mutual),
             Class::Te => reduce_te(value),
@@ -87,8 +93,14 @@ pub fn prepare_request(
         if let (Class::Known(known), true) = (class, pass) {
             present.note(known);
         }
+        if pass {
+            seen.note(name);
+        }
         pass
     });
+    if seen.again() {
+        inline::join(&mut head.headers);
+    }
     if connection.upgrade && !named.is_empty() {
         // What it named besides is gone.
         head.headers.set(header::CONNECTION, HeaderValue::from_static("upgrade"));

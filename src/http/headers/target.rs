@@ -51,7 +51,7 @@ pub(super) fn apply(head: &mut RequestHead, rules: &TargetRules, port: Option<u1
 }
 
 /// `application/grpc`, with or without what follows a `+`.
-fn is_grpc(value: &HeaderValue) -> bool {
+pub(super) fn is_grpc(value: &HeaderValue) -> bool {
     matches!(value.as_bytes().strip_prefix(b"application/grpc"), Some([] | [b'+', ..]))
 }
 

@@ -39,6 +39,7 @@ fn manager() -> HttpConnectionManager {
         add_user_agent: None,
         target: Default::default(),
         client_cert: Default::default(),
+        local_replies: None,
         idle_timeout: None,
         max_connection_duration: None,
         max_requests_per_connection: 0,

@@ -22,7 +22,7 @@ use crate::http::upgrade::Switch;
 impl Stream<'_> {
     /// Sends a response.
     pub(super) async fn send<'s>(&'s self, response: Response<'s>, begun: &mut Begun) -> Result<Course, Failure> {
-        let Response { mut head, body } = response;
+        let Response { mut head, body, .. } = response;
         let mut body = match body {
             Body::Tunnel(granted) => return self.join(head, *granted, begun).map(|()| Course::Over),
             body => body,
