@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use http::{Method, Version};
+use http::{Method, StatusCode, Version};
 
 use crate::access_log::Line;
 use crate::codec::head::{RequestHead, ResponseHead};
@@ -152,7 +152,7 @@ impl<'a> Stream<'a> {
                 request: if complete { Deadline::NEVER } else { timers(manager.config.request_timeout) },
                 route: Cell::new(Deadline::NEVER),
                 route_timeout: Cell::new(None),
-                duration: Cell::new(Deadline::NEVER),
+                duration: Cell::new(timers(manager.config.max_stream_duration)),
                 idle: Cell::new(timers(manager.config.stream_idle_timeout)),
                 idle_timeout: Cell::new(manager.config.stream_idle_timeout),
                 drained: Cell::new(Deadline::NEVER),
@@ -206,11 +206,25 @@ impl<'a> Stream<'a> {
         self.version
     }
 
+    /// Whether the client is to hear of an interim response of the host.
+    pub(super) fn passes_on(&self, status: StatusCode) -> bool {
+        status == StatusCode::EARLY_HINTS || status == StatusCode::CONTINUE && self.manager().config.proxy_100_continue
+    }
+
+    /// Encodes a head for a client of HTTP/1.
+    pub(super) fn encode(&self, head: &ResponseHead, body: http1::Body, out: &mut BytesMut) {
+        let begin = out.len();
+        encode_response(head, body, out);
+        if self.manager().config.http1.proper_case {
+            http1::proper_case(out.get_mut(begin..).unwrap_or_default());
+        }
+    }
+
     /// Sends an interim response (1xx) to a client that understands it.
     pub(super) fn inform(&self, head: &ResponseHead) {
         match self.client {
             Client::Http1(_) if self.version == Version::HTTP_11 => {
-                encode_response(head, http1::Body::Empty, &mut self.interim.borrow_mut());
+                self.encode(head, http1::Body::Empty, &mut self.interim.borrow_mut());
             }
             Client::Http1(_) => {}
             Client::Http2(client) => client.inform(head.clone()),

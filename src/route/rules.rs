@@ -40,7 +40,7 @@ impl HeaderEdits {
     }
 
     /// Whether some value has to be made for every head.
-    pub(super) fn has_formats(&self) -> bool {
+    pub fn has_formats(&self) -> bool {
         self.add.iter().any(|addition| matches!(addition.value, HeaderText::Format(_)))
     }
 

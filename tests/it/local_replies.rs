@@ -1,49 +1,15 @@
 //! What replies of ours look like: as the operator wants them, and as gRPC clients understand them.
 
-use std::sync::Arc;
-
-use heirloom::config::model::{HttpConnectionManager, NetworkFilter};
-use heirloom::config::{LoadOptions, Source, load};
-
 use crate::support::http2;
 use crate::support::models::*;
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
 use crate::support::wire::Message;
 
-/// What a manager is configured with, from the text that an operator writes.
-fn configured(text: &str) -> HttpConnectionManager {
-    let yaml = format!(
-        r#"
-static_resources:
-  listeners:
-  - address: {{ socket_address: {{ address: 127.0.0.1, port_value: 80 }} }}
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: test
-          route_config: {{ virtual_hosts: [] }}
-          http_filters:
-          - name: envoy.filters.http.router
-            typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}
-{text}"#
-    );
-    let source = Source { path: None, yaml: Some(yaml) };
-    let bootstrap = load(&source, &LoadOptions::default()).unwrap_or_else(|faults| panic!("{faults}")).bootstrap;
-    match &bootstrap.listeners[0].filter_chains[0].filters[0] {
-        NetworkFilter::HttpConnectionManager(manager) => HttpConnectionManager::clone(manager),
-        other => panic!("{other:?}"),
-    }
-}
-
 fn proxy(text: &str) -> (Proxy, Origin) {
     let origin = Origin::text("fine");
     let routes = vec![direct("/none", 403, "no"), route("/up", "origin"), route("/lost", "absent")];
-    let base = manager(routes);
-    let manager = HttpConnectionManager { routes: Arc::clone(&base.routes), ..configured(text) };
-    (Proxy::start(manager, vec![cluster("origin", &[origin.address])]), origin)
+    (Proxy::start(configured(text, routes), vec![cluster("origin", &[origin.address])]), origin)
 }
 
 const MAPPED: &str = r#"

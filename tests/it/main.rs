@@ -17,6 +17,7 @@ mod http2;
 mod limits;
 mod local_replies;
 mod malformed;
+mod manners;
 mod motion;
 mod replays;
 mod retries;

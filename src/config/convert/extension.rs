@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::extensions::path;
+use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use envoy_types::pb::google::protobuf::Any;
 
 use super::context::Context;
 use super::retry::HostPredicate;
 use super::{
-    access_log, http_connection_manager, http_options, ip_detection, listener_filter, route, stats, tcp_proxy, tls,
-    upstream_http,
+    access_log, early_headers, http_connection_manager, http_options, ip_detection, listener_filter, route, stats,
+    tcp_proxy, tls, upstream_http,
 };
 use crate::config::model::{
-    DownstreamTls, HttpFilter, IpDetection, LogFormat, LogSink, NetworkFilter, StatsSink, UriTemplate,
+    DownstreamTls, HeaderOps, HttpFilter, IpDetection, LogFormat, LogSink, NetworkFilter, StatsSink, UriTemplate,
 };
 use crate::config::proto::Decode;
 use crate::config::schema::Message;
@@ -86,6 +87,27 @@ pub(super) const IP_DETECTIONS: Category<IpDetection> = Category {
             parse: |cx, bytes| decode(cx, bytes).map(|message| ip_detection::forwarded(cx, message)),
         },
     ],
+};
+
+/// What is done to a request's headers first of all.
+pub(super) const EARLY_HEADERS: Category<Vec<HeaderOps>> = Category {
+    what: "early header mutation",
+    extensions: &[Extension {
+        type_name: "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+        parse: |cx, bytes| decode(cx, bytes).map(|message| early_headers::mutations(cx, message)),
+    }],
+};
+
+/// How request ids are made: random UUIDs. What they would say about traces has nothing to say as long as nothing is traced.
+pub(super) const REQUEST_IDS: Category<()> = Category {
+    what: "request id",
+    extensions: &[Extension {
+        type_name: "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
+        parse: |cx, bytes| {
+            let UuidRequestIdConfig { pack_trace_reason: _, use_request_id_for_trace_sampling: _ } = decode(cx, bytes)?;
+            Some(())
+        },
+    }],
 };
 
 /// Statistics sinks.

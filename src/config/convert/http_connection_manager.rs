@@ -7,10 +7,11 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::google::protobuf::BoolValue;
 
 use super::context::Context;
+use super::extension::REQUEST_IDS;
 use super::http_options::{self, Common};
 use super::{
-    access_log, address, client_cert, http_filters, http_target, http2, ip_detection, local_reply, route, upgrade,
-    values,
+    access_log, address, client_cert, early_headers, http_filters, http_target, http2, ip_detection, local_reply,
+    route, upgrade, values,
 };
 use crate::config::model::{Cidr, CodecType, HttpConnectionManager, RouteConfiguration, ServerHeader};
 
@@ -82,9 +83,7 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
     } = message;
     // A value that says what is done anyway needs no support.
     let stream_error_on_invalid_http_message = values::is_true(&stream_error_on_invalid_http_message);
-    refuse!(cx; early_header_mutation_extensions,
-        forward_client_cert_matcher, proxy_100_continue,
-        represent_ipv4_remote_address_as_ipv4_mapped_ipv6, request_id_extension,
+    refuse!(cx; forward_client_cert_matcher, represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
         stream_error_on_invalid_http_message, path_normalization_options, proxy_status_config,
         typed_header_validation_config, append_local_overload, forward_proto_config);
     ignore!(cx; tracing, http1_safe_max_connection_duration, http3_protocol_options,
@@ -103,12 +102,21 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
             scheme_header_transformation,
         },
     );
+    if let Some(any) = request_id_extension.and_then(|extension| extension.typed_config) {
+        cx.at("request_id_extension", |cx| cx.at("typed_config", |cx| REQUEST_IDS.parse(cx, "", Some(&any))));
+    }
     let codec = codec(cx, codec_type);
     let common = cx.at("common_http_protocol_options", |cx| {
         http_options::downstream_common(cx, common_http_protocol_options.unwrap_or_default())
     });
-    let Common { idle_timeout, max_connection_duration, max_requests_per_connection, max_headers_count, underscores } =
-        common;
+    let Common {
+        idle_timeout,
+        max_connection_duration,
+        max_requests_per_connection,
+        max_headers_count,
+        underscores,
+        max_stream_duration,
+    } = common;
     let http1 = cx.at("http_protocol_options", |cx| {
         http_options::downstream_http1(cx, http_protocol_options.unwrap_or_default())
     });
@@ -164,6 +172,9 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         codec,
         http1,
         http2,
+        early_headers: early_headers::each(cx, early_header_mutation_extensions),
+        proxy_100_continue,
+        max_stream_duration,
         local_replies: local_reply::convert(cx, local_reply_config),
         access_logs,
         log_new_requests: flush_access_log_on_new_request || on_new_request,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AccessLog, Cidr, ClientCertRules, FilterModel, Http2Options, IpDetection, LocalReplies, RouteConfiguration,
-    TargetRules,
+    AccessLog, Cidr, ClientCertRules, FilterModel, HeaderOps, Http2Options, IpDetection, LocalReplies,
+    RouteConfiguration, TargetRules,
 };
 
 /// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
@@ -77,6 +77,12 @@ pub struct HttpConnectionManager {
     pub http1: Http1Options,
     /// `http2_protocol_options`.
     pub http2: Http2Options,
+    /// `early_header_mutation_extensions`: one after the other, first of all.
+    pub early_headers: Vec<HeaderOps>,
+    /// `proxy_100_continue`: the upstream says it, not we.
+    pub proxy_100_continue: bool,
+    /// `common_http_protocol_options.max_stream_duration`, where the route says nothing; `None` is off.
+    pub max_stream_duration: Option<Duration>,
     /// `local_reply_config`.
     pub local_replies: Option<LocalReplies>,
     /// `access_log`.
@@ -110,6 +116,10 @@ pub struct Http1Options {
     pub enable_trailers: bool,
     /// `allow_chunked_length`.
     pub allow_chunked_length: bool,
+    /// `allow_custom_methods`.
+    pub custom_methods: bool,
+    /// `header_key_format.proper_case_words`: names of response headers begin with capitals.
+    pub proper_case: bool,
 }
 
 impl Default for Http1Options {
@@ -120,6 +130,8 @@ impl Default for Http1Options {
             default_host_for_http_10: String::new(),
             enable_trailers: false,
             allow_chunked_length: false,
+            custom_methods: false,
+            proper_case: false,
         }
     }
 }

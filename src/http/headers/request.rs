@@ -82,7 +82,7 @@ pub fn prepare_request(
             Class::Hop => connection.upgrade && (*name == header::CONNECTION || *name == header::UPGRADE),
             Class::ClientCert => client_cert::passes(&rules.client_cert, connection.mutual),
             Class::Te => reduce_te(value),
-            Class::Expect => !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
+            Class::Expect => rules.proxy_100_continue || !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
             Class::Internal => {
                 client.controls |= client.internal;
                 client.internal

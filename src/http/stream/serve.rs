@@ -22,7 +22,8 @@ use super::{After, Begun, Client, Stream};
 pub(in crate::http) async fn run(conn: &Downstream, parsed: Parsed<RequestHead>, started: Instant) -> After {
     let Parsed { head, framing, keep_alive, expect_continue, upgrade } = parsed;
     let stream = Stream::new(Client::Http1(conn), &head, framing, started);
-    if expect_continue && !stream.is_complete() && head.version == Version::HTTP_11 {
+    let ours = !conn.manager.config.proxy_100_continue;
+    if expect_continue && ours && !stream.is_complete() && head.version == Version::HTTP_11 {
         stream.interim.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
     let mut begun = Begun { close: !keep_alive, ..Begun::default() };
@@ -58,7 +59,7 @@ pub(in crate::http) async fn run_http2(conn: Rc<Conn>, request: Request<RecvStre
     };
     let client = http2::Client::new(conn, source, respond);
     let stream = Stream::new(Client::Http2(&client), &head, Framing::none(), started);
-    if waits && !stream.is_complete() {
+    if waits && !client.conn.manager.config.proxy_100_continue && !stream.is_complete() {
         client.go_on();
     }
     let mut begun = Begun::default();

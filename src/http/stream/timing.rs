@@ -39,10 +39,11 @@ impl Stream<'_> {
         }
     }
 
-    /// Sets the limit on request and response together.
-    pub(in crate::http) fn set_duration(&self, limit: Option<Duration>) {
-        if let Some(limit) = limit {
-            self.deadlines.duration.set(self.timer().at(self.record.started + limit));
+    /// Sets the limit on request and response together, where the route says something: there may be none.
+    pub(in crate::http) fn set_duration(&self, said: Option<Option<Duration>>) {
+        if let Some(limit) = said {
+            let deadline = limit.map_or(Deadline::NEVER, |limit| self.timer().at(self.record.started + limit));
+            self.deadlines.duration.set(deadline);
         }
     }
 
