@@ -23,6 +23,7 @@ mod certificates;
 mod clients;
 mod context;
 mod secured;
+mod subject;
 pub mod tickets;
 
 pub use context::Context;
@@ -88,7 +89,7 @@ impl Acceptor {
         let config = self.context.config_for(&hello);
         match TlsStream::accept(stream, config.clone()).await {
             Ok(stream) => {
-                let secured = Secured::of(&stream, hello.server_name);
+                let secured = Secured::of(&stream, hello.server_name, &self.context);
                 self.established(&stream, &secured);
                 Ok((Stream::Tls(Box::new(stream)), Rc::new(secured)))
             }
