@@ -12,7 +12,7 @@ use heirloom::codec::http1::{
     Body, BodyWriter, Decoded, Framing, Limits, RequestRules, Scan, encode_request, encode_response, parse_request,
     parse_response,
 };
-use heirloom::config::model::{HttpConnectionManager, RouteConfiguration, ServerHeader, Underscores};
+use heirloom::config::model::HttpConnectionManager;
 use heirloom::http::headers::{
     ConnectionFacts, DateCache, Ids, ResponseFacts, Rules, announce_service_time, announce_timeout, prepare_request,
     prepare_response,
