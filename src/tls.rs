@@ -36,11 +36,14 @@ pub struct Contexts {
     shared: Arc<Shared>,
 }
 
+/// A context, and the settings that it was made from.
+type Built = (Arc<DownstreamTls>, Arc<Context>);
+
 #[derive(Default)]
 struct Shared {
     tickets: Arc<Tickets>,
     /// By the address of the model, which is kept so that no other takes it.
-    built: Mutex<HashMap<usize, (Arc<DownstreamTls>, Arc<Context>)>>,
+    built: Mutex<HashMap<usize, Built>>,
 }
 
 impl Contexts {

@@ -92,7 +92,7 @@ fn provider_for(model: &DownstreamTls) -> CryptoProvider {
     provider.cipher_suites.retain(|suite| rank(suite).is_some());
     provider.cipher_suites.sort_by_key(rank);
     if !model.curves.is_empty() {
-        let known = std::mem::replace(&mut provider.kx_groups, Vec::new());
+        let known = std::mem::take(&mut provider.kx_groups);
         let find = |wanted: &rustls::NamedGroup| known.iter().find(|group| group.name() == *wanted).copied();
         provider.kx_groups = model.curves.iter().filter_map(find).collect();
     }

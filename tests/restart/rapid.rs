@@ -67,7 +67,7 @@ fn a_drain_limit_cuts_what_cannot_move() {
     let held = Held::at(listen);
     proxy.configure(|config| config.tunnel = None);
     proxy.reload();
-    assert!(held.is_cut());
+    assert!(held.ends_cut());
     eventually(PATIENCE, "it is counted", || proxy.log().contains("1 connections were closed at the deadline"));
 }
 

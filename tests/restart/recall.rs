@@ -46,7 +46,7 @@ impl Held {
     }
 
     /// Waits until somebody cuts it.
-    pub(crate) fn is_cut(mut self) -> bool {
+    pub(crate) fn ends_cut(mut self) -> bool {
         match self.stream.read(&mut [0]) {
             Ok(read) => read == 0,
             Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,

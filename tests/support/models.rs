@@ -11,8 +11,6 @@ use heirloom::config::{LoadOptions, Source, load};
 pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
     HttpConnectionManager {
         stat_prefix: "test".into(),
-        access_logs: Vec::new(),
-        log_new_requests: false,
         routes: Arc::new(RouteConfiguration {
             name: "local".into(),
             virtual_hosts: vec![VirtualHost {
@@ -23,41 +21,7 @@ pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
             }],
             ..RouteConfiguration::default()
         }),
-        http_filters: vec![HttpFilter::Router(Router::default())],
-        server_name: "envoy".into(),
-        server_header: ServerHeader::Overwrite,
-        via: String::new(),
-        use_remote_address: false,
-        xff_num_trusted_hops: 0,
-        ip_detection: Vec::new(),
-        skip_xff_append: false,
-        internal_addresses: Vec::new(),
-        internal_unix_sockets: false,
-        generate_request_id: true,
-        preserve_external_request_id: false,
-        always_set_request_id_in_response: false,
-        add_user_agent: None,
-        target: Default::default(),
-        client_cert: Default::default(),
-        early_headers: Vec::new(),
-        proxy_100_continue: false,
-        max_stream_duration: None,
-        local_replies: None,
-        idle_timeout: Some(Duration::from_secs(3600)),
-        max_connection_duration: None,
-        max_requests_per_connection: 0,
-        stream_idle_timeout: Some(Duration::from_secs(300)),
-        request_timeout: None,
-        request_headers_timeout: None,
-        drain_timeout: Duration::from_secs(5),
-        delayed_close_timeout: Some(Duration::from_secs(1)),
-        max_request_headers_bytes: 60 * 1024,
-        max_headers_count: 100,
-        underscores: Underscores::Allow,
-        upgrades: Vec::new(),
-        codec: Default::default(),
-        http1: Http1Options::default(),
-        http2: Default::default(),
+        ..HttpConnectionManager::default()
     }
 }
 

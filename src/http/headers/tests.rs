@@ -12,52 +12,16 @@ use crate::codec::http1::{
     Body, Limits, Refusal, RequestRules, Scan, encode_request, encode_response, parse_request, parse_response,
 };
 use crate::codec::{RequestHead, ResponseHead, Scheme};
-use crate::config::model::{Http1Options, RouteConfiguration, Underscores};
+use crate::config::model::RouteConfiguration;
 
 fn manager() -> HttpConnectionManager {
     HttpConnectionManager {
         stat_prefix: "h".into(),
-        access_logs: Vec::new(),
-        log_new_requests: false,
         routes: Arc::new(RouteConfiguration {
             internal_only_headers: vec!["x-secret".into()],
             ..RouteConfiguration::default()
         }),
-        http_filters: Vec::new(),
-        server_name: "envoy".into(),
-        server_header: ServerHeader::Overwrite,
-        via: String::new(),
-        use_remote_address: false,
-        xff_num_trusted_hops: 0,
-        ip_detection: Vec::new(),
-        skip_xff_append: false,
-        internal_addresses: Vec::new(),
-        internal_unix_sockets: false,
-        generate_request_id: true,
-        preserve_external_request_id: false,
-        always_set_request_id_in_response: false,
-        add_user_agent: None,
-        target: Default::default(),
-        client_cert: Default::default(),
-        early_headers: Vec::new(),
-        proxy_100_continue: false,
-        max_stream_duration: None,
-        local_replies: None,
-        idle_timeout: None,
-        max_connection_duration: None,
-        max_requests_per_connection: 0,
-        stream_idle_timeout: None,
-        request_timeout: None,
-        request_headers_timeout: None,
-        drain_timeout: Duration::from_secs(5),
-        delayed_close_timeout: None,
-        max_request_headers_bytes: 60 * 1024,
-        max_headers_count: 100,
-        underscores: Underscores::Allow,
-        upgrades: Vec::new(),
-        codec: crate::config::model::CodecType::Auto,
-        http1: Http1Options::default(),
-        http2: crate::config::model::Http2Options::default(),
+        ..HttpConnectionManager::default()
     }
 }
 
