@@ -50,7 +50,7 @@ mod switch;
 mod timing;
 
 pub(super) use motion::resume;
-pub(super) use serve::{refuse, run, run_http2};
+pub(super) use serve::{open, refuse, run_http2};
 pub(super) use timing::{Deadlines, LAST_REQUEST};
 
 use client::Client;
@@ -231,14 +231,9 @@ impl<'a> Stream<'a> {
         }
     }
 
-    async fn serve(&self, head: RequestHead, begun: &mut Begun) -> Result<Course, Failure> {
-        let answer = self.begin(head);
-        self.answer(answer, begun).await
-    }
-
     /// Waits for the response and sends it.
     #[allow(clippy::manual_async_fn, reason = "an async function holds its arguments twice: as given, and as its own")]
-    fn answer<'s>(
+    pub(super) fn answer<'s>(
         &'s self,
         mut answer: Answer<'s>,
         begun: &'s mut Begun,
@@ -276,7 +271,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Sends the request down the chain.
-    fn begin(&self, mut head: RequestHead) -> Answer<'_> {
+    pub(super) fn begin(&self, mut head: RequestHead) -> Answer<'_> {
         let chain = &self.manager().chain;
         let prepared = self.manager().prepare_request(&mut head, self);
         if self.manager().replies.is_some() {
@@ -351,7 +346,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Ends the request: what it was is counted, and what becomes of the connection is decided.
-    fn finish(self, course: Result<Course, Failure>, begun: Begun) -> After {
+    pub(super) fn finish(self, course: Result<Course, Failure>, begun: Begun) -> After {
         if let Some(joined) = begun.tunnel {
             return self.become_tunnel(*joined);
         }
