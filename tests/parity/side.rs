@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::client::{self, Fates};
 use super::support::eventually;
@@ -92,9 +93,14 @@ impl Side {
     pub(crate) fn run(&mut self, exchange: &Exchange, fates: &Fates, me: usize) -> Saw {
         self.upstream.follow(&exchange.upstream);
         let client = client::run(self.front, exchange, fates, me);
-        self.rest("downstream_cx_active");
+        // A tunnel whose client has left may wait for its other half.
+        let soon = Instant::now() + Duration::from_millis(500);
+        eventually("the client's connection is gone, or waits", || {
+            self.idle("downstream_cx_active") || Instant::now() > soon
+        });
         let upstream = self.upstream.seen();
         self.upstream.close();
+        self.rest("downstream_cx_active");
         self.rest("upstream_cx_active");
         let now = self.settled();
         let moved = now.iter().map(|(name, value)| {
@@ -107,8 +113,13 @@ impl Side {
 
     /// Waits until nothing is open.
     fn rest(&self, gauge: &str) {
+        eventually(gauge, || self.idle(gauge));
+    }
+
+    fn idle(&self, gauge: &str) -> bool {
         let path = format!("/stats?type=Gauges&filter=%5E(http.front|cluster%5B.%5D.*)%5B.%5D{gauge}$");
-        eventually(gauge, || numbers(&self.get(&path).unwrap_or_default()).values().all(|value| *value == 0));
+        let gauges = numbers(&self.get(&path).unwrap_or_default());
+        !gauges.is_empty() && gauges.values().all(|value| *value == 0)
     }
 
     /// The counters, when they stand still.
@@ -116,7 +127,7 @@ impl Side {
         let mut before = Numbers::new();
         let path = "/stats?type=Counters&usedonly&filter=%5E(http.front|cluster%5B.%5D|listener.front|vhost|tcp)";
         eventually("the counters stand still", || {
-            std::thread::park_timeout(std::time::Duration::from_millis(15));
+            std::thread::park_timeout(Duration::from_millis(15));
             let now = numbers(&self.get(path).unwrap_or_default());
             let still = now == before;
             before = now;
