@@ -128,7 +128,11 @@ fn response(bytes: &[u8], got: &Got) -> (Vec<String>, Option<usize>) {
     let mut lines: Vec<String> = head.split("\r\n").map(str::to_owned).collect();
     lines[1..].sort();
     let field = |name: &str| {
-        lines.iter().filter_map(|line| line.split_once(':')).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim())
+        lines
+            .iter()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.trim())
     };
     let status = lines[0].split(' ').nth(1).unwrap_or("").to_owned();
     let rest = &bytes[end + 4..];
@@ -151,7 +155,9 @@ fn response(bytes: &[u8], got: &Got) -> (Vec<String>, Option<usize>) {
                 let Some(end) = find(&rest[at - 2..], b"\r\n\r\n") else { break };
                 lines.push(format!("body chunked: {}", text(&body)));
                 let trailers = text(&rest[at..at + end.max(2) - 2]);
-                lines.extend(trailers.split("\r\n").filter(|line| !line.is_empty()).map(|line| format!("trailer {line}")));
+                lines.extend(
+                    trailers.split("\r\n").filter(|line| !line.is_empty()).map(|line| format!("trailer {line}")),
+                );
                 return (lines, Some(begin + at + end + 2));
             }
             body.extend(rest[at..].iter().take(size));

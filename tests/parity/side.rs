@@ -62,15 +62,7 @@ impl Side {
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut side = Self {
-            child,
-            front,
-            admin: front,
-            upstream,
-            counters: Numbers::new(),
-            _dead: dead,
-            _dir: dir,
-        };
+        let mut side = Self { child, front, admin: front, upstream, counters: Numbers::new(), _dead: dead, _dir: dir };
         let log = side._dir.path().join("log");
         eventually(&format!("{name} is ready with {}", theme.name), || {
             if let Ok(Some(status)) = side.child.try_wait() {
@@ -103,9 +95,8 @@ impl Side {
         self.rest("downstream_cx_active");
         self.rest("upstream_cx_active");
         let now = self.settled();
-        let moved = now.iter().map(|(name, value)| {
-            (name.clone(), value - self.counters.get(name).copied().unwrap_or(0))
-        });
+        let moved =
+            now.iter().map(|(name, value)| (name.clone(), value - self.counters.get(name).copied().unwrap_or(0)));
         let counters = moved.filter(|(_, by)| *by != 0).collect();
         self.counters = now;
         Saw { client, upstream, counters }
