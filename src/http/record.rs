@@ -43,7 +43,7 @@ pub struct Record {
     pub client: Cell<Option<IpAddr>>,
     /// The request's id, where the response repeats it.
     pub request_id: RefCell<Option<HeaderValue>>,
-    /// What the client gets is none of the cluster's doing: a limit of the manager's own.
+    /// What the client gets is none of the cluster's doing: a limit of the manager's own, or a fault of the client's.
     pub(super) uncharged: Cell<bool>,
     /// The status the client got, 0 for none.
     pub status: Cell<u16>,

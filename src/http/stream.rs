@@ -385,7 +385,11 @@ impl<'a> Stream<'a> {
     async fn fail(&self, failure: Failure, begun: &mut Begun) -> Result<Course, Failure> {
         self.count(failure);
         self.record.failed(failure, false);
-        let own = matches!(failure, Failure::StreamIdle { .. } | Failure::MaxDuration { .. } | Failure::RequestTimeout);
+        let own = match failure {
+            Failure::Refused(refusal) => refusal.codec,
+            Failure::StreamIdle { .. } | Failure::MaxDuration { .. } | Failure::RequestTimeout => true,
+            _ => false,
+        };
         self.record.uncharged.set(own);
         let headless = match failure {
             Failure::Refused(refusal) => refusal.codec,

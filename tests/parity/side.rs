@@ -85,6 +85,14 @@ impl Side {
     pub(crate) fn run(&mut self, exchange: &Exchange, fates: &Fates, me: usize) -> Saw {
         self.upstream.follow(&exchange.upstream);
         let client = client::run(self.front, exchange, fates, me);
+        // Even one that left at once was a connection.
+        let total = "listener.front.downstream_cx_total";
+        let before = self.counters.get(total).copied().unwrap_or(0);
+        eventually("the connection was taken", || {
+            numbers(&self.get("/stats?filter=%5Elistener.front.downstream_cx_total$").unwrap_or_default())
+                .get(total)
+                .is_some_and(|now| *now > before)
+        });
         // A tunnel whose client has left may wait for its other half.
         let soon = Instant::now() + Duration::from_millis(500);
         eventually("the client's connection is gone, or waits", || {
