@@ -110,6 +110,8 @@ pub(super) struct Begun {
     pub(super) close: bool,
     /// The client may still send after the last response.
     pub(super) linger: bool,
+    /// The response came before the request had ended, which then never does.
+    pub(super) early: bool,
     /// The connection is a tunnel from here on.
     pub(super) tunnel: Option<Box<Joined>>,
 }
@@ -264,6 +266,21 @@ impl<'a> Stream<'a> {
     async fn fail(&self, failure: Failure, begun: &mut Begun) -> Result<Course, Failure> {
         self.count(failure);
         self.record.failed(failure, false);
+        let own = match failure {
+            Failure::Refused(refusal) => refusal.codec,
+            Failure::StreamIdle { .. } | Failure::MaxDuration { .. } | Failure::RequestTimeout => true,
+            _ => false,
+        };
+        self.record.uncharged.set(own);
+        let headless = match failure {
+            Failure::Refused(refusal) => refusal.codec,
+            other => matches!(other, Failure::HeaderTimeout),
+        };
+        if headless && self.is_complete() {
+            // A head that was not understood has no body, and is not a whole request either.
+            self.manager().stats.downstream_rq_response_before_rq_complete.inc();
+            begun.early = true;
+        }
         begun.close |= failure.told().is_some_and(|told| told.close);
         let mut reply = local_reply::of(failure, self.record.attempts.get() > 1).ok_or(failure)?;
         rewrite::response(&mut reply.head, self);
@@ -353,7 +370,12 @@ impl<'a> Stream<'a> {
         let stats = &self.manager().stats;
         let after = match course {
             Ok(Course::Suspended(suspended)) => return self.into_flight(*suspended, begun),
-            Ok(Course::Over) if begun.close => After::Close { linger: begun.linger || self.client.has_unread() },
+            Ok(Course::Over) if begun.close => {
+                if begun.early && matches!(self.client, Client::Http1(_)) {
+                    stats.downstream_rq_rx_reset.inc();
+                }
+                After::Close { linger: begun.linger || self.client.has_unread() }
+            }
             Ok(Course::Over) => After::Keep,
             Err(failure) => {
                 if begun.head {
