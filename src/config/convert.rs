@@ -39,6 +39,7 @@ mod http_options;
 mod listener;
 mod listener_filter;
 mod matcher;
+mod reading;
 mod retry;
 mod route;
 mod stats;

@@ -10,7 +10,7 @@ pub type Format<'a> = dyn FnMut(&[Piece]) -> Option<HeaderValue> + 'a;
 
 /// What is done to a head: removals, then replacements, then additions.
 #[derive(Debug, Default)]
-pub(super) struct Ops {
+pub struct Ops {
     remove: Vec<HeaderName>,
     add: Vec<Addition>,
 }
@@ -24,7 +24,8 @@ struct Addition {
 }
 
 impl Ops {
-    pub(super) fn compile(model: &HeaderOps) -> Self {
+    /// Of a list of the configuration.
+    pub fn compile(model: &HeaderOps) -> Self {
         let add = model.add.iter().map(|addition| Addition {
             name: addition.name.clone(),
             value: addition.value.clone(),
@@ -34,16 +35,18 @@ impl Ops {
         Self { remove: model.remove.clone(), add: add.collect() }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether it does nothing.
+    pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.add.is_empty()
     }
 
     /// Whether some value has to be made for every head.
-    pub(super) fn has_formats(&self) -> bool {
+    pub fn has_formats(&self) -> bool {
         self.add.iter().any(|addition| matches!(addition.value, HeaderText::Format(_)))
     }
 
-    pub(super) fn apply(&self, headers: &mut Headers, format: &mut Format<'_>) {
+    /// Does it.
+    pub fn apply(&self, headers: &mut Headers, format: &mut Format<'_>) {
         for name in &self.remove {
             headers.remove(name);
         }

@@ -114,8 +114,28 @@ macro_rules! stats {
 }
 
 mod http2;
+mod local_rate_limit;
+mod rbac;
 
 pub use http2::Http2Stats;
+pub use local_rate_limit::LocalRateLimitStats;
+pub use rbac::{RbacShadowStats, RbacStats};
+
+/// The scope of a local rate limit, from the scope of all statistics.
+pub fn http_local_rate_limit(root: &Scope, stat_prefix: &str) -> Scope {
+    root.scope(stat_prefix).scope("http_local_rate_limit")
+}
+
+/// The scope of role-based access control, from that of its connection manager; `stat_prefix` may be empty.
+pub fn rbac(http: &Scope, stat_prefix: &str) -> Scope {
+    let scope = http.scope("rbac");
+    if stat_prefix.is_empty() { scope } else { scope.scope(stat_prefix.trim_end_matches('.')) }
+}
+
+/// The scope of one policy, from that of the rules.
+pub fn rbac_policy(rules: &Scope, name: &str) -> Scope {
+    rules.scope("policy").scope(name)
+}
 
 /// The scope of the HTTP/2 codec: of the root for all clients' connections, of a cluster for its own.
 pub fn http2(scope: &Scope) -> Scope {

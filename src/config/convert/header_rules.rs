@@ -46,7 +46,7 @@ fn removal(cx: &mut Context, text: String) -> Option<HeaderName> {
     name(cx, &text)
 }
 
-fn addition(cx: &mut Context, message: api::HeaderValueOption) -> Option<HeaderAddition> {
+pub(super) fn addition(cx: &mut Context, message: api::HeaderValueOption) -> Option<HeaderAddition> {
     use api::header_value_option::HeaderAppendAction as Action;
     let api::HeaderValueOption { header, append, append_action, keep_empty_value } = message;
     let api::HeaderValue { key, value, raw_value } = header?;
