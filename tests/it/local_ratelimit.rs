@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::motion::Way;
-use crate::support::configured::{read, refuses, start, text};
+use crate::support::filtered::{read, refuses, start, text};
 use crate::support::http2;
 use crate::support::origin::{Origin, ok};
 use crate::support::proxy::Proxy;

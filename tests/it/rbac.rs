@@ -6,7 +6,7 @@ use std::sync::Arc;
 use heirloom::config::model;
 
 use crate::motion::Way;
-use crate::support::configured::{read, refuses, start, text};
+use crate::support::filtered::{read, refuses, start, text};
 use crate::support::http2;
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
@@ -39,7 +39,7 @@ fn what_the_rules_deny_is_not_done() {
     let logs = format!(
         "access_log: [{{ name: a, typed_config: {{ \"@type\": \
          type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: {}, log_format: {{ \
-         text_format_source: {{ inline_string: \"%RESPONSE_CODE% %RESPONSE_CODE_DETAILS%\\n\" }} }} }} }}]",
+         text_format_source: {{ inline_string: \"%REQ(:path)% %RESPONSE_CODE% %RESPONSE_CODE_DETAILS%\\n\" }} }} }} }}]",
         log.display()
     );
     let rules = format!(
@@ -85,8 +85,8 @@ fn what_the_rules_deny_is_not_done() {
     crate::support::eventually("all is logged", || lines().lines().count() == 8);
     let lines = lines();
     let lines: Vec<&str> = lines.lines().collect();
-    assert_eq!(lines[1], "403 rbac_access_denied_matched_policy[no_admin]");
-    assert_eq!(lines[4], "403 rbac_access_denied_matched_policy[none]");
+    assert_eq!(lines[1], "/admin/x?y 403 rbac_access_denied_matched_policy[no_admin]");
+    assert_eq!(lines[4], "/shut 403 rbac_access_denied_matched_policy[none]");
 }
 
 #[test]

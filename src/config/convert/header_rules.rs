@@ -38,7 +38,7 @@ fn name(cx: &mut Context, name: &str) -> Option<HeaderName> {
     name.to_ascii_lowercase().parse().map_err(|_| cx.error(format!("`{name}` is not a header's name"))).ok()
 }
 
-fn removal(cx: &mut Context, text: String) -> Option<HeaderName> {
+pub(super) fn removal(cx: &mut Context, text: String) -> Option<HeaderName> {
     if text.starts_with(':') || text.eq_ignore_ascii_case("host") {
         cx.error(":-prefixed or host headers may not be removed");
         return None;

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-use crate::codec::head::ResponseHead;
+use crate::codec::head::{RequestHead, ResponseHead};
 use crate::http::body::Body;
 use crate::http::filter::Response;
 use crate::http::local_reply;
@@ -25,10 +25,11 @@ pub(super) struct Denial<'d> {
     pub(super) details: &'d str,
 }
 
-/// Makes the answer, and notes its details.
-pub(super) fn reply<'a>(denial: &Denial<'_>, is_grpc: bool, stream: &Stream<'_>) -> Response<'a> {
+/// Makes the answer to a request, and notes what the access logs want to know.
+pub(super) fn reply<'a>(denial: &Denial<'_>, request: &RequestHead, stream: &Stream<'_>) -> Response<'a> {
+    stream.keep_request(request);
     stream.record().set_details(denial.details.to_owned());
-    if is_grpc {
+    if request.is_grpc() {
         let status = denial.grpc_status.unwrap_or_else(|| grpc_status(denial.status));
         let mut head = ResponseHead::new(StatusCode::OK);
         head.headers.append(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

@@ -159,7 +159,7 @@ fn deny<'a>(own: &Own, limit: &Limit, level: Level, head: &RequestHead, stream: 
         body: "local_rate_limited",
         details: "local_rate_limited",
     };
-    let mut response = denial::reply(&denial, head.is_grpc(), stream);
+    let mut response = denial::reply(&denial, head, stream);
     let seen = own.denied.has_formats().then(|| response.head.clone());
     own.denied
         .apply(&mut response.head.headers, &mut |pieces| rewrite::value(pieces, stream, Some(head), seen.as_ref()));

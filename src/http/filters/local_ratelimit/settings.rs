@@ -90,9 +90,10 @@ fn read(reader: &mut Reader<'_>, given: Given<'_>, on_route: bool) -> Option<Set
     }
     let enabled = filter_enabled.map(|part| reader.fraction(part));
     let enforced = filter_enforced.map(|part| reader.fraction(part));
-    let not_enforced =
-        reader.additions("request_headers_to_add_when_not_enforced", request_headers_to_add_when_not_enforced);
-    let denied = reader.additions("response_headers_to_add", response_headers_to_add);
+    let mut additions =
+        |field, messages| reader.each(field, messages, |reader, message| reader.header_addition(message));
+    let not_enforced = additions("request_headers_to_add_when_not_enforced", request_headers_to_add_when_not_enforced);
+    let denied = additions("response_headers_to_add", response_headers_to_add);
     let rate = match token_bucket {
         Some(bucket) => reader.at("token_bucket", |reader| rate(reader, bucket))?,
         None if on_route => {

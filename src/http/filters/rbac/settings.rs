@@ -190,7 +190,7 @@ fn permission(reader: &mut Reader<'_>, message: rbac::Permission) -> Option<Perm
             return reader.at("destination_port_range", |reader| ports(reader, range.start, range.end));
         }
         Rule::RequestedServerName(message) => {
-            let name = reader.at("requested_server_name", |reader| reader.string_match(message));
+            let name = reader.at("requested_server_name", |reader| reader.text_match(message));
             return name.map(Permission::ServerName);
         }
         Rule::Metadata(_) => "metadata",
@@ -233,7 +233,7 @@ fn principal(reader: &mut Reader<'_>, message: rbac::Principal) -> Option<Princi
             return Some(Principal::Authenticated(None));
         }
         Identifier::Authenticated(rbac::principal::Authenticated { principal_name: Some(name) }) => {
-            let read = |reader: &mut Reader<'_>| reader.at("principal_name", |reader| reader.string_match(name));
+            let read = |reader: &mut Reader<'_>| reader.at("principal_name", |reader| reader.text_match(name));
             return reader.at("authenticated", read).map(|name| Principal::Authenticated(Some(name)));
         }
         Identifier::SourceIp(range) => {
@@ -265,5 +265,5 @@ fn principals(reader: &mut Reader<'_>, field: &'static str, set: rbac::principal
 fn path(reader: &mut Reader<'_>, message: matchers::PathMatcher) -> Option<StringMatch> {
     use matchers::path_matcher::Rule;
     let Rule::Path(text) = message.rule?;
-    reader.at("url_path", |reader| reader.at("path", |reader| reader.string_match(text)))
+    reader.at("url_path", |reader| reader.at("path", |reader| reader.text_match(text)))
 }
