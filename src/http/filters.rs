@@ -3,6 +3,7 @@
 //! A filter's folder has its settings (how they are read, what they are) and what it does. The router is no filter of this list: it ends
 //! every chain. A program that links this library has a list of its own ([`crate::server::Options::http_filters`]).
 
+mod compressor;
 mod denial;
 mod local_ratelimit;
 mod owned;
@@ -13,7 +14,7 @@ use crate::config::extension::HttpFilterKind;
 use super::filter::Extension;
 
 /// All of them.
-pub const ALL: &[Extension] = &[local_ratelimit::EXTENSION, rbac::EXTENSION];
+pub const ALL: &[Extension] = &[compressor::EXTENSION, local_ratelimit::EXTENSION, rbac::EXTENSION];
 
 /// The kinds of all filters, these and `others`: what reading a configuration needs to know.
 pub fn kinds(others: &[Extension]) -> Vec<HttpFilterKind> {

@@ -113,10 +113,12 @@ macro_rules! stats {
     (@name $field:ident) => { stringify!($field) };
 }
 
+mod compression;
 mod http2;
 mod local_rate_limit;
 mod rbac;
 
+pub use compression::{AcceptStats, CompressionStats};
 pub use http2::Http2Stats;
 pub use local_rate_limit::LocalRateLimitStats;
 pub use rbac::{RbacShadowStats, RbacStats};
@@ -130,6 +132,11 @@ pub fn http_local_rate_limit(root: &Scope, stat_prefix: &str) -> Scope {
 pub fn rbac(http: &Scope, stat_prefix: &str) -> Scope {
     let scope = http.scope("rbac");
     if stat_prefix.is_empty() { scope } else { scope.scope(stat_prefix.trim_end_matches('.')) }
+}
+
+/// The scope of a compressor, from that of its connection manager.
+pub fn compressor(http: &Scope, library: &str, algorithm: &str) -> Scope {
+    http.scope("compressor").scope(library).scope(algorithm)
 }
 
 /// The scope of one policy, from that of the rules.

@@ -8,6 +8,7 @@ mod support;
 mod access_log;
 mod basics;
 mod bodies;
+mod compressor;
 mod counters;
 mod drain;
 mod filters;
