@@ -118,7 +118,7 @@ mod http2;
 mod local_rate_limit;
 mod rbac;
 
-pub use compression::{AcceptStats, CompressionStats};
+pub use compression::{AcceptStats, CompressionStats, DecompressionStats};
 pub use http2::Http2Stats;
 pub use local_rate_limit::LocalRateLimitStats;
 pub use rbac::{RbacShadowStats, RbacStats};
@@ -137,6 +137,11 @@ pub fn rbac(http: &Scope, stat_prefix: &str) -> Scope {
 /// The scope of a compressor, from that of its connection manager.
 pub fn compressor(http: &Scope, library: &str, algorithm: &str) -> Scope {
     http.scope("compressor").scope(library).scope(algorithm)
+}
+
+/// The scope of a decompressor, from that of its connection manager.
+pub fn decompressor(http: &Scope, library: &str, algorithm: &str) -> Scope {
+    http.scope("decompressor").scope(library).scope(algorithm)
 }
 
 /// The scope of one policy, from that of the rules.

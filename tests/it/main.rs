@@ -10,6 +10,7 @@ mod basics;
 mod bodies;
 mod compressor;
 mod counters;
+mod decompressor;
 mod drain;
 mod filters;
 mod flight;

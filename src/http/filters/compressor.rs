@@ -4,7 +4,6 @@
 //! Several compressors of a chain agree: what the client prefers is done by whoever does it. The filter waits for the response, so a
 //! request that it has seen stays in its epoch until its response is through, and so does a body that is being compressed.
 
-mod coding;
 mod negotiation;
 mod settings;
 
@@ -13,14 +12,15 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 
+use super::recoded::Recoded;
 use crate::codec::head::{Headers, ResponseHead, tokens};
 use crate::config::extension::{HttpFilterKind, RouteKind};
 use crate::config::model::Settings;
 use crate::http::body::Body;
+use crate::http::failure::Failure;
 use crate::http::filter::{Answer, Building, Extension, Filter, Next, Request, Response};
 use crate::stats::names::{AcceptStats, CompressionStats, compressor as scope_of};
 
-use coding::Compressed;
 use negotiation::{Choice, Offer, Offers, choose};
 use settings::{Compressor, Etag, OnRoute, What};
 
@@ -192,7 +192,9 @@ fn wrap(body: &mut Body<'_>, compressor: &Compressor, stats: &CompressionStats) 
     stats.compressed.inc();
     let plain = std::mem::replace(body, Body::Empty);
     let (taken, made) = (stats.total_uncompressed_bytes.clone(), stats.total_compressed_bytes.clone());
-    *body = Body::Other(Box::new(Compressed::new(plain, compressor.library, taken, made)));
+    let library = compressor.library;
+    let coded = Recoded::new(plain, |sink| library.encoder(sink), (taken, made), Failure::Internal);
+    *body = Body::Other(Box::new(coded));
 }
 
 /// Whether it is worth it; what does not say how long it is, is.
@@ -213,7 +215,7 @@ fn is_of_type(headers: &Headers, what: &What) -> bool {
 }
 
 /// `cache-control: no-transform`.
-fn is_fixed(headers: &Headers) -> bool {
+pub(super) fn is_fixed(headers: &Headers) -> bool {
     let mut values = headers.get_all(&header::CACHE_CONTROL);
     values.any(|value| tokens(value.as_bytes()).any(|token| token.eq_ignore_ascii_case(b"no-transform")))
 }

@@ -1,4 +1,4 @@
-//! What the compressor counts.
+//! What the compressor and the decompressor count.
 
 use super::{Counter, Scope};
 
@@ -24,5 +24,15 @@ stats! {
         counter header_wildcard,
         counter no_accept_header,
         counter not_compressed_etag,
+    }
+}
+
+stats! {
+    /// `http.<prefix>.decompressor.<library>.<algorithm>.`, of requests with `request.` below it, and of responses with `response.`.
+    DecompressionStats {
+        counter decompressed,
+        counter not_decompressed,
+        counter total_compressed_bytes,
+        counter total_uncompressed_bytes,
     }
 }

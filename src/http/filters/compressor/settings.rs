@@ -1,13 +1,20 @@
 //! The settings, and how they are read.
 
+use std::pin::Pin;
+
+use async_compression::tokio::write::{BrotliEncoder, GzipEncoder, ZstdEncoder};
+use async_compression::{Level, brotli, zstd};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::compression::brotli::compressor::v3::Brotli;
 use envoy_types::pb::envoy::extensions::compression::gzip::compressor::v3::Gzip;
 use envoy_types::pb::envoy::extensions::compression::zstd::compressor::v3::Zstd;
 use envoy_types::pb::envoy::extensions::filters::http::compressor::v3 as api;
 
+use tokio::io::AsyncWrite;
+
 use crate::config::extension::{Given, Reader};
 use crate::config::model::{Settings, StringMatch};
+use crate::http::filters::recoded::Sink;
 
 /// Envoy's least length.
 const LEAST_LENGTH: u64 = 30;
@@ -33,6 +40,23 @@ pub(super) enum Library {
 }
 
 impl Library {
+    /// What compresses into a sink.
+    pub(super) fn encoder(self, sink: Sink) -> Pin<Box<dyn AsyncWrite>> {
+        match self {
+            Self::Gzip { level } => {
+                Box::pin(GzipEncoder::with_quality(sink, level.map_or(Level::Default, Level::Precise)))
+            }
+            Self::Brotli { quality, window } => {
+                let params = brotli::EncoderParams::default().quality(Level::Precise(quality)).window_size(window);
+                Box::pin(BrotliEncoder::with_params(sink, params))
+            }
+            Self::Zstd { level, checksum } => {
+                let params = [zstd::CParameter::checksum_flag(checksum)];
+                Box::pin(ZstdEncoder::with_quality_and_params(sink, Level::Precise(level), &params))
+            }
+        }
+    }
+
     /// Its `content-encoding`.
     pub(super) fn encoding(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! A body that is compressed while it is pulled.
+//! A body that is compressed or decompressed while it is pulled.
 //!
 //! Every frame that comes is flushed, so that a stream of events stays one. What has been made and not been taken is at most [`ROOM`]; more
 //! is made when it has been taken, and the other side is pulled when all of a frame has been worked through.
@@ -9,12 +9,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use async_compression::tokio::write::{BrotliEncoder, GzipEncoder, ZstdEncoder};
-use async_compression::{Level, brotli, zstd};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
-use super::settings::Library;
 use crate::codec::head::Headers;
 use crate::http::body::{Body, Frame, Source};
 use crate::http::failure::Failure;
@@ -23,8 +20,11 @@ use crate::stats::Counter;
 /// Bytes that wait to be taken.
 const ROOM: usize = 16 * 1024;
 
+/// Bytes that may be made of however few.
+const HARMLESS: u64 = 64 * 1024;
+
 /// Where the coder writes: it is told to wait when there is no room.
-struct Sink(Rc<RefCell<BytesMut>>);
+pub(super) struct Sink(Rc<RefCell<BytesMut>>);
 
 impl AsyncWrite for Sink {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -57,43 +57,49 @@ enum State {
 }
 
 /// The body.
-pub(super) struct Compressed<'a> {
+pub(super) struct Recoded<'a> {
     body: Body<'a>,
     out: Rc<RefCell<BytesMut>>,
     coder: Pin<Box<dyn AsyncWrite>>,
     state: State,
     taken: Counter,
     made: Counter,
+    fault: Failure,
+    ratio: Option<u32>,
+    /// Bytes taken and made.
+    sums: (u64, u64),
 }
 
-impl<'a> Compressed<'a> {
-    /// Around a body; `taken` and `made` count bytes.
-    pub(super) fn new(body: Body<'a>, library: Library, taken: Counter, made: Counter) -> Self {
+impl<'a> Recoded<'a> {
+    /// Around a body; `taken` and `made` count bytes. What cannot be recoded ends the message with `fault`.
+    pub(super) fn new(
+        body: Body<'a>,
+        coder: impl FnOnce(Sink) -> Pin<Box<dyn AsyncWrite>>,
+        (taken, made): (Counter, Counter),
+        fault: Failure,
+    ) -> Self {
         let out = Rc::new(RefCell::new(BytesMut::new()));
-        let sink = Sink(out.clone());
-        let coder: Pin<Box<dyn AsyncWrite>> = match library {
-            Library::Gzip { level } => {
-                Box::pin(GzipEncoder::with_quality(sink, level.map_or(Level::Default, Level::Precise)))
-            }
-            Library::Brotli { quality, window } => {
-                let params = brotli::EncoderParams::default().quality(Level::Precise(quality)).window_size(window);
-                Box::pin(BrotliEncoder::with_params(sink, params))
-            }
-            Library::Zstd { level, checksum } => {
-                let params = [zstd::CParameter::checksum_flag(checksum)];
-                Box::pin(ZstdEncoder::with_quality_and_params(sink, Level::Precise(level), &params))
-            }
-        };
-        Self { body, out, coder, state: State::Pull, taken, made }
+        let coder = coder(Sink(out.clone()));
+        Self { body, out, coder, state: State::Pull, taken, made, fault, ratio: None, sums: (0, 0) }
+    }
+
+    /// More than so many times what came is a fault, once it is more than [`HARMLESS`].
+    pub(super) fn limited(self, ratio: u32) -> Self {
+        Self { ratio: Some(ratio), ..self }
     }
 }
 
-impl Source for Compressed<'_> {
+impl Source for Recoded<'_> {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, Failure>> {
         loop {
             if !self.out.borrow().is_empty() {
                 let data = self.out.borrow_mut().split().freeze();
                 self.made.add(data.len() as u64);
+                self.sums.1 += data.len() as u64;
+                let most = self.ratio.map(|ratio| self.sums.0.saturating_mul(ratio.into()).max(HARMLESS));
+                if most.is_some_and(|most| self.sums.1 > most) {
+                    return Poll::Ready(Err(self.fault));
+                }
                 return Poll::Ready(Ok(Frame::Data(data)));
             }
             let worked = match &mut self.state {
@@ -103,6 +109,7 @@ impl Source for Compressed<'_> {
                         Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                         Poll::Ready(Ok(Frame::Data(data))) => {
                             self.taken.add(data.len() as u64);
+                            self.sums.0 += data.len() as u64;
                             self.state = State::Work(data);
                         }
                         Poll::Ready(Ok(Frame::End(trailers))) => self.state = State::Finish(trailers),
@@ -116,7 +123,7 @@ impl Source for Compressed<'_> {
             };
             match worked {
                 Poll::Ready(Ok(count)) => self.worked(count)?,
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::Internal)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(self.fault)),
                 // It waits for room, of which there is some once what it has made is taken.
                 Poll::Pending if self.out.borrow().is_empty() => return Poll::Ready(Err(Failure::Internal)),
                 Poll::Pending => {}
@@ -133,12 +140,12 @@ impl Source for Compressed<'_> {
     }
 }
 
-impl Compressed<'_> {
+impl Recoded<'_> {
     /// A step has been made.
     fn worked(&mut self, count: usize) -> Result<(), Failure> {
         match &mut self.state {
             // A coder that takes nothing would be asked for ever.
-            State::Work(data) if count == 0 && !data.is_empty() => return Err(Failure::Internal),
+            State::Work(data) if count == 0 && !data.is_empty() => return Err(self.fault),
             State::Work(data) => {
                 data.advance(count.min(data.len()));
                 if data.is_empty() {
