@@ -57,13 +57,15 @@ pub enum Flag {
     DurationTimeout,
     /// `OM`: the overload manager ended it.
     OverloadManager,
+    /// `RL`: a rate limit was reached.
+    RateLimited,
     /// `URX`: it was tried as often as is allowed.
     UpstreamRetryLimitExceeded,
 }
 
 impl Flag {
     /// All of them, in the order in which Envoy's access log prints them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NoHealthyUpstream,
         Self::UpstreamRequestTimeout,
         Self::UpstreamRemoteReset,
@@ -71,6 +73,7 @@ impl Flag {
         Self::UpstreamConnectionTermination,
         Self::UpstreamOverflow,
         Self::NoRouteFound,
+        Self::RateLimited,
         Self::DownstreamConnectionTermination,
         Self::UpstreamRetryLimitExceeded,
         Self::StreamIdleTimeout,
@@ -108,6 +111,7 @@ impl Flag {
             Self::StreamIdleTimeout => "StreamIdleTimeout",
             Self::DurationTimeout => "DurationTimeout",
             Self::OverloadManager => "OverloadManagerTerminated",
+            Self::RateLimited => "RateLimited",
             Self::UpstreamRetryLimitExceeded => "UpstreamRetryLimitExceeded",
         }
     }
@@ -129,6 +133,7 @@ impl Flag {
             Self::StreamIdleTimeout => "SI",
             Self::DurationTimeout => "DT",
             Self::OverloadManager => "OM",
+            Self::RateLimited => "RL",
             Self::UpstreamRetryLimitExceeded => "URX",
         }
     }

@@ -124,6 +124,11 @@ impl Scope {
         Self { prefix: format!("{}{name}.", self.prefix).into(), ..self.clone() }
     }
 
+    /// The scope of all statistics.
+    pub fn top(&self) -> Self {
+        Self { prefix: "".into(), ..self.clone() }
+    }
+
     /// The store behind it.
     pub fn store(&self) -> &Store {
         &self.store

@@ -44,7 +44,7 @@ pub enum Given<'a> {
 
 /// Where settings are being read: tells the operator what is wrong, with line and path.
 pub struct Reader<'a> {
-    context: &'a mut Context,
+    pub(super) context: &'a mut Context,
 }
 
 impl<'a> Reader<'a> {

@@ -3,12 +3,21 @@
 //! A filter's folder has its settings (how they are read, what they are) and what it does. The router is no filter of this list: it ends
 //! every chain. A program that links this library has a list of its own ([`crate::server::Options::http_filters`]).
 
+mod compressor;
+mod decompressor;
+mod denial;
+mod local_ratelimit;
+mod owned;
+mod rbac;
+mod recoded;
+
 use crate::config::extension::HttpFilterKind;
 
 use super::filter::Extension;
 
 /// All of them.
-pub const ALL: &[Extension] = &[];
+pub const ALL: &[Extension] =
+    &[compressor::EXTENSION, decompressor::EXTENSION, local_ratelimit::EXTENSION, rbac::EXTENSION];
 
 /// The kinds of all filters, these and `others`: what reading a configuration needs to know.
 pub fn kinds(others: &[Extension]) -> Vec<HttpFilterKind> {

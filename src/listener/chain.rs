@@ -106,21 +106,7 @@ fn longest(ranges: &[Cidr], address: Option<IpAddr>) -> Option<u16> {
         return Some(0);
     }
     let address = address?;
-    ranges.iter().filter(|range| contains(range, address)).map(|range| u16::from(range.prefix) + 1).max()
-}
-
-fn contains(range: &Cidr, address: IpAddr) -> bool {
-    match (range.network, address) {
-        (IpAddr::V4(network), IpAddr::V4(address)) => {
-            let host = 32 - u32::from(range.prefix.min(32));
-            u64::from(u32::from(network) ^ u32::from(address)) >> host == 0
-        }
-        (IpAddr::V6(network), IpAddr::V6(address)) => {
-            let host = 128 - u32::from(range.prefix.min(128));
-            (u128::from(network) ^ u128::from(address)).checked_shr(host).unwrap_or(0) == 0
-        }
-        _ => false,
-    }
+    ranges.iter().filter(|range| range.contains(address)).map(|range| u16::from(range.prefix) + 1).max()
 }
 
 #[cfg(test)]

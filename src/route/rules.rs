@@ -35,7 +35,8 @@ impl HeaderEdits {
         Self { remove: model.remove.clone(), add: add.collect() }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether it does nothing.
+    pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.add.is_empty()
     }
 

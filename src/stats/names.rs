@@ -114,14 +114,46 @@ macro_rules! stats {
 }
 
 mod cluster;
+mod compression;
 mod http;
 mod http2;
 mod listener;
+mod local_rate_limit;
+mod rbac;
 
 pub use cluster::{CircuitBreakerStats, ClusterManagerStats, ClusterStats, RouteCounters};
+pub use compression::{AcceptStats, CompressionStats, DecompressionStats};
 pub use http::{Http1Stats, HttpStats, ListenerHttpStats, TracingStats};
 pub use http2::Http2Stats;
 pub use listener::{ListenerManagerStats, ListenerStats, ListenerWorkerStats, SslStats, TlsInspectorStats};
+pub use local_rate_limit::LocalRateLimitStats;
+pub use rbac::{RbacShadowStats, RbacStats};
+
+/// The scope of a local rate limit, from the scope of all statistics.
+pub fn http_local_rate_limit(root: &Scope, stat_prefix: &str) -> Scope {
+    root.scope(stat_prefix).scope("http_local_rate_limit")
+}
+
+/// The scope of role-based access control, from that of its connection manager; `stat_prefix` may be empty.
+pub fn rbac(http: &Scope, stat_prefix: &str) -> Scope {
+    let scope = http.scope("rbac");
+    if stat_prefix.is_empty() { scope } else { scope.scope(stat_prefix.trim_end_matches('.')) }
+}
+
+/// The scope of a compressor, from that of its connection manager.
+pub fn compressor(http: &Scope, library: &str, algorithm: &str) -> Scope {
+    http.scope("compressor").scope(library).scope(algorithm)
+}
+
+/// The scope of a decompressor, from that of its connection manager.
+pub fn decompressor(http: &Scope, library: &str, algorithm: &str) -> Scope {
+    http.scope("decompressor").scope(library).scope(algorithm)
+}
+
+/// The scope of one policy, from that of the rules.
+pub fn rbac_policy(rules: &Scope, name: &str) -> Scope {
+    rules.scope("policy").scope(name)
+}
 
 /// The scope of the HTTP/2 codec: of the root for all clients' connections, of a cluster for its own.
 pub fn http2(scope: &Scope) -> Scope {

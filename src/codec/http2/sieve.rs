@@ -55,7 +55,9 @@ pub struct Sieve {
     limits: Http2Floods,
     inbound: Scanner,
     outbound: Scanner,
-    /// HEADERS that we have sent: requests, or responses.
+    /// The peer opens the streams.
+    from_client: bool,
+    /// HEADERS of whoever opens streams.
     opened: u64,
     data_sent: u64,
     empty: u32,
@@ -125,6 +127,7 @@ impl Sieve {
         let (inbound, outbound) = if from_client { (PREFACE, 0) } else { (0, PREFACE) };
         Self {
             limits,
+            from_client,
             inbound: Scanner::new(inbound),
             outbound: Scanner::new(outbound),
             opened: 0,
@@ -154,7 +157,7 @@ impl Sieve {
         while let Some(frame) = self.outbound.next(&mut bytes) {
             match frame.kind {
                 DATA => self.data_sent += 1,
-                HEADERS => self.opened += 1,
+                HEADERS => self.opened += u64::from(!self.from_client),
                 RST_STREAM => self.tally.tx_reset += 1,
                 GOAWAY => self.tally.goaway_sent += 1,
                 _ => {}
@@ -177,6 +180,7 @@ impl Sieve {
         let Frame { length, kind, flags } = frame;
         match kind {
             DATA | HEADERS | CONTINUATION => {
+                self.opened += u64::from(self.from_client && kind == HEADERS);
                 let end = if kind == CONTINUATION { FLAG_END_HEADERS } else { FLAG_END_STREAM };
                 // A DATA frame of nothing but the length of its padding is empty too.
                 let empty = length == 0 || (kind == DATA && flags & FLAG_PADDED != 0 && length == 1);
@@ -289,6 +293,17 @@ mod tests {
         busy.sent(&[&[0; PREFACE], &frame(HEADERS, 4, b"x")[..], &frame(DATA, 0, b"x")].concat());
         feed(&mut busy, &update, 27).unwrap();
         assert_eq!(feed(&mut busy, &update, 1), Err(Flood::WindowUpdate));
+    }
+
+    #[test]
+    fn streams_of_a_client_count_as_soon_as_they_are_opened() {
+        let now = Instant::now();
+        let mut sieve = Sieve::new(Http2Options::default().floods, true, now);
+        sieve.received(&[0; PREFACE], now).unwrap();
+        feed(&mut sieve, &frame(HEADERS, 4, b"x"), 10).unwrap();
+        let update = frame(8, 0, &[0; 4]);
+        feed(&mut sieve, &update, 25).unwrap();
+        assert_eq!(feed(&mut sieve, &update, 1), Err(Flood::WindowUpdate));
     }
 
     #[test]

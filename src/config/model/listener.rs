@@ -116,6 +116,23 @@ pub struct Cidr {
     pub prefix: u8,
 }
 
+impl Cidr {
+    /// Whether an address is of this network; one of the other family is not.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.network, address) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                let host = 32 - u32::from(self.prefix.min(32));
+                u64::from(u32::from(network) ^ u32::from(address)) >> host == 0
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                let host = 128 - u32::from(self.prefix.min(128));
+                (u128::from(network) ^ u128::from(address)).checked_shr(host).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A network filter with its settings.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NetworkFilter {

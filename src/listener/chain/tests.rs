@@ -92,7 +92,7 @@ fn prefixes_of_every_length() {
         ("::1/128", "::2", false),
         ("0.0.0.0/0", "::1", false),
     ] {
-        assert_eq!(contains(&cidr(range), address.parse().unwrap()), expected, "{address} in {range}");
+        assert_eq!(cidr(range).contains(address.parse().unwrap()), expected, "{address} in {range}");
     }
 }
 
