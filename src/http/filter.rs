@@ -52,6 +52,8 @@ pub struct Response<'a> {
     pub head: ResponseHead,
     /// Its body.
     pub body: Body<'a>,
+    /// It was made here, not by a host: `local_reply_config` is for it, and a gRPC client gets it as `grpc-status`.
+    pub local: bool,
 }
 
 /// The response to come: what a filter gives back.
@@ -209,6 +211,11 @@ impl Chain {
     /// A request that failed before the first filter.
     pub(super) fn failed<'a>(&'a self, failure: Failure, stream: &'a Stream<'a>) -> Answer<'a> {
         Forwarding::failed(failure, stream, &self.router).into()
+    }
+
+    /// A request that was answered before the first filter.
+    pub(super) fn answered<'a>(&'a self, response: Response<'a>, stream: &'a Stream<'a>) -> Answer<'a> {
+        Forwarding::settled(response, stream, &self.router).into()
     }
 
     /// Goes on with a request of which only the router is left.

@@ -10,7 +10,7 @@ pub type Format<'a> = dyn FnMut(&[Piece]) -> Option<HeaderValue> + 'a;
 
 /// What is done to a head: removals, then replacements, then additions.
 #[derive(Debug, Default)]
-pub struct Ops {
+pub struct HeaderEdits {
     remove: Vec<HeaderName>,
     add: Vec<Addition>,
 }
@@ -23,8 +23,8 @@ struct Addition {
     keep_empty: bool,
 }
 
-impl Ops {
-    /// Of a list of the configuration.
+impl HeaderEdits {
+    /// Of operations of the configuration.
     pub fn compile(model: &HeaderOps) -> Self {
         let add = model.add.iter().map(|addition| Addition {
             name: addition.name.clone(),
@@ -35,8 +35,7 @@ impl Ops {
         Self { remove: model.remove.clone(), add: add.collect() }
     }
 
-    /// Whether it does nothing.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.add.is_empty()
     }
 
@@ -45,7 +44,7 @@ impl Ops {
         self.add.iter().any(|addition| matches!(addition.value, HeaderText::Format(_)))
     }
 
-    /// Does it.
+    /// Changes a head; `format` makes values of texts with operators.
     pub fn apply(&self, headers: &mut Headers, format: &mut Format<'_>) {
         for name in &self.remove {
             headers.remove(name);

@@ -26,7 +26,7 @@ use crate::http::draws::Draws;
 use crate::http::filter::{Answer, Building, Extension, Filter, Next, Request, Response};
 use crate::http::forward::rewrite;
 use crate::http::stream::Stream;
-use crate::route::Ops;
+use crate::route::HeaderEdits;
 use crate::stats::Scope;
 use crate::stats::names::{LocalRateLimitStats, http_local_rate_limit};
 
@@ -68,8 +68,8 @@ struct LocalRateLimit {
 struct Own {
     settings: Settings,
     stats: LocalRateLimitStats,
-    not_enforced: Ops,
-    denied: Ops,
+    not_enforced: HeaderEdits,
+    denied: HeaderEdits,
     /// Buckets of connections that are not full. One that is full again is as good as none.
     connections: RefCell<HashMap<u64, Bucket>>,
     /// How many there may be before the full ones are let go.
@@ -79,7 +79,7 @@ struct Own {
 impl Own {
     fn new(settings: Settings, top: &Scope) -> Option<Self> {
         let limit: &Limit = settings.get()?;
-        let ops = |add: &Vec<HeaderAddition>| Ops::compile(&HeaderOps { add: add.clone(), remove: Vec::new() });
+        let ops = |add: &Vec<HeaderAddition>| HeaderEdits::compile(&HeaderOps { add: add.clone(), remove: Vec::new() });
         Some(Self {
             stats: LocalRateLimitStats::new(&http_local_rate_limit(top, &limit.stat_prefix)),
             not_enforced: ops(&limit.not_enforced),
