@@ -35,8 +35,7 @@ impl HeaderEdits {
         Self { remove: model.remove.clone(), add: add.collect() }
     }
 
-    /// Whether it does nothing.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.add.is_empty()
     }
 

@@ -106,6 +106,18 @@ fn a_response_is_what_the_client_prefers() {
 }
 
 #[test]
+fn a_grpc_client_is_told_in_its_own_words() {
+    let routes = format!(
+        "- match: {{ prefix: / }}\n  direct_response: {{ status: 503, body: {{ inline_string: \"{HELLO}\" }} }}\n"
+    );
+    let proxy = start(text("", &filter("a", "Gzip", ""), &routes, &[]));
+    let grpc = ask(&proxy, "content-type: application/grpc\r\naccept-encoding: gzip\r\n");
+    assert_eq!((grpc.header("grpc-status"), grpc.header("content-encoding")), (Some("14"), None));
+    assert_eq!(grpc.header("grpc-message"), Some(HELLO));
+    assert_eq!(ask(&proxy, "accept-encoding: gzip\r\n").header("content-encoding"), Some("gzip"));
+}
+
+#[test]
 fn what_should_not_be_compressed_is_not() {
     let settings = |more: &str| filter("a", "Gzip", &format!("response_direction_config: {{ {more} }}"));
     for (headers, more, compressed) in [

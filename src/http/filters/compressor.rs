@@ -85,7 +85,13 @@ impl Filter for Compress {
         }
         Answer::later(async move {
             let mut response = next.run(request).await?;
-            self.compress_response(compressor, what, &offers, &mut response);
+            // What is yet to be put into words, or into a gRPC status, is none to be compressed.
+            let stream = next.stream();
+            if response.local && (stream.record().grpc.get() || stream.manager().replies.is_some()) {
+                self.responses.not_compressed.inc();
+            } else {
+                self.compress_response(compressor, what, &offers, &mut response);
+            }
             Ok(response)
         })
     }
