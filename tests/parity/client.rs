@@ -147,8 +147,7 @@ fn response(bytes: &[u8], got: &Got) -> (Vec<String>, Option<usize>) {
     if field("transfer-encoding").is_some() {
         let mut body = Vec::new();
         let mut at = 0;
-        loop {
-            let Some(line) = find(&rest[at..], b"\r\n") else { break };
+        while let Some(line) = find(rest.get(at..).unwrap_or_default(), b"\r\n") {
             let Ok(size) = usize::from_str_radix(&text(&rest[at..at + line]), 16) else { break };
             at += line + 2;
             if size == 0 {

