@@ -57,13 +57,20 @@ pub enum Flag {
     DurationTimeout,
     /// `OM`: the overload manager ended it.
     OverloadManager,
+    /// `LH`: the proxy was told to fail health checks.
+    FailedLocalHealthCheck,
+    /// `DI`: the request was delayed on purpose.
+    DelayInjected,
+    /// `FI`: the request was ended on purpose.
+    FaultInjected,
     /// `URX`: it was tried as often as is allowed.
     UpstreamRetryLimitExceeded,
 }
 
 impl Flag {
     /// All of them, in the order in which Envoy's access log prints them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
+        Self::FailedLocalHealthCheck,
         Self::NoHealthyUpstream,
         Self::UpstreamRequestTimeout,
         Self::UpstreamRemoteReset,
@@ -71,6 +78,8 @@ impl Flag {
         Self::UpstreamConnectionTermination,
         Self::UpstreamOverflow,
         Self::NoRouteFound,
+        Self::DelayInjected,
+        Self::FaultInjected,
         Self::DownstreamConnectionTermination,
         Self::UpstreamRetryLimitExceeded,
         Self::StreamIdleTimeout,
@@ -108,6 +117,9 @@ impl Flag {
             Self::StreamIdleTimeout => "StreamIdleTimeout",
             Self::DurationTimeout => "DurationTimeout",
             Self::OverloadManager => "OverloadManagerTerminated",
+            Self::FailedLocalHealthCheck => "FailedLocalHealthCheck",
+            Self::DelayInjected => "DelayInjected",
+            Self::FaultInjected => "FaultInjected",
             Self::UpstreamRetryLimitExceeded => "UpstreamRetryLimitExceeded",
         }
     }
@@ -129,6 +141,9 @@ impl Flag {
             Self::StreamIdleTimeout => "SI",
             Self::DurationTimeout => "DT",
             Self::OverloadManager => "OM",
+            Self::FailedLocalHealthCheck => "LH",
+            Self::DelayInjected => "DI",
+            Self::FaultInjected => "FI",
             Self::UpstreamRetryLimitExceeded => "URX",
         }
     }

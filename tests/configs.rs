@@ -30,7 +30,9 @@ fn load(path: PathBuf) -> Loaded {
     let path = directory.path().join(path.file_name().unwrap());
     std::fs::write(&path, text.replace(CERTIFICATES, directory.path().to_str().unwrap())).unwrap();
     let source = Source { path: Some(path), yaml: None };
-    config::load(&source, &LoadOptions::default()).unwrap_or_else(|faults| panic!("{faults}"))
+    let http_filters = heirloom::http::filters::kinds(&[]);
+    config::load(&source, &LoadOptions { http_filters, ..LoadOptions::default() })
+        .unwrap_or_else(|faults| panic!("{faults}"))
 }
 
 #[test]

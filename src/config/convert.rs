@@ -31,6 +31,7 @@ mod context;
 mod endpoint;
 mod extension;
 mod filter_chain;
+mod filter_settings;
 mod header_rules;
 mod http2;
 mod http_connection_manager;

@@ -7,8 +7,24 @@ use crate::config::extension::HttpFilterKind;
 
 use super::filter::Extension;
 
+pub mod buffer;
+pub mod cors;
+pub mod csrf;
+pub mod header_mutation;
+pub mod header_to_metadata;
+pub mod health_check;
+pub mod set_metadata;
+
 /// All of them.
-pub const ALL: &[Extension] = &[];
+pub const ALL: &[Extension] = &[
+    buffer::EXTENSION,
+    cors::EXTENSION,
+    csrf::EXTENSION,
+    header_mutation::EXTENSION,
+    header_to_metadata::EXTENSION,
+    health_check::EXTENSION,
+    set_metadata::EXTENSION,
+];
 
 /// The kinds of all filters, these and `others`: what reading a configuration needs to know.
 pub fn kinds(others: &[Extension]) -> Vec<HttpFilterKind> {

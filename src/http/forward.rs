@@ -85,7 +85,16 @@ pub(super) fn run<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &'a 
 impl<'a> Forwarding<'a> {
     /// A request that has failed already.
     pub(super) fn failed(failure: Failure, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
-        Self { stream, router, state: State::Done(Err(failure)), attempts: None }
+        Self::settled(Err(failure), stream, router)
+    }
+
+    /// A request that is answered already.
+    pub(super) fn settled(
+        answer: Result<Response<'a>, Failure>,
+        stream: &'a Stream<'a>,
+        router: &'a model::Router,
+    ) -> Self {
+        Self { stream, router, state: State::Done(answer), attempts: None }
     }
 
     /// Goes on with a request that waits for the response's head.

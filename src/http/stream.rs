@@ -27,7 +27,7 @@ use crate::access_log::Line;
 use crate::codec::head::{RequestHead, ResponseHead};
 use crate::codec::http1::{self, Framing, Parsed, Refusal, encode_response};
 use crate::codec::http2::head::{self, Malformed};
-use crate::drain::{Held, Phase};
+use crate::drain::{Held, Phase, Strategy};
 use crate::l4::Facts;
 use crate::local::{Deadline, Timer};
 use crate::route::Decision;
@@ -332,6 +332,16 @@ impl<'a> Stream<'a> {
     /// What the client speaks.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// Counts a request that is larger than may be held.
+    pub(super) fn count_too_large(&self) {
+        self.manager().stats.downstream_rq_too_large.inc();
+    }
+
+    /// Whether the proxy has been told to fail health checks.
+    pub fn fails_health_checks(&self) -> bool {
+        matches!(self.client.held().phase(), Phase::Draining(plan) if plan.strategy == Strategy::Unhealthy)
     }
 
     /// Sends an interim response (1xx) to a client that understands it.

@@ -113,8 +113,10 @@ macro_rules! stats {
     (@name $field:ident) => { stringify!($field) };
 }
 
+mod filters;
 mod http2;
 
+pub use filters::{CorsStats, CsrfStats, FaultStats, HealthCheckStats, SetMetadataStats};
 pub use http2::Http2Stats;
 
 /// The scope of the HTTP/2 codec: of the root for all clients' connections, of a cluster for its own.

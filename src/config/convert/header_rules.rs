@@ -38,7 +38,7 @@ fn name(cx: &mut Context, name: &str) -> Option<HeaderName> {
     name.to_ascii_lowercase().parse().map_err(|_| cx.error(format!("`{name}` is not a header's name"))).ok()
 }
 
-fn removal(cx: &mut Context, text: String) -> Option<HeaderName> {
+pub(super) fn removal(cx: &mut Context, text: String) -> Option<HeaderName> {
     if text.starts_with(':') || text.eq_ignore_ascii_case("host") {
         cx.error(":-prefixed or host headers may not be removed");
         return None;
@@ -46,7 +46,7 @@ fn removal(cx: &mut Context, text: String) -> Option<HeaderName> {
     name(cx, &text)
 }
 
-fn addition(cx: &mut Context, message: api::HeaderValueOption) -> Option<HeaderAddition> {
+pub(super) fn addition(cx: &mut Context, message: api::HeaderValueOption) -> Option<HeaderAddition> {
     use api::header_value_option::HeaderAppendAction as Action;
     let api::HeaderValueOption { header, append, append_action, keep_empty_value } = message;
     let api::HeaderValue { key, value, raw_value } = header?;

@@ -115,7 +115,7 @@ fn grpc_timeout(head: &RequestHead) -> Option<Duration> {
 }
 
 /// The value of a header whose text has operators.
-fn value(
+pub(in crate::http) fn value(
     pieces: &[Piece],
     stream: &Stream<'_>,
     request: Option<&RequestHead>,
