@@ -12,7 +12,7 @@ use heirloom::codec::http1::{
     Body, BodyWriter, Decoded, Framing, Limits, RequestRules, Scan, encode_request, encode_response, parse_request,
     parse_response,
 };
-use heirloom::config::model::{HttpConnectionManager, RouteConfiguration, ServerHeader, Underscores};
+use heirloom::config::model::HttpConnectionManager;
 use heirloom::http::headers::{
     ConnectionFacts, DateCache, Ids, ResponseFacts, Rules, announce_service_time, announce_timeout, prepare_request,
     prepare_response,
@@ -30,42 +30,7 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nC
     Cache-Control: no-cache\r\nETag: \"0123456789\"\r\nVary: accept-encoding\r\nX-Custom-Header: some value\r\n\r\n";
 
 fn manager() -> HttpConnectionManager {
-    HttpConnectionManager {
-        stat_prefix: "h".into(),
-        routes: RouteConfiguration::default().into(),
-        http_filters: Vec::new(),
-        access_logs: Vec::new(),
-        log_new_requests: false,
-        server_name: "envoy".into(),
-        server_header: ServerHeader::Overwrite,
-        via: String::new(),
-        use_remote_address: true,
-        xff_num_trusted_hops: 0,
-        skip_xff_append: false,
-        internal_addresses: Vec::new(),
-        internal_unix_sockets: false,
-        generate_request_id: true,
-        preserve_external_request_id: false,
-        always_set_request_id_in_response: false,
-        add_user_agent: None,
-        idle_timeout: None,
-        max_connection_duration: None,
-        max_requests_per_connection: 0,
-        stream_idle_timeout: None,
-        request_timeout: None,
-        request_headers_timeout: None,
-        drain_timeout: Duration::from_secs(5),
-        delayed_close_timeout: None,
-        max_request_headers_bytes: 60 * 1024,
-        max_headers_count: 100,
-        underscores: Underscores::Allow,
-        upgrades: Vec::new(),
-        codec: heirloom::config::model::CodecType::Auto,
-        http1: Default::default(),
-        http2: heirloom::config::model::Http2Options::default(),
-        access_logs: Vec::new(),
-        log_new_requests: false,
-    }
+    HttpConnectionManager { stat_prefix: "h".into(), use_remote_address: true, ..HttpConnectionManager::default() }
 }
 
 fn filled(text: &[u8]) -> BytesMut {
@@ -79,6 +44,8 @@ fn requests(criterion: &mut Criterion) {
     let header_rules = Rules::compile(&manager()).unwrap_or_else(|error| panic!("{error}"));
     let connection = ConnectionFacts {
         upgrade: false,
+        mutual: false,
+        local_port: Some(10000),
         peer: Some(IpAddr::from([203, 0, 113, 9])),
         own_address: Some(IpAddr::from([192, 0, 2, 1])),
         tls: false,

@@ -23,12 +23,14 @@ mod context;
 mod filter;
 mod format;
 mod render;
+mod reply;
 mod sink;
 mod template;
 mod time;
 mod value;
 
 pub use context::{Context, Kept, Live};
+pub use reply::{Replies, ReplyFilter, ReplyFormat};
 pub use sink::{Files, OpenError, Settings, Tally};
 pub use template::Template;
 

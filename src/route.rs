@@ -25,7 +25,7 @@ pub use hash::{Hashed, hash};
 pub use headers::HeaderMatcher;
 pub use redirect::location;
 pub use rewrite::{rewrite, set_endpoint_host};
-pub use rules::Format;
+pub use rules::{Format, HeaderEdits};
 pub use table::Table;
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod certificates;
 mod clients;
 mod context;
 mod secured;
+mod subject;
 pub mod tickets;
 
 pub use context::Context;
@@ -35,11 +36,14 @@ pub struct Contexts {
     shared: Arc<Shared>,
 }
 
+/// A context, and the settings that it was made from.
+type Built = (Arc<DownstreamTls>, Arc<Context>);
+
 #[derive(Default)]
 struct Shared {
     tickets: Arc<Tickets>,
     /// By the address of the model, which is kept so that no other takes it.
-    built: Mutex<HashMap<usize, (Arc<DownstreamTls>, Arc<Context>)>>,
+    built: Mutex<HashMap<usize, Built>>,
 }
 
 impl Contexts {
@@ -85,7 +89,7 @@ impl Acceptor {
         let config = self.context.config_for(&hello);
         match TlsStream::accept(stream, config.clone()).await {
             Ok(stream) => {
-                let secured = Secured::of(&stream, hello.server_name);
+                let secured = Secured::of(&stream, hello.server_name, &self.context);
                 self.established(&stream, &secured);
                 Ok((Stream::Tls(Box::new(stream)), Rc::new(secured)))
             }

@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use prost::Message;
 
 use crate::config::model::Moment;
@@ -176,6 +177,8 @@ pub struct Live {
     pub started: Instant,
     /// What is kept.
     pub context: Context,
+    /// The text of a reply while it is made.
+    pub reply: Bytes,
 }
 
 impl Live {
@@ -185,7 +188,7 @@ impl Live {
         let begun = now.checked_sub(started.elapsed()).unwrap_or(now);
         let since = begun.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let context = Context { started_ns: nanos(since), ..Context::default() };
-        Self { started, context }
+        Self { started, context, reply: Bytes::new() }
     }
 
     /// Notes that a moment has come; the last time counts.
@@ -252,7 +255,7 @@ impl Live {
                 place.from <= place.to && place.to as usize <= kept.text.len()
             });
         }
-        Self { started, context }
+        Self { started, context, reply: Bytes::new() }
     }
 }
 

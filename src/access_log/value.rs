@@ -130,6 +130,8 @@ fn plain<'a>(operator: &'a Operator, kind: LogType, live: &'a Live) -> Value<'a>
         Operator::LogType => kind.as_str().into(),
         Operator::UpstreamFailure => context.upstream_failure.as_str().into(),
         Operator::Constant(text) => text.as_deref().into(),
+        Operator::LocalReplyBody if live.reply.is_empty() => Value::Empty,
+        Operator::LocalReplyBody => Value::from(&*live.reply),
         Operator::Absent { empty: true } => Value::Empty,
         // What has a place of its own never comes here.
         Operator::Absent { empty: false }

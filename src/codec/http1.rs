@@ -18,7 +18,7 @@ mod refusal;
 mod scan;
 mod target;
 
-pub use encode::{Body, BodyMismatch, BodyWriter, ChunkPrefix, encode_request, encode_response};
+pub use encode::{Body, BodyMismatch, BodyWriter, ChunkPrefix, encode_request, encode_response, proper_case};
 pub use framing::{Decoded, Framing, FramingError, StateError};
 pub use parse::{Parsed, RequestRules, Underscores, parse_request, parse_response};
 pub use refusal::Refusal;

@@ -6,7 +6,9 @@
 use envoy_types::pb::envoy::config as api;
 use envoy_types::pb::envoy::extensions::access_loggers;
 use envoy_types::pb::envoy::extensions::filters;
+use envoy_types::pb::envoy::extensions::http;
 use envoy_types::pb::envoy::extensions::path;
+use envoy_types::pb::envoy::extensions::request_id;
 use envoy_types::pb::envoy::extensions::transport_sockets;
 use envoy_types::pb::envoy::extensions::upstreams;
 
@@ -41,8 +43,12 @@ decode!(
     filters::listener::tls_inspector::v3::TlsInspector,
     filters::network::http_connection_manager::v3::HttpConnectionManager,
     filters::network::tcp_proxy::v3::TcpProxy,
+    http::early_header_mutation::header_mutation::v3::HeaderMutation,
+    http::original_ip_detection::custom_header::v3::CustomHeaderConfig,
+    http::original_ip_detection::xff::v3::XffConfig,
     path::r#match::uri_template::v3::UriTemplateMatchConfig,
     path::rewrite::uri_template::v3::UriTemplateRewriteConfig,
+    request_id::uuid::v3::UuidRequestIdConfig,
     transport_sockets::tls::v3::DownstreamTlsContext,
     upstreams::http::v3::HttpProtocolOptions,
 );

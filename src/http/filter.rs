@@ -52,6 +52,8 @@ pub struct Response<'a> {
     pub head: ResponseHead,
     /// Its body.
     pub body: Body<'a>,
+    /// It was made here, not by a host: `local_reply_config` is for it, and a gRPC client gets it as `grpc-status`.
+    pub local: bool,
 }
 
 /// The response to come: what a filter gives back.
@@ -211,6 +213,11 @@ impl Chain {
         Forwarding::failed(failure, stream, &self.router).into()
     }
 
+    /// A request that was answered before the first filter.
+    pub(super) fn answered<'a>(&'a self, response: Response<'a>, stream: &'a Stream<'a>) -> Answer<'a> {
+        Forwarding::settled(response, stream, &self.router).into()
+    }
+
     /// Goes on with a request of which only the router is left.
     pub(super) fn resume<'a>(&'a self, exchange: Exchange<'a>, stream: &'a Stream<'a>) -> Answer<'a> {
         Forwarding::resume(exchange, stream, &self.router).into()
@@ -269,7 +276,9 @@ impl<'a> Next<'a> {
     /// response is done to this one. `details` is `%RESPONSE_CODE_DETAILS%`.
     pub fn reply(self, request: &RequestHead, mut response: Response<'a>, details: &'static str) -> Answer<'a> {
         let record = self.stream.record();
-        if record.route.borrow().as_ref().is_some_and(|decision| decision.has_formats().1) {
+        if record.route.borrow().as_ref().is_some_and(|decision| decision.has_formats().1)
+            && record.head.borrow().is_none()
+        {
             *record.head.borrow_mut() = Some(Box::new(request.clone()));
         }
         forward::rewrite::response(&mut response.head, self.stream);
@@ -280,7 +289,7 @@ impl<'a> Next<'a> {
     pub fn answer(self, request: &RequestHead, response: Response<'a>, details: &'static str) -> Answer<'a> {
         self.stream.keep_request(request);
         self.stream.record().set_details(details);
-        Forwarding::settled(Ok(response), self.stream, self.router).into()
+        Forwarding::settled(response, self.stream, self.router).into()
     }
 
     /// Calls the next filter that is not disabled, or the router.

@@ -85,16 +85,12 @@ pub(super) fn run<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &'a 
 impl<'a> Forwarding<'a> {
     /// A request that has failed already.
     pub(super) fn failed(failure: Failure, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
-        Self::settled(Err(failure), stream, router)
+        Self { stream, router, state: State::Done(Err(failure)), attempts: None }
     }
 
-    /// A request that is answered already.
-    pub(super) fn settled(
-        answer: Result<Response<'a>, Failure>,
-        stream: &'a Stream<'a>,
-        router: &'a model::Router,
-    ) -> Self {
-        Self { stream, router, state: State::Done(answer), attempts: None }
+    /// A request that has been answered already.
+    pub(super) fn settled(response: Response<'a>, stream: &'a Stream<'a>, router: &'a model::Router) -> Self {
+        Self { stream, router, state: State::Done(Ok(response)), attempts: None }
     }
 
     /// Goes on with a request that waits for the response's head.
@@ -186,7 +182,7 @@ impl<'a> Forwarding<'a> {
             announce_service_time(&mut head.headers, now - record.received_at.get().unwrap_or(now));
         }
         rewrite::response(&mut head, self.stream);
-        State::Done(Ok(Response { head, body: Body::Response(exchange) }))
+        State::Done(Ok(Response { head, body: Body::Response(exchange), local: false }))
     }
 }
 
@@ -391,7 +387,7 @@ fn switched<'a>(head: ResponseHead, exchange: Exchange<'a>, stream: &Stream<'_>)
             Body::Response(exchange)
         }
     };
-    Response { head, body }
+    Response { head, body, local: false }
 }
 
 fn open<'a>(stream: &'a Stream<'a>, cluster: Rc<Cluster>, host: Rc<Host>) -> Opening<'a> {
@@ -406,7 +402,7 @@ fn terminated<'a>(connection: tcp::Connection, stream: &Stream<'_>) -> Response<
     stream.record().set_details("via_upstream");
     stream.moved(now);
     let granted = Granted { host: tunnel::Host::Tcp(connection), read: BytesMut::new() };
-    Response { head: ResponseHead::new(StatusCode::OK), body: Body::Tunnel(Box::new(granted)) }
+    Response { head: ResponseHead::new(StatusCode::OK), body: Body::Tunnel(Box::new(granted)), local: false }
 }
 
 /// A copy of what a kept connection was sent, for a fresh one.

@@ -5,20 +5,25 @@
 //! per filter chain and worker; a reload makes new ones.
 
 mod client;
+mod client_cert;
 mod date;
+mod inline;
 pub mod names;
 mod request;
 mod response;
+mod target;
 
 pub use client::{Client, ConnectionFacts};
+pub use client_cert::announce_certificate;
 pub use date::DateCache;
 pub use request::{Ids, announce_attempts, announce_timeout, prepare_request};
 pub use response::{ResponseFacts, announce_service_time, prepare_response};
+pub use target::Turned;
 
 use http::header::InvalidHeaderValue;
 use http::{HeaderName, HeaderValue};
 
-use crate::config::model::{Cidr, HttpConnectionManager, ServerHeader};
+use crate::config::model::{Cidr, ClientCertRules, HttpConnectionManager, IpDetection, ServerHeader, TargetRules};
 
 /// The header rules of one HTTP connection manager.
 #[derive(Clone, Debug)]
@@ -26,16 +31,21 @@ pub struct Rules {
     use_remote_address: bool,
     trusted_hops: usize,
     append_forwarded_for: bool,
+    ip_detection: Vec<IpDetection>,
     internal_addresses: Vec<Cidr>,
     internal_unix_sockets: bool,
     internal_only: Vec<HeaderName>,
     generate_request_id: bool,
     preserve_external_request_id: bool,
     request_id_in_response: bool,
+    proxy_100_continue: bool,
     user_agent: Option<UserAgent>,
     via: Option<HeaderValue>,
     server: HeaderValue,
     server_header: ServerHeader,
+    /// `None`: the target is left as it is.
+    target: Option<TargetRules>,
+    client_cert: ClientCertRules,
 }
 
 /// `add_user_agent`.
@@ -62,17 +72,21 @@ impl Rules {
             use_remote_address: manager.use_remote_address,
             trusted_hops: manager.xff_num_trusted_hops as usize,
             append_forwarded_for: manager.use_remote_address && !manager.skip_xff_append,
+            ip_detection: manager.ip_detection.clone(),
             internal_addresses: manager.internal_addresses.clone(),
             internal_unix_sockets: manager.internal_unix_sockets,
             // A name that no header can have needs no removal.
             internal_only: internal_only.iter().filter_map(|name| name.parse().ok()).collect(),
             generate_request_id: manager.generate_request_id,
             preserve_external_request_id: manager.preserve_external_request_id,
+            proxy_100_continue: manager.proxy_100_continue,
             request_id_in_response: manager.always_set_request_id_in_response,
             user_agent,
             via: optional(&manager.via)?,
             server: text(&manager.server_name)?,
             server_header: manager.server_header,
+            target: (manager.target != TargetRules::default()).then(|| manager.target.clone()),
+            client_cert: manager.client_cert.clone(),
         })
     }
 }

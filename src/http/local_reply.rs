@@ -1,16 +1,23 @@
 //! Replies that this proxy makes itself: the one place that turns a [`Failure`] or a direct response into a response.
 //!
-//! `date` and `server` come with every response and are not set here.
+//! What the operator wants of them ([`Rules`]) and what a gRPC client needs is done to all of them as they are sent. `date` and `server` come with every response and are not set here.
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 
+use crate::access_log::Live;
 use crate::codec::head::ResponseHead;
 
 use super::body::Body;
 use super::failure::Failure;
 use super::filter::Response;
 use super::headers::names::X_ENVOY_OVERLOADED;
+use super::stream::Stream;
+
+mod grpc;
+mod rules;
+
+pub use rules::Rules;
 
 /// Before the reason of a reset.
 const RESET: &str = "reset reason: ";
@@ -34,9 +41,57 @@ pub(super) fn of<'a>(failure: Failure, retried: bool) -> Option<Response<'a>> {
 pub fn text<'a>(status: u16, body: Bytes) -> Response<'a> {
     let mut head = ResponseHead::new(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
     if body.is_empty() {
-        return Response { head, body: Body::Empty };
+        return Response { head, body: Body::Empty, local: true };
     }
-    head.headers.append(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    head.headers.append(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    Response { head, body: Body::Full(body) }
+    describe(&mut head, &body, HeaderValue::from_static("text/plain"));
+    Response { head, body: Body::Full(body), local: true }
+}
+
+/// Says how long a body is and what it is.
+fn describe(head: &mut ResponseHead, body: &Bytes, content_type: HeaderValue) {
+    if body.is_empty() {
+        head.headers.remove(&header::CONTENT_LENGTH);
+        head.headers.remove(&header::CONTENT_TYPE);
+    } else {
+        head.headers.set(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        head.headers.set(header::CONTENT_TYPE, content_type);
+    }
+}
+
+/// Makes a reply what the operator wants it to be, and what the client understands.
+pub(super) fn shape<'a>(mut response: Response<'a>, stream: &Stream<'_>) -> Response<'a> {
+    let (record, rules) = (stream.record(), &stream.manager().replies);
+    if !response.local || rules.is_none() && !record.grpc.get() {
+        return response;
+    }
+    let head = &mut response.head;
+    let mut text = match std::mem::replace(&mut response.body, Body::Empty) {
+        Body::Empty => Bytes::new(),
+        Body::Full(text) => text,
+        other => {
+            // A filter's own is not ours to change.
+            response.body = other;
+            return response;
+        }
+    };
+    if let Some(rules) = rules {
+        let mut live = Live::new(record.started);
+        stream.fill(&mut live);
+        rules.apply(head, &mut text, live, record.head.borrow().as_deref());
+    }
+    if record.grpc.get() {
+        grpc::translate(head, &text, record.method == Method::HEAD);
+    } else if !text.is_empty() {
+        response.body = Body::Full(text);
+    }
+    response
+}
+
+/// Sends the client to another path of the same host; of one that no header can carry it is told nothing more.
+pub fn redirect<'a>(path: Bytes) -> Response<'a> {
+    let mut response = text(StatusCode::TEMPORARY_REDIRECT.as_u16(), Bytes::new());
+    if let Ok(location) = HeaderValue::from_maybe_shared(path) {
+        response.head.headers.append(header::LOCATION, location);
+    }
+    response
 }

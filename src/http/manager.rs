@@ -30,7 +30,7 @@ use crate::drain::Phase;
 use crate::drain::motion::{Kind, Reason};
 use crate::l4::{Arrival, Connection, Filter, Next, Work};
 use crate::local::{Deadline, Local};
-use crate::route::{Decision, Facts, Table, Tls};
+use crate::route::{Decision, Facts, HeaderEdits, Table, Tls};
 use crate::stats::Scope;
 use crate::stats::names::{self, Http2Stats, HttpStats, ListenerHttpStats};
 use crate::upstream::{Cluster, Clusters};
@@ -39,9 +39,11 @@ use super::downstream::{Downstream, Parts, Woken};
 use super::draws::Draws;
 use super::failure::Failure;
 use super::filter::{Chain, ChainError, Extension};
+use super::forward::rewrite;
 use super::headers::names::X_REQUEST_ID;
-use super::headers::{self, ConnectionFacts, DateCache, Ids, ResponseFacts, Rules};
+use super::headers::{self, ConnectionFacts, DateCache, Ids, ResponseFacts, Rules, Turned};
 use super::http2;
+use super::local_reply;
 use super::presence::Protocol;
 use super::route_stats::RouteStats;
 use super::stream::{self, After, Stream};
@@ -71,6 +73,10 @@ pub struct Manager {
     pub(super) named: Rc<Clusters>,
     draws: Draws,
     header_rules: Rules,
+    /// `early_header_mutation_extensions`.
+    early: Vec<HeaderEdits>,
+    /// `local_reply_config`.
+    pub(super) replies: Option<local_reply::Rules>,
     own_address: Option<IpAddr>,
     pub(super) buffer_limit: u32,
     date: RefCell<DateCache>,
@@ -127,6 +133,8 @@ impl Manager {
             rules: request_rules(&config),
             logs: Logs::build(&config.access_logs, with.files)?,
             header_rules: Rules::compile(&config)?,
+            early: config.early_headers.iter().map(HeaderEdits::compile).collect(),
+            replies: config.local_replies.as_ref().map(local_reply::Rules::compile),
             route_stats: RouteStats::new(with.scope, &config.routes, &routes),
             routes,
             clusters,
@@ -168,19 +176,29 @@ impl Manager {
     }
 
     /// Applies the header rules to a request, and notes what they found out.
-    pub(super) fn prepare_request(&self, head: &mut RequestHead, stream: &Stream<'_>) -> Result<(), Failure> {
+    pub(super) fn prepare_request(&self, head: &mut RequestHead, stream: &Stream<'_>) -> Result<(), Turned> {
+        for edits in &self.early {
+            let seen = edits.has_formats().then(|| head.clone());
+            edits.apply(&mut head.headers, &mut |pieces| rewrite::value(pieces, stream, seen.as_ref(), None));
+        }
+        let secured = stream.facts().tls.as_deref();
         let facts = ConnectionFacts {
             upgrade: stream.switch() != Switch::No && head.method != Method::CONNECT,
             peer: stream.facts().peer.ip(),
+            local_port: stream.facts().local.socket().map(|local| local.port()),
             own_address: self.own_address,
-            tls: stream.facts().tls.is_some(),
+            tls: secured.is_some(),
+            mutual: secured.is_some_and(|secured| secured.peer.is_some()),
         };
-        let client =
-            headers::prepare_request(head, &self.header_rules, &facts, &mut Ids::random()).map_err(Failure::Refused)?;
+        let client = headers::prepare_request(head, &self.header_rules, &facts, &mut Ids::random())?;
+        if facts.mutual {
+            headers::announce_certificate(&mut head.headers, &self.header_rules, secured);
+        }
         let record = stream.record();
         record.internal.set(client.internal);
         record.client.set(client.address);
         record.controls.set(client.controls);
+        record.grpc.set(client.grpc);
         if self.config.always_set_request_id_in_response {
             *record.request_id.borrow_mut() = head.headers.get(&X_REQUEST_ID).cloned();
         }
@@ -428,6 +446,7 @@ fn request_rules(config: &model::HttpConnectionManager) -> RequestRules {
         allow_absolute_url: config.http1.allow_absolute_url,
         allow_chunked_length: config.http1.allow_chunked_length,
         accept_http_10: config.http1.accept_http_10,
+        custom_methods: config.http1.custom_methods,
         default_host: config.http1.default_host_for_http_10.clone().into(),
         underscores: match config.underscores {
             model::Underscores::Allow => Underscores::Allow,

@@ -35,6 +35,8 @@ pub struct Record {
     pub internal: Cell<bool>,
     /// It asks after the proxy's health: it is not counted among the responses.
     pub is_health_check: Cell<bool>,
+    /// It is gRPC's.
+    pub grpc: Cell<bool>,
     /// It may ask something of the router: see [`super::headers::Client::controls`].
     pub controls: Cell<bool>,
     /// Tries that there have been, 0 before the first (`%UPSTREAM_REQUEST_ATTEMPT_COUNT%`).
@@ -65,7 +67,7 @@ pub struct Record {
     pub answered_at: Cell<Option<Instant>>,
     /// What is kept for its line in the access logs; none where there are no logs.
     log: RefCell<Option<Box<Line>>>,
-    /// The request's head, where values of the response's headers will be made of it.
+    /// The request's head, where the response's headers, or a reply of ours, will be made of it.
     pub(super) head: RefCell<Option<Box<RequestHead>>>,
     /// What filters leave for one another; most requests have none.
     shared: RefCell<Option<Box<Shared>>>,
@@ -80,6 +82,7 @@ impl Record {
             method,
             internal: Cell::new(false),
             is_health_check: Cell::new(false),
+            grpc: Cell::new(false),
             controls: Cell::new(false),
             attempts: Cell::new(0),
             announces_attempts: Cell::new(false),

@@ -14,20 +14,16 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
-use http::{Method, Request as Request2, Version, header};
+use bytes::{Buf, BytesMut};
+use http::{Method, StatusCode, Version};
 
 use crate::access_log::Line;
 use crate::codec::head::{RequestHead, ResponseHead};
-use crate::codec::http1::{self, Framing, Parsed, Refusal, encode_response};
-use crate::codec::http2::head::{self, Malformed};
-use crate::drain::{Held, Phase, Strategy};
+use crate::codec::http1::{self, Framing, Refusal, encode_response};
+use crate::drain::{Phase, Strategy};
 use crate::l4::Facts;
 use crate::local::{Deadline, Timer};
 use crate::route::Decision;
@@ -37,21 +33,27 @@ use super::downstream::Downstream;
 use super::failure::Failure;
 use super::filter::{Answer, Request};
 use super::forward::{Exchange, rewrite};
-use super::http2::{self, Conn, Source};
+use super::headers::Turned;
 use super::local_reply;
 use super::manager::Manager;
 use super::record::Record;
 use super::upgrade::{Active, Switch, Switching};
 
+mod client;
 mod log;
 mod motion;
 mod request_body;
 mod send;
 mod send_http2;
+mod serve;
 mod switch;
 mod timing;
 
 pub(super) use motion::resume;
+pub(super) use serve::{refuse, run, run_http2};
+pub(super) use timing::{Deadlines, LAST_REQUEST};
+
+use client::Client;
 use motion::{Course, Room};
 
 pub use request_body::RequestBody;
@@ -100,91 +102,6 @@ pub struct Stream<'a> {
     room: Room,
 }
 
-/// Who asks, by the protocol of the connection.
-#[derive(Clone, Copy)]
-enum Client<'a> {
-    Http1(&'a Downstream),
-    Http2(&'a http2::Client),
-}
-
-/// When a request must end, or be further than it is.
-pub(super) struct Deadlines {
-    pub(super) request: Deadline,
-    pub(super) route: Cell<Deadline>,
-    pub(super) route_timeout: Cell<Option<Duration>>,
-    /// `max_stream_duration`.
-    pub(super) duration: Cell<Deadline>,
-    pub(super) idle: Cell<Deadline>,
-    pub(super) idle_timeout: Cell<Option<Duration>>,
-    /// When it is cut: set once the drain's deadline has passed.
-    pub(super) drained: Cell<Deadline>,
-}
-
-/// The least time that a request has from its start, whatever the drain's deadline: whoever wrote on an idle connection just before it was
-/// to be closed is answered.
-pub(super) const LAST_REQUEST: Duration = Duration::from_secs(1);
-
-/// Serves one request.
-pub(super) async fn run(conn: &Downstream, parsed: Parsed<RequestHead>, started: Instant) -> After {
-    let Parsed { head, framing, keep_alive, expect_continue, upgrade } = parsed;
-    let stream = Stream::new(Client::Http1(conn), &head, framing, started);
-    if expect_continue && !stream.is_complete() && head.version == Version::HTTP_11 {
-        stream.interim.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-    }
-    let mut begun = Begun { close: !keep_alive, ..Begun::default() };
-    if upgrade || head.method == Method::CONNECT {
-        stream.switch.set(Switch::of(&head, upgrade));
-    }
-    let course = stream.serve(head, &mut begun).await;
-    stream.finish(course, begun)
-}
-
-/// Serves the request of an HTTP/2 stream.
-pub(super) async fn run_http2(conn: Rc<Conn>, request: Request2<RecvStream>, mut respond: SendResponse<Bytes>) {
-    let started = Instant::now();
-    let (parts, body) = request.into_parts();
-    let source = Source::new(body, &parts.headers);
-    let waits =
-        parts.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let mut dropped = 0;
-    let parsed = head::request_head(parts, &conn.manager.rules, &mut dropped);
-    let codec = &conn.manager.http2_stats;
-    codec.dropped_headers_with_underscores.add(dropped);
-    let head = match parsed {
-        Ok(head) => head,
-        Err(malformed) => {
-            match malformed {
-                Malformed::TooManyHeaders => codec.header_overflow.inc(),
-                Malformed::Underscore => codec.requests_rejected_with_underscores_in_headers.inc(),
-                Malformed::Field => codec.rx_messaging_error.inc(),
-            }
-            respond.send_reset(Reason::PROTOCOL_ERROR);
-            return;
-        }
-    };
-    let client = http2::Client::new(conn, source, respond);
-    let stream = Stream::new(Client::Http2(&client), &head, Framing::none(), started);
-    if waits && !stream.is_complete() {
-        client.go_on();
-    }
-    let mut begun = Begun::default();
-    let course = stream.serve(head, &mut begun).await;
-    if course.is_err() {
-        client.reset(Reason::INTERNAL_ERROR);
-    }
-    stream.finish(course, begun);
-}
-
-/// Answers bytes that did not become a request.
-pub(super) async fn refuse(conn: &Downstream, failure: Failure, started: Instant) -> After {
-    let unknown = RequestHead::new(Method::GET, "", "/");
-    let stream = Stream::new(Client::Http1(conn), &unknown, Framing::none(), started);
-    let mut begun = Begun { close: true, ..Begun::default() };
-    let course = stream.fail(failure, &mut begun).await;
-    stream.finish(course, begun);
-    After::Close { linger: true }
-}
-
 /// How far the response has come.
 #[derive(Default)]
 pub(super) struct Begun {
@@ -195,51 +112,6 @@ pub(super) struct Begun {
     pub(super) linger: bool,
     /// The connection is a tunnel from here on.
     pub(super) tunnel: Option<Box<Joined>>,
-}
-
-impl<'a> Client<'a> {
-    fn manager(self) -> &'a Manager {
-        match self {
-            Self::Http1(conn) => &conn.manager,
-            Self::Http2(client) => &client.conn.manager,
-        }
-    }
-
-    fn facts(self) -> &'a Facts {
-        match self {
-            Self::Http1(conn) => &conn.facts,
-            Self::Http2(client) => &client.conn.facts,
-        }
-    }
-
-    fn timer(self) -> &'a Timer {
-        match self {
-            Self::Http1(conn) => &conn.timer,
-            Self::Http2(client) => &client.timer,
-        }
-    }
-
-    fn held(self) -> &'a Held {
-        match self {
-            Self::Http1(conn) => &conn.held,
-            Self::Http2(client) => &client.held,
-        }
-    }
-
-    /// Ready when the drain's deadline has passed.
-    fn poll_over(self, context: &mut Context<'_>) -> Poll<()> {
-        match self {
-            Self::Http1(conn) => conn.poll_over(context),
-            Self::Http2(client) => client.poll_over(context),
-        }
-    }
-
-    fn has_unread(self) -> bool {
-        match self {
-            Self::Http1(conn) => conn.has_unread(),
-            Self::Http2(_) => false,
-        }
-    }
 }
 
 impl<'a> Stream<'a> {
@@ -280,7 +152,7 @@ impl<'a> Stream<'a> {
                 request: if complete { Deadline::NEVER } else { timers(manager.config.request_timeout) },
                 route: Cell::new(Deadline::NEVER),
                 route_timeout: Cell::new(None),
-                duration: Cell::new(Deadline::NEVER),
+                duration: Cell::new(timers(manager.config.max_stream_duration)),
                 idle: Cell::new(timers(manager.config.stream_idle_timeout)),
                 idle_timeout: Cell::new(manager.config.stream_idle_timeout),
                 drained: Cell::new(Deadline::NEVER),
@@ -344,11 +216,25 @@ impl<'a> Stream<'a> {
         matches!(self.client.held().phase(), Phase::Draining(plan) if plan.strategy == Strategy::Unhealthy)
     }
 
+    /// Whether the client is to hear of an interim response of the host.
+    pub(super) fn passes_on(&self, status: StatusCode) -> bool {
+        status == StatusCode::EARLY_HINTS || status == StatusCode::CONTINUE && self.manager().config.proxy_100_continue
+    }
+
+    /// Encodes a head for a client of HTTP/1.
+    pub(super) fn encode(&self, head: &ResponseHead, body: http1::Body, out: &mut BytesMut) {
+        let begin = out.len();
+        encode_response(head, body, out);
+        if self.manager().config.http1.proper_case {
+            http1::proper_case(out.get_mut(begin..).unwrap_or_default());
+        }
+    }
+
     /// Sends an interim response (1xx) to a client that understands it.
     pub(super) fn inform(&self, head: &ResponseHead) {
         match self.client {
             Client::Http1(_) if self.version == Version::HTTP_11 => {
-                encode_response(head, http1::Body::Empty, &mut self.interim.borrow_mut());
+                self.encode(head, http1::Body::Empty, &mut self.interim.borrow_mut());
             }
             Client::Http1(_) => {}
             Client::Http2(client) => client.inform(head.clone()),
@@ -382,7 +268,7 @@ impl<'a> Stream<'a> {
             }
             drop(answer);
             match waited {
-                Ok(Ok(response)) => self.send(response, begun).await,
+                Ok(Ok(response)) => self.send(local_reply::shape(response, self), begun).await,
                 Ok(Err(failure)) => self.fail(failure, begun).await,
                 Err(_) => Err(Failure::Internal),
             }
@@ -396,15 +282,26 @@ impl<'a> Stream<'a> {
         begun.close |= failure.told().is_some_and(|told| told.close);
         let mut reply = local_reply::of(failure, self.record.attempts.get() > 1).ok_or(failure)?;
         rewrite::response(&mut reply.head, self);
-        self.send(reply, begun).await
+        self.send(local_reply::shape(reply, self), begun).await
     }
 
     /// Sends the request down the chain.
     fn begin(&self, mut head: RequestHead) -> Answer<'_> {
         let chain = &self.manager().chain;
-        if let Err(failure) = self.manager().prepare_request(&mut head, self) {
+        let prepared = self.manager().prepare_request(&mut head, self);
+        if self.manager().replies.is_some() {
+            *self.record.head.borrow_mut() = Some(Box::new(head.clone()));
+        }
+        if let Err(turned) = prepared {
             self.keep_request(&head);
-            return chain.failed(failure, self);
+            return match turned {
+                Turned::Refused(refusal) => chain.failed(Failure::Refused(refusal), self),
+                Turned::Redirected(path) => {
+                    self.manager().stats.downstream_rq_redirected_with_normalized_path.inc();
+                    self.record.set_details(Refusal::PATH.details);
+                    chain.answered(local_reply::redirect(path), self)
+                }
+            };
         }
         *self.record.route.borrow_mut() = self.manager().route(&head, self);
         self.log_start(&head);
@@ -418,39 +315,6 @@ impl<'a> Stream<'a> {
     /// What the client has yet to send of the request's body.
     pub(super) fn body(&self) -> Body<'_> {
         Body::Request(RequestBody { stream: self })
-    }
-
-    /// Ready when the request must end before its time.
-    fn poll_ended(&self, context: &mut Context<'_>) -> Poll<Failure> {
-        let drained = &self.deadlines.drained;
-        if !self.late && drained.get() == Deadline::NEVER && self.client.poll_over(context).is_ready() {
-            drained.set(self.timer().at(self.record.started + LAST_REQUEST));
-        }
-        let gone = match self.client {
-            Client::Http1(conn) => {
-                self.poll_interim(conn, context).is_err() || (self.is_complete() && conn.poll_gone(context).is_ready())
-            }
-            Client::Http2(client) => client.poll_gone(context).is_ready(),
-        };
-        if gone {
-            return Poll::Ready(Failure::DownstreamClosed);
-        }
-        let complete = self.is_complete();
-        let deadlines = &self.deadlines;
-        let passed = |context: &mut Context<'_>, deadline| self.timer().poll_until(context, deadline).is_ready();
-        if passed(context, deadlines.drained.get()) {
-            Poll::Ready(Failure::Drained)
-        } else if passed(context, deadlines.route.get()) {
-            Poll::Ready(Failure::RouteTimeout)
-        } else if passed(context, deadlines.duration.get()) {
-            Poll::Ready(Failure::MaxDuration { request_complete: complete })
-        } else if !complete && passed(context, deadlines.request) {
-            Poll::Ready(Failure::RequestTimeout)
-        } else if passed(context, deadlines.idle.get()) {
-            Poll::Ready(Failure::StreamIdle { request_complete: complete })
-        } else {
-            Poll::Pending
-        }
     }
 
     /// Sends interim responses as far as the client takes them.
@@ -474,6 +338,10 @@ impl<'a> Stream<'a> {
             Failure::HeaderTimeout => stats.downstream_rq_header_timeout.inc(),
             Failure::StreamIdle { .. } => stats.downstream_rq_idle_timeout.inc(),
             Failure::DownstreamClosed => stats.downstream_rq_rx_reset.inc(),
+            Failure::Refused(Refusal::PATH) => stats.downstream_rq_failed_path_normalization.inc(),
+            Failure::Refused(Refusal { details: Refusal::UNKNOWN_CLIENT, .. }) => {
+                stats.downstream_rq_rejected_via_ip_detection.inc();
+            }
             Failure::NoRoute => stats.no_route.inc(),
             Failure::MaxDuration { .. } => stats.downstream_rq_max_duration_reached.inc(),
             Failure::NoCluster { .. } => stats.no_cluster.inc(),

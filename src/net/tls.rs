@@ -213,7 +213,7 @@ impl TlsStream {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         // Before memory is asked for: most that look find nothing.
-        if let Poll::Pending = self.socket.poll_readable(context) {
+        if self.socket.poll_readable(context).is_pending() {
             self.settle();
             return Poll::Pending;
         }

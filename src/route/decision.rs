@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::facts::Facts;
 use super::headers::HeaderMatcher;
-use super::rules::{Format, Ops};
+use super::rules::{Format, HeaderEdits};
 use super::weighted::Weighted;
 use crate::codec::head::Headers;
 use crate::config::model::{HeaderMatch, HeaderRules, Route, RouteAction, RouteFilter, RouteFilters, Settings};
@@ -61,8 +61,8 @@ impl Deref for Entry {
 /// What one level of the configuration says about heads and filters. Most say nothing.
 #[derive(Debug, Default)]
 pub(super) struct Level {
-    pub(super) request: Ops,
-    pub(super) response: Ops,
+    pub(super) request: HeaderEdits,
+    pub(super) response: HeaderEdits,
     pub(super) filters: RouteFilters,
 }
 
@@ -72,7 +72,7 @@ impl Level {
         if rules.request.is_empty() && rules.response.is_empty() && filters.is_empty() {
             return none.clone();
         }
-        let (request, response) = (Ops::compile(&rules.request), Ops::compile(&rules.response));
+        let (request, response) = (HeaderEdits::compile(&rules.request), HeaderEdits::compile(&rules.response));
         Rc::new(Self { request, response, filters: filters.clone() })
     }
 }

@@ -10,7 +10,7 @@ pub type Format<'a> = dyn FnMut(&[Piece]) -> Option<HeaderValue> + 'a;
 
 /// What is done to a head: removals, then replacements, then additions.
 #[derive(Debug, Default)]
-pub(super) struct Ops {
+pub struct HeaderEdits {
     remove: Vec<HeaderName>,
     add: Vec<Addition>,
 }
@@ -23,8 +23,9 @@ struct Addition {
     keep_empty: bool,
 }
 
-impl Ops {
-    pub(super) fn compile(model: &HeaderOps) -> Self {
+impl HeaderEdits {
+    /// Of operations of the configuration.
+    pub fn compile(model: &HeaderOps) -> Self {
         let add = model.add.iter().map(|addition| Addition {
             name: addition.name.clone(),
             value: addition.value.clone(),
@@ -39,11 +40,12 @@ impl Ops {
     }
 
     /// Whether some value has to be made for every head.
-    pub(super) fn has_formats(&self) -> bool {
+    pub fn has_formats(&self) -> bool {
         self.add.iter().any(|addition| matches!(addition.value, HeaderText::Format(_)))
     }
 
-    pub(super) fn apply(&self, headers: &mut Headers, format: &mut Format<'_>) {
+    /// Changes a head; `format` makes values of texts with operators.
+    pub fn apply(&self, headers: &mut Headers, format: &mut Format<'_>) {
         for name in &self.remove {
             headers.remove(name);
         }

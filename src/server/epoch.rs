@@ -214,7 +214,7 @@ impl Epoch {
 
     async fn serve_alone(mut self, signals: Signals) -> Result<(), Failure> {
         self.accept().await?;
-        self.follow(None, signals).await
+        Box::pin(self.follow(None, signals)).await
     }
 
     async fn serve_supervised(mut self, link: Link, signals: Signals) -> Result<(), Failure> {
@@ -229,7 +229,7 @@ impl Epoch {
         self.configuration = String::new();
         link.send_with(&Message::Ready(ready), &[text.as_fd()]).await?;
         drop(text);
-        self.follow(Some(link), signals).await
+        Box::pin(self.follow(Some(link), signals)).await
     }
 
     /// The loop: one event at a time, until the end.

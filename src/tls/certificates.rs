@@ -62,12 +62,29 @@ impl Resolver {
     }
 }
 
+impl Resolver {
+    /// The URIs of the certificate that a client gets who asks for this name. Of several for one name, by kind of key, they are taken to be
+    /// the same.
+    pub(super) fn uris(&self, name: Option<&str>) -> Vec<String> {
+        let certificate = self.find(name, |_| true).and_then(|key| key.cert.first());
+        match certificate.map(|certificate| x509_parser::parse_x509_certificate(certificate)) {
+            Some(Ok((_, parsed))) => named(&parsed, NameKind::Uri).collect(),
+            Some(Err(_)) | None => Vec::new(),
+        }
+    }
+}
+
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(str::to_ascii_lowercase);
         let schemes = hello.signature_schemes();
         self.find(name.as_deref(), |key| key.key.choose_scheme(schemes).is_some()).cloned()
     }
+}
+
+/// The alternative names of a kind.
+fn named(certificate: &x509_parser::certificate::X509Certificate<'_>, kind: NameKind) -> impl Iterator<Item = String> {
+    secured::names(certificate).into_iter().filter(move |name| name.0 == kind).map(|name| name.1)
 }
 
 /// The hosts that a certificate is for: its alternative names, or where it has none its common name.
@@ -77,8 +94,7 @@ pub(super) fn hosts(certificate: &Certificate) -> Vec<String> {
     else {
         return Vec::new();
     };
-    let hosts: Vec<String> =
-        secured::names(&parsed).into_iter().filter(|(kind, _)| *kind == NameKind::Dns).map(|(_, name)| name).collect();
+    let hosts: Vec<String> = named(&parsed, NameKind::Dns).map(|name| name.to_ascii_lowercase()).collect();
     if !hosts.is_empty() {
         return hosts;
     }

@@ -53,7 +53,9 @@ impl Verifier {
         if !pinned {
             return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
         }
-        let shown = names(&parsed);
+        let mut shown = names(&parsed);
+        // Hosts are matched without case.
+        shown.iter_mut().filter(|name| name.0 == NameKind::Dns).for_each(|name| name.1.make_ascii_lowercase());
         if wanted.is_empty() || wanted.iter().any(|wanted| shown.iter().any(|(kind, name)| fits(wanted, *kind, name))) {
             return Ok(());
         }

@@ -22,6 +22,7 @@ pub struct Context {
     config: Arc<ServerConfig>,
     /// The same without protocols: for a client that speaks none of them. rustls would refuse it, Envoy goes on without.
     without_alpn: Arc<ServerConfig>,
+    resolver: Arc<Resolver>,
 }
 
 impl Context {
@@ -40,8 +41,8 @@ impl Context {
             None => builder.with_no_client_auth(),
             Some(wishes) => builder.with_client_cert_verifier(Arc::new(Verifier::build(wishes, &provider)?)),
         };
-        let resolver = Resolver::new(&model.certificates, &provider, model.require_sni, model.full_scan)?;
-        let mut without_alpn = builder.with_cert_resolver(Arc::new(resolver));
+        let resolver = Arc::new(Resolver::new(&model.certificates, &provider, model.require_sni, model.full_scan)?);
+        let mut without_alpn = builder.with_cert_resolver(resolver.clone());
         without_alpn.ignore_client_order = !model.client_order;
         without_alpn.session_storage = if model.stateful_resumption {
             ServerSessionMemoryCache::new(REMEMBERED)
@@ -62,7 +63,12 @@ impl Context {
         }
         let mut config = without_alpn.clone();
         config.alpn_protocols = model.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect();
-        Ok(Self { config: Arc::new(config), without_alpn: Arc::new(without_alpn) })
+        Ok(Self { config: Arc::new(config), without_alpn: Arc::new(without_alpn), resolver })
+    }
+
+    /// The URIs of the certificate that a client of this name gets.
+    pub(super) fn uris(&self, server_name: Option<&str>) -> Vec<String> {
+        self.resolver.uris(server_name)
     }
 
     /// What to answer a client with.
@@ -86,7 +92,7 @@ fn provider_for(model: &DownstreamTls) -> CryptoProvider {
     provider.cipher_suites.retain(|suite| rank(suite).is_some());
     provider.cipher_suites.sort_by_key(rank);
     if !model.curves.is_empty() {
-        let known = std::mem::replace(&mut provider.kx_groups, Vec::new());
+        let known = std::mem::take(&mut provider.kx_groups);
         let find = |wanted: &rustls::NamedGroup| known.iter().find(|group| group.name() == *wanted).copied();
         provider.kx_groups = model.curves.iter().filter_map(find).collect();
     }

@@ -8,6 +8,9 @@ use x509_parser::extensions::GeneralName;
 use crate::config::model::NameKind;
 use crate::net::tls::TlsStream;
 
+use super::context::Context;
+use super::subject;
+
 /// What was agreed on and shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Secured {
@@ -23,6 +26,8 @@ pub struct Secured {
     pub group: Option<&'static str>,
     /// The client's certificate, which was verified.
     pub peer: Option<Peer>,
+    /// The URIs of our certificate, where the client has shown one: the side that it is shown to.
+    pub uris: Vec<String>,
 }
 
 /// A client's certificate.
@@ -32,14 +37,16 @@ pub struct Peer {
     pub digest: [u8; 32],
     /// Its subject (RFC 2253).
     pub subject: String,
-    /// Its alternative names.
+    /// Its alternative names, as they are written.
     pub names: Vec<(NameKind, String)>,
 }
 
 impl Secured {
     /// Of a connection whose handshake is done.
-    pub(super) fn of(stream: &TlsStream, server_name: Option<String>) -> Self {
+    pub(super) fn of(stream: &TlsStream, server_name: Option<String>, context: &Context) -> Self {
         let session = stream.session();
+        let peer = session.peer_certificates().and_then(<[_]>::first).map(Peer::of);
+        let uris = peer.as_ref().map(|_| context.uris(server_name.as_deref())).unwrap_or_default();
         Self {
             server_name,
             protocol: session.alpn_protocol().map(Into::into),
@@ -55,7 +62,8 @@ impl Secured {
                 NamedGroup::X25519MLKEM768 => "X25519MLKEM768",
                 _ => "unknown",
             }),
-            peer: session.peer_certificates().and_then(<[_]>::first).map(Peer::of),
+            peer,
+            uris,
         }
     }
 }
@@ -80,7 +88,7 @@ impl Peer {
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Self {
         let digest = sha256(certificate);
         match x509_parser::parse_x509_certificate(certificate) {
-            Ok((_, parsed)) => Self { digest, subject: parsed.subject().to_string(), names: names(&parsed) },
+            Ok((_, parsed)) => Self { digest, subject: subject::rfc2253(parsed.subject()), names: names(&parsed) },
             Err(_) => Self { digest, subject: String::new(), names: Vec::new() },
         }
     }
@@ -93,13 +101,13 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
-/// The alternative names of a certificate, hosts in lower case.
+/// The alternative names of a certificate.
 pub(super) fn names(certificate: &x509_parser::certificate::X509Certificate<'_>) -> Vec<(NameKind, String)> {
     let Ok(Some(alternative)) = certificate.subject_alternative_name() else { return Vec::new() };
     let names = alternative.value.general_names.iter();
     names
         .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((NameKind::Dns, name.to_ascii_lowercase())),
+            GeneralName::DNSName(name) => Some((NameKind::Dns, (*name).to_owned())),
             GeneralName::URI(name) => Some((NameKind::Uri, (*name).to_owned())),
             GeneralName::RFC822Name(name) => Some((NameKind::Email, (*name).to_owned())),
             GeneralName::IPAddress(bytes) => Some((NameKind::IpAddress, address(bytes)?)),

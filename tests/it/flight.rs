@@ -159,7 +159,8 @@ fn a_long_poll_is_answered_where_it_has_gone() {
 #[test]
 fn answers_without_a_body_and_those_that_end_with_the_connection() {
     // What the host sends, what the client gets of it, and whether its connection ends.
-    let cases: [(&str, &str, &[u8], u16, &str, bool); 5] = [
+    type Case = (&'static str, &'static str, &'static [u8], u16, &'static str, bool);
+    let cases: [Case; 5] = [
         ("HEAD", "1.1", b"HTTP/1.1 200 OK\r\ncontent-length: 77\r\n\r\n", 200, "", false),
         ("GET", "1.1", b"HTTP/1.1 204 No Content\r\n\r\n", 204, "", false),
         ("GET", "1.1", b"HTTP/1.1 304 Not Modified\r\ncontent-length: 77\r\n\r\n", 304, "", false),

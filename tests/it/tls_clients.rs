@@ -6,6 +6,7 @@ use heirloom::config::model::{self, ClientValidation, NameKind, NameMatcher, Nam
 use rustls::version::{TLS12, TLS13};
 
 use crate::support::models::*;
+use crate::support::origin::{Origin, ok};
 use crate::support::proxy::Proxy;
 use crate::support::tls::*;
 
@@ -70,4 +71,41 @@ fn names_and_digests_are_asked_for() {
     let proxy = pinned(vec![[0; 32]]);
     assert!(!served(&proxy, &authority, Some(&issued)));
     proxy.await_counter("listener.test.ssl.fail_verify_cert_hash", 1);
+}
+
+#[test]
+fn the_upstream_hears_who_the_client_is() {
+    use heirloom::config::model::{ClientCertRules, ForwardClientCert, HttpConnectionManager};
+    const SAID: &str =
+        "GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-client-cert: By=me\r\nx-forwarded-client-cert: Hash=0\r\n\r\n";
+    let authority = Authority::default();
+    let own = authority.issue(&["Client.test", "two.test"]);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &own.chain()[0]);
+    let hash: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let set = format!("Hash={hash};Subject=\"CN=rcgen self signed cert\";URI=;DNS=Client.test;DNS=two.test");
+    let origin = Origin::http(|request| ok(request.header("x-forwarded-client-cert").unwrap_or("-")));
+    let both = "By=me,Hash=0";
+    // mode, what is sent on for a client with a certificate, and for one without
+    let rows = [
+        (ForwardClientCert::Sanitize, "-".to_owned(), "-"),
+        (ForwardClientCert::ForwardOnly, both.to_owned(), "-"),
+        (ForwardClientCert::AppendForward, format!("{both},{set}"), "-"),
+        (ForwardClientCert::SanitizeSet, set.clone(), "-"),
+        (ForwardClientCert::AlwaysForwardOnly, both.to_owned(), both),
+    ];
+    for (mode, mutual, anonymous) in rows {
+        let client_cert = ClientCertRules { mode, subject: true, uri: true, dns: true };
+        let manager = HttpConnectionManager { client_cert, ..manager(vec![route("/", "origin")]) };
+        let clients = ClientValidation { required: false, ..trusting(&authority) };
+        let tls = model::DownstreamTls { clients: Some(clients), ..tls(&[&authority.issue(&["a.test"])]) };
+        let listener = secured(listener(manager), tls);
+        let proxy = Proxy::start_with(listener, vec![cluster("origin", &[origin.address])], &[]);
+        let hears = |own: Option<&Issued>| {
+            let mut client = Secure::connect(proxy.address, &Arc::new(authority.client_with(BOTH, own)), "a.test");
+            client.send(SAID).unwrap();
+            client.response().unwrap().text().to_owned()
+        };
+        assert_eq!(hears(Some(&own)), mutual, "{mode:?}");
+        assert_eq!(hears(None), anonymous, "{mode:?}");
+    }
 }

@@ -43,8 +43,7 @@ fn connect_route(enabled: bool, terminate: bool) -> Route {
 
 fn upgrades(route: &mut Route) -> &mut Vec<RouteUpgrade> {
     let RouteAction::Forward(forward) = &mut route.action else { unreachable!() };
-    let upgrades = &mut forward.upgrades;
-    upgrades
+    &mut forward.upgrades
 }
 
 /// Sends back what it gets, and ends when that ends.

@@ -45,6 +45,14 @@ impl Held {
         assert_eq!(answer, *b"x");
     }
 
+    /// Waits until somebody cuts it.
+    pub(crate) fn ends_cut(mut self) -> bool {
+        match self.stream.read(&mut [0]) {
+            Ok(read) => read == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+
     /// The tunnel is as it was, and ends.
     pub(crate) fn finish(mut self) {
         self.ask();

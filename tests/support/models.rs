@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heirloom::config::model::*;
+use heirloom::config::{LoadOptions, Source, load};
 
 /// A connection manager with these routes on one virtual host `*`.
 pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
     HttpConnectionManager {
         stat_prefix: "test".into(),
-        access_logs: Vec::new(),
-        log_new_requests: false,
         routes: Arc::new(RouteConfiguration {
             name: "local".into(),
             virtual_hosts: vec![VirtualHost {
@@ -22,34 +21,36 @@ pub fn manager(routes: Vec<Route>) -> HttpConnectionManager {
             }],
             ..RouteConfiguration::default()
         }),
-        http_filters: vec![HttpFilter::Router(Router::default())],
-        server_name: "envoy".into(),
-        server_header: ServerHeader::Overwrite,
-        via: String::new(),
-        use_remote_address: false,
-        xff_num_trusted_hops: 0,
-        skip_xff_append: false,
-        internal_addresses: Vec::new(),
-        internal_unix_sockets: false,
-        generate_request_id: true,
-        preserve_external_request_id: false,
-        always_set_request_id_in_response: false,
-        add_user_agent: None,
-        idle_timeout: Some(Duration::from_secs(3600)),
-        max_connection_duration: None,
-        max_requests_per_connection: 0,
-        stream_idle_timeout: Some(Duration::from_secs(300)),
-        request_timeout: None,
-        request_headers_timeout: None,
-        drain_timeout: Duration::from_secs(5),
-        delayed_close_timeout: Some(Duration::from_secs(1)),
-        max_request_headers_bytes: 60 * 1024,
-        max_headers_count: 100,
-        underscores: Underscores::Allow,
-        upgrades: Vec::new(),
-        codec: Default::default(),
-        http1: Http1Options::default(),
-        http2: Default::default(),
+        ..HttpConnectionManager::default()
+    }
+}
+
+/// A connection manager with what an operator writes in its configuration, and these routes.
+pub fn configured(text: &str, routes: Vec<Route>) -> HttpConnectionManager {
+    let yaml = format!(
+        r#"
+static_resources:
+  listeners:
+  - address: {{ socket_address: {{ address: 127.0.0.1, port_value: 80 }} }}
+    filter_chains:
+    - filters:
+      - name: hcm
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: test
+          route_config: {{ virtual_hosts: [] }}
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}
+{text}"#
+    );
+    let source = Source { path: None, yaml: Some(yaml) };
+    let bootstrap = load(&source, &LoadOptions::default()).unwrap_or_else(|faults| panic!("{faults}")).bootstrap;
+    match &bootstrap.listeners[0].filter_chains[0].filters[0] {
+        NetworkFilter::HttpConnectionManager(read) => {
+            HttpConnectionManager { routes: manager(routes).routes, ..HttpConnectionManager::clone(read) }
+        }
+        other => panic!("{other:?}"),
     }
 }
 

@@ -128,6 +128,24 @@ fn field(name: &HeaderName, value: &HeaderValue, out: &mut BytesMut) {
     out.put_slice(b"\r\n");
 }
 
+/// Begins the words of all names in an encoded head with capitals (`proper_case_words`).
+pub fn proper_case(head: &mut [u8]) {
+    let (mut in_name, mut begins) = (false, true);
+    for byte in head {
+        match *byte {
+            b'\n' => (in_name, begins) = (true, true),
+            b':' => in_name = false,
+            letter if in_name => {
+                if begins {
+                    byte.make_ascii_uppercase();
+                }
+                begins = !letter.is_ascii_alphanumeric();
+            }
+            _ => {}
+        }
+    }
+}
+
 fn content_length(length: u64, out: &mut BytesMut) {
     out.put_slice(b"content-length: ");
     out.put_slice(itoa::Buffer::new().format(length).as_bytes());

@@ -32,6 +32,8 @@ pub struct RequestRules {
     pub underscores: Underscores,
     /// `accept_http_10`.
     pub accept_http_10: bool,
+    /// `allow_custom_methods`: any method that is a token.
+    pub custom_methods: bool,
     /// `default_host_for_http_10`: the host of a 1.0 request that names none; empty refuses it.
     pub default_host: Bytes,
 }
@@ -44,6 +46,7 @@ impl Default for RequestRules {
             allow_chunked_length: false,
             underscores: Underscores::Allow,
             accept_http_10: false,
+            custom_methods: false,
             default_host: Bytes::new(),
         }
     }
@@ -90,7 +93,7 @@ pub fn parse_request(
     if !skip_blank_lines(buffer, scan)? {
         return Ok(None);
     }
-    let Some((bytes, lines)) = cut_head(buffer, scan, true, &rules.limits, judge_request)? else {
+    let Some((bytes, lines)) = cut_head(buffer, scan, true, &rules.limits, |part| judge_request(part, rules))? else {
         return Ok(None);
     };
     with_fields(lines, |slots| request_from(&bytes, slots, rules)).map(Some)
@@ -147,7 +150,7 @@ fn cut_head(
     scan: &mut Scan,
     first: bool,
     limits: &Limits,
-    judge: fn(&[u8]) -> Result<(), Refusal>,
+    judge: impl Fn(&[u8]) -> Result<(), Refusal>,
 ) -> Result<Option<(Bytes, usize)>, Refusal> {
     let judge = |part: &[u8], begins: bool| if begins { judge(part) } else { judge_fields(part) };
     match scan.find_end(buffer, first, limits) {
@@ -199,12 +202,12 @@ fn skip_blank_lines(buffer: &mut BytesMut, scan: &mut Scan) -> Result<bool, Refu
 }
 
 /// Judges the beginning of a request head, line after line.
-fn judge_request(part: &[u8]) -> Result<(), Refusal> {
+fn judge_request(part: &[u8], rules: &RequestRules) -> Result<(), Refusal> {
     let (line, rest) = part.split_at(memchr(b'\n', part).map_or(part.len(), |at| at + 1));
     let mut request = httparse::Request::new(&mut []);
     request.parse(line).map_err(|error| malformed(error, line))?;
     match request.method {
-        Some(method) if !is_known(method.as_bytes()) => Err(Refusal::CODEC_ERROR),
+        Some(method) if !rules.custom_methods && !is_known(method.as_bytes()) => Err(Refusal::CODEC_ERROR),
         _ => judge_fields(rest),
     }
 }
@@ -258,12 +261,12 @@ fn request_from<'b>(
     match raw.parse_with_uninit_headers(bytes, slots) {
         Ok(Status::Complete(_)) => {}
         // Why, is for the judge to say, who looks at one line after the other.
-        Ok(Status::Partial) | Err(_) => return Err(judge_request(bytes).err().unwrap_or(Refusal::CODEC_ERROR)),
+        Ok(Status::Partial) | Err(_) => return Err(judge_request(bytes, rules).err().unwrap_or(Refusal::CODEC_ERROR)),
     }
     let (Some(method), Some(target), Some(minor)) = (raw.method, raw.path, raw.version) else {
         return Err(Refusal::CODEC_ERROR);
     };
-    if !is_known(method.as_bytes()) {
+    if !rules.custom_methods && !is_known(method.as_bytes()) {
         return Err(Refusal::CODEC_ERROR);
     }
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::CODEC_ERROR)?;

@@ -55,12 +55,20 @@ impl Refusal {
 
     /// No host where there must be one.
     pub const MISSING_HOST: Self = Self::of_request(400, "missing_host_header");
-    /// A path with a fragment.
-    pub const FRAGMENT: Self = Self::of_request(400, "path_normalization_failed");
+    /// A path with a fragment, and one that cannot be or must not need to be normalized.
+    pub const PATH: Self = Self::of_request(400, "path_normalization_failed");
     /// A target that is no path.
     pub const ABSOLUTE_PATH: Self = Self::of_request(404, "absolute_path_rejected");
     /// An upgrade that is not enabled.
     pub const UPGRADE_FAILED: Self = Self::of_request(403, "upgrade_failed");
+
+    /// Whose address must be known and is not.
+    pub const fn unknown_client(status: u16) -> Self {
+        Self::of_request(status, Self::UNKNOWN_CLIENT)
+    }
+
+    /// The details of [`Self::unknown_client`].
+    pub const UNKNOWN_CLIENT: &str = "rejecting_because_detection_failed";
 
     const fn codec(status: u16, body: &'static str, details: &'static str) -> Self {
         Self { status, body, details, codec: true }

@@ -13,6 +13,7 @@ mod filter;
 mod format;
 mod operator;
 
+pub(super) use filter::convert as filter;
 pub(super) use format::text as format_text;
 
 /// What Envoy writes where no format is given.
@@ -70,11 +71,12 @@ fn optional(cx: &mut Context, format: Option<core::SubstitutionFormatString>) ->
     }
 }
 
-fn substitution(cx: &mut Context, message: core::SubstitutionFormatString) -> Option<LogFormat> {
+/// A format, but for its `content_type`, which is for its owner.
+pub(super) fn substitution(cx: &mut Context, message: core::SubstitutionFormatString) -> Option<LogFormat> {
     use core::substitution_format_string::Format;
     let core::SubstitutionFormatString {
         omit_empty_values,
-        // Of a response, and a log is none. Keys are sorted either way.
+        // Of a reply, and a log is none. Keys are sorted either way.
         content_type: _,
         json_format_options: _,
         formatters,

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::extensions::path;
+use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use envoy_types::pb::google::protobuf::Any;
 
 use super::context::Context;
 use super::retry::HostPredicate;
 use super::{
-    access_log, http_connection_manager, http_options, listener_filter, route, stats, tcp_proxy, tls, upstream_http,
+    access_log, early_headers, http_connection_manager, http_options, ip_detection, listener_filter, route, stats,
+    tcp_proxy, tls, upstream_http,
 };
-use crate::config::model::{DownstreamTls, HttpFilter, LogFormat, LogSink, NetworkFilter, StatsSink, UriTemplate};
+use crate::config::model::{
+    DownstreamTls, HeaderOps, HttpFilter, IpDetection, LogFormat, LogSink, NetworkFilter, StatsSink, UriTemplate,
+};
 use crate::config::proto::Decode;
 use crate::config::schema::Message;
 use crate::config::typed_struct;
@@ -66,6 +70,42 @@ pub(super) const HTTP_FILTERS: Category<HttpFilter> = Category {
         parse: |cx, bytes| {
             let router = decode(cx, bytes)?;
             Some(HttpFilter::Router(http_options::router(cx, router)))
+        },
+    }],
+};
+
+/// How a client's address is found out.
+pub(super) const IP_DETECTIONS: Category<IpDetection> = Category {
+    what: "original IP detection",
+    extensions: &[
+        Extension {
+            type_name: "envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig",
+            parse: |cx, bytes| decode(cx, bytes).and_then(|message| ip_detection::custom_header(cx, message)),
+        },
+        Extension {
+            type_name: "envoy.extensions.http.original_ip_detection.xff.v3.XffConfig",
+            parse: |cx, bytes| decode(cx, bytes).map(|message| ip_detection::forwarded(cx, message)),
+        },
+    ],
+};
+
+/// What is done to a request's headers first of all.
+pub(super) const EARLY_HEADERS: Category<Vec<HeaderOps>> = Category {
+    what: "early header mutation",
+    extensions: &[Extension {
+        type_name: "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+        parse: |cx, bytes| decode(cx, bytes).map(|message| early_headers::mutations(cx, message)),
+    }],
+};
+
+/// How request ids are made: random UUIDs. What they would say about traces has nothing to say as long as nothing is traced.
+pub(super) const REQUEST_IDS: Category<()> = Category {
+    what: "request id",
+    extensions: &[Extension {
+        type_name: "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
+        parse: |cx, bytes| {
+            let UuidRequestIdConfig { pack_trace_reason: _, use_request_id_for_trace_sampling: _ } = decode(cx, bytes)?;
+            Some(())
         },
     }],
 };

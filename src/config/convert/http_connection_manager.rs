@@ -7,8 +7,12 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::google::protobuf::BoolValue;
 
 use super::context::Context;
+use super::extension::REQUEST_IDS;
 use super::http_options::{self, Common};
-use super::{access_log, address, http_filters, http2, route, upgrade, values};
+use super::{
+    access_log, address, client_cert, early_headers, http_filters, http_target, http2, ip_detection, local_reply,
+    route, upgrade, values,
+};
 use crate::config::model::{Cidr, CodecType, HttpConnectionManager, RouteConfiguration, ServerHeader};
 
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
@@ -78,28 +82,41 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         strip_port_mode,
     } = message;
     // A value that says what is done anyway needs no support.
-    let normalize_path = values::is_true(&normalize_path);
     let stream_error_on_invalid_http_message = values::is_true(&stream_error_on_invalid_http_message);
-    let path_with_escaped_slashes_action = path_with_escaped_slashes_action
-        > api::http_connection_manager::PathWithEscapedSlashesAction::KeepUnchanged as i32;
-    refuse!(cx; scheme_header_transformation, original_ip_detection_extensions, early_header_mutation_extensions,
-        forward_client_cert_details, forward_client_cert_matcher, proxy_100_continue,
-        represent_ipv4_remote_address_as_ipv4_mapped_ipv6, normalize_path, merge_slashes,
-        path_with_escaped_slashes_action, request_id_extension, local_reply_config, strip_matching_host_port,
-        stream_error_on_invalid_http_message, path_normalization_options, strip_trailing_host_dot, proxy_status_config,
-        typed_header_validation_config, append_x_forwarded_port, append_local_overload, forward_proto_config);
+    refuse!(cx; forward_client_cert_matcher, represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
+        stream_error_on_invalid_http_message, path_normalization_options, proxy_status_config,
+        typed_header_validation_config, append_local_overload, forward_proto_config);
     ignore!(cx; tracing, http1_safe_max_connection_duration, http3_protocol_options,
-        stream_flush_timeout, drain_timeout_jitter, access_log_flush_interval, set_current_client_cert_details,
+        stream_flush_timeout, drain_timeout_jitter, access_log_flush_interval,
         add_proxy_protocol_connection_state);
-    if let Some(api::http_connection_manager::StripPortMode::StripAnyHostPort(true)) = strip_port_mode {
-        cx.refuse("strip_any_host_port");
+    let target = http_target::convert(
+        cx,
+        http_target::Fields {
+            normalize_path,
+            merge_slashes,
+            path_with_escaped_slashes_action,
+            strip_matching_host_port,
+            strip_port_mode,
+            strip_trailing_host_dot,
+            append_x_forwarded_port,
+            scheme_header_transformation,
+        },
+    );
+    if let Some(any) = request_id_extension.and_then(|extension| extension.typed_config) {
+        cx.at("request_id_extension", |cx| cx.at("typed_config", |cx| REQUEST_IDS.parse(cx, "", Some(&any))));
     }
     let codec = codec(cx, codec_type);
     let common = cx.at("common_http_protocol_options", |cx| {
         http_options::downstream_common(cx, common_http_protocol_options.unwrap_or_default())
     });
-    let Common { idle_timeout, max_connection_duration, max_requests_per_connection, max_headers_count, underscores } =
-        common;
+    let Common {
+        idle_timeout,
+        max_connection_duration,
+        max_requests_per_connection,
+        max_headers_count,
+        underscores,
+        max_stream_duration,
+    } = common;
     let http1 = cx.at("http_protocol_options", |cx| {
         http_options::downstream_http1(cx, http_protocol_options.unwrap_or_default())
     });
@@ -117,6 +134,12 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         server_header: server_header(server_header_transformation),
         via,
         use_remote_address: values::is_true(&use_remote_address),
+        ip_detection: ip_detection::each(
+            cx,
+            original_ip_detection_extensions,
+            values::is_true(&use_remote_address),
+            xff_num_trusted_hops,
+        ),
         xff_num_trusted_hops,
         skip_xff_append,
         internal_addresses,
@@ -125,6 +148,8 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         preserve_external_request_id,
         always_set_request_id_in_response,
         add_user_agent: user_agent(cx, &add_user_agent),
+        target,
+        client_cert: client_cert::convert(cx, forward_client_cert_details, set_current_client_cert_details),
         idle_timeout,
         max_connection_duration,
         max_requests_per_connection,
@@ -147,6 +172,10 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         codec,
         http1,
         http2,
+        early_headers: early_headers::each(cx, early_header_mutation_extensions),
+        proxy_100_continue,
+        max_stream_duration,
+        local_replies: local_reply::convert(cx, local_reply_config),
         access_logs,
         log_new_requests: flush_access_log_on_new_request || on_new_request,
     })

@@ -19,6 +19,7 @@ pub(super) struct Common {
     pub(super) max_requests_per_connection: u32,
     pub(super) max_headers_count: u32,
     pub(super) underscores: Underscores,
+    pub(super) max_stream_duration: Option<Duration>,
 }
 
 pub(super) fn downstream_common(cx: &mut Context, message: api::HttpProtocolOptions) -> Common {
@@ -32,7 +33,6 @@ pub(super) fn downstream_common(cx: &mut Context, message: api::HttpProtocolOpti
         headers_with_underscores_action,
         max_requests_per_connection,
     } = message;
-    refuse!(cx; max_stream_duration);
     // The limit on responses is for the upstream side.
     ignore!(cx; max_connection_duration_jitter, max_response_headers_kb);
     let idle_timeout = values::limit(cx, "idle_timeout", &idle_timeout, Some(IDLE_TIMEOUT));
@@ -46,6 +46,7 @@ pub(super) fn downstream_common(cx: &mut Context, message: api::HttpProtocolOpti
         max_requests_per_connection: values::number(&max_requests_per_connection).unwrap_or_default(),
         max_headers_count: values::number(&max_headers_count).unwrap_or(MAX_HEADERS_COUNT),
         underscores: underscores(headers_with_underscores_action),
+        max_stream_duration: values::limit(cx, "max_stream_duration", &max_stream_duration, None),
     }
 }
 
@@ -73,8 +74,7 @@ pub(super) fn downstream_http1(cx: &mut Context, message: api::Http1ProtocolOpti
         ignore_http_11_upgrade,
     } = message;
     let override_stream_error_on_invalid_http_message = values::is_true(&override_stream_error_on_invalid_http_message);
-    refuse!(cx; header_key_format, override_stream_error_on_invalid_http_message, allow_custom_methods,
-        ignore_http_11_upgrade);
+    refuse!(cx; override_stream_error_on_invalid_http_message, ignore_http_11_upgrade);
     // The first is for the upstream side, the second chooses among Envoy's parsers.
     ignore!(cx; send_fully_qualified_url, use_balsa_parser);
     Http1Options {
@@ -83,6 +83,20 @@ pub(super) fn downstream_http1(cx: &mut Context, message: api::Http1ProtocolOpti
         default_host_for_http_10,
         enable_trailers,
         allow_chunked_length,
+        custom_methods: allow_custom_methods,
+        proper_case: cx.at("header_key_format", |cx| proper_case(cx, header_key_format)),
+    }
+}
+
+fn proper_case(cx: &mut Context, format: Option<api::http1_protocol_options::HeaderKeyFormat>) -> bool {
+    use api::http1_protocol_options::header_key_format::HeaderFormat;
+    match format.and_then(|format| format.header_format) {
+        None => false,
+        Some(HeaderFormat::ProperCaseWords(_)) => true,
+        Some(HeaderFormat::StatefulFormatter(_)) => {
+            cx.refuse("stateful_formatter");
+            false
+        }
     }
 }
 

@@ -188,7 +188,7 @@ fn certificate(cx: &mut Context, message: api::TlsCertificate) -> Option<Certifi
     } = message;
     refuse!(cx; pkcs12, private_key_provider, password, ocsp_staple, signed_certificate_timestamp, tls_params);
     ignore!(cx; watched_directory);
-    let chain = source(cx, "certificate_chain", certificate_chain, |cx, bytes| certificates(cx, bytes));
+    let chain = source(cx, "certificate_chain", certificate_chain, certificates);
     let key = source(cx, "private_key", private_key, |cx, bytes| {
         PrivateKeyDer::from_pem_slice(bytes)
             .map_err(|error| {

@@ -173,11 +173,11 @@ fn a_fault_is_not_repeated_by_what_follows_from_it() {
 #[test]
 fn what_is_not_honoured_is_refused_or_warned_about() {
     let manager = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config";
-    let refused = listener("normalize_path: true", TO_KNOWN);
+    let refused = listener("proxy_status_config: {}", TO_KNOWN);
     let text = "is not supported yet, and ignoring it would change traffic or security";
-    assert_eq!(errors(&refused), [format!("14:11: {manager}.normalize_path: {text}")]);
+    assert_eq!(errors(&refused), [format!("14:11: {manager}.proxy_status_config: {text}")]);
     // Saying what is done anyway is no wish that could be ignored.
-    assert!(warnings(&listener("normalize_path: false", TO_KNOWN)).is_empty());
+    assert!(warnings(&listener("stream_error_on_invalid_http_message: false", TO_KNOWN)).is_empty());
     let tuned = listener("stream_flush_timeout: 1s", TO_KNOWN);
     assert_eq!(
         warnings(&tuned),
@@ -197,6 +197,62 @@ fn what_is_not_honoured_is_refused_or_warned_about() {
         errors(dns),
         ["1:43: static_resources.clusters[0].type: STRICT_DNS is not supported yet: only STATIC, with IP addresses"]
     );
+}
+
+#[test]
+fn what_a_connection_manager_cannot_do_is_said_where_it_stands() {
+    let manager = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config";
+    let text = "is not supported yet, and ignoring it would change traffic or security";
+    let header = "\"@type\": type.googleapis.com/envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig";
+    let early =
+        "\"@type\": type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation";
+    let rows = [
+        (
+            "{strip_matching_host_port: true, strip_any_host_port: true}".to_owned(),
+            "strip_matching_host_port: only one of strip_matching_host_port and strip_any_host_port can be set".to_owned(),
+        ),
+        (
+            "{scheme_header_transformation: {match_upstream: true}}".to_owned(),
+            format!("scheme_header_transformation.match_upstream: {text}"),
+        ),
+        (
+            "{forward_client_cert_details: SANITIZE_SET, set_current_client_cert_details: {cert: true}}".to_owned(),
+            format!("set_current_client_cert_details.cert: {text}"),
+        ),
+        (
+            format!("{{use_remote_address: true, original_ip_detection_extensions: [{{name: h, typed_config: {{{header}, header_name: x}}}}]}}"),
+            "original_ip_detection_extensions: cannot be combined with use_remote_address".to_owned(),
+        ),
+        (
+            format!("{{original_ip_detection_extensions: [{{name: h, typed_config: {{{header}, header_name: \"a b\"}}}}]}}"),
+            "original_ip_detection_extensions[0].typed_config.header_name: \"a b\" is not a valid HTTP header name".to_owned(),
+        ),
+        (
+            format!("{{early_header_mutation_extensions: [{{name: h, typed_config: {{{early}, mutations: [{{remove: \":path\"}}]}}}}]}}"),
+            "early_header_mutation_extensions[0].typed_config.mutations[0].remove: :-prefixed or host headers may not be removed"
+                .to_owned(),
+        ),
+        (
+            "{local_reply_config: {body_format: {text_format_source: {inline_string: \"%NO_SUCH%\"}}}}".to_owned(),
+            "local_reply_config.body_format.text_format_source.inline_string: Not supported field in StreamInfo: NO_SUCH".to_owned(),
+        ),
+        (
+            "{http_protocol_options: {header_key_format: {stateful_formatter: {name: p}}}}".to_owned(),
+            format!("http_protocol_options.header_key_format.stateful_formatter: {text}"),
+        ),
+    ];
+    for (fields, expected) in rows {
+        // One field a line, in the block of the manager.
+        let block = fields[1..fields.len() - 1].replace(", forward", "\n          forward");
+        let block = block.replacen(", strip_any", "\n          strip_any", 1);
+        let block = block.replacen(", set_current", "\n          set_current", 1);
+        let block = block.replacen(", original_ip", "\n          original_ip", 1);
+        let found = errors(&listener(&block, TO_KNOWN));
+        assert_eq!(found.len(), 1, "{fields}: {found:#?}");
+        let (at, rest) = found[0].split_once(": ").unwrap();
+        assert_eq!(rest, format!("{manager}.{expected}"), "{fields}");
+        assert!(at.starts_with("14:") || at.starts_with("15:"), "{at}");
+    }
 }
 
 #[test]

@@ -158,6 +158,8 @@ pub enum Operator {
     UpstreamFailure,
     /// `HOSTNAME`, `ENVIRONMENT`: known from the start.
     Constant(Option<String>),
+    /// `LOCAL_REPLY_BODY`: set while a reply is made, and empty when the line is written.
+    LocalReplyBody,
     /// Known to Envoy, and nothing here ever sets it; the text that Envoy shows for it is empty instead of `-` where the flag says so.
     Absent {
         /// An empty text.

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccessLog, Cidr, FilterModel, Http2Options, RouteConfiguration};
+use super::{
+    AccessLog, Cidr, ClientCertRules, FilterModel, HeaderOps, Http2Options, IpDetection, LocalReplies,
+    RouteConfiguration, TargetRules,
+};
 
 /// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +27,8 @@ pub struct HttpConnectionManager {
     pub use_remote_address: bool,
     /// `xff_num_trusted_hops`.
     pub xff_num_trusted_hops: u32,
+    /// `original_ip_detection_extensions`: not with the two above.
+    pub ip_detection: Vec<IpDetection>,
     /// `skip_xff_append`.
     pub skip_xff_append: bool,
     /// `internal_address_config`: nothing is internal by default.
@@ -38,6 +43,10 @@ pub struct HttpConnectionManager {
     pub always_set_request_id_in_response: bool,
     /// `add_user_agent`: the node's cluster and id to send upstream (`x-envoy-downstream-service-*`, `user-agent`).
     pub add_user_agent: Option<(String, String)>,
+    /// Paths, hosts and schemes.
+    pub target: TargetRules,
+    /// `x-forwarded-client-cert`.
+    pub client_cert: ClientCertRules,
     /// `common_http_protocol_options.idle_timeout`, default 1 h; `None` is off.
     pub idle_timeout: Option<Duration>,
     /// `common_http_protocol_options.max_connection_duration`.
@@ -68,10 +77,65 @@ pub struct HttpConnectionManager {
     pub http1: Http1Options,
     /// `http2_protocol_options`.
     pub http2: Http2Options,
+    /// `early_header_mutation_extensions`: one after the other, first of all.
+    pub early_headers: Vec<HeaderOps>,
+    /// `proxy_100_continue`: the upstream says it, not we.
+    pub proxy_100_continue: bool,
+    /// `common_http_protocol_options.max_stream_duration`, where the route says nothing; `None` is off.
+    pub max_stream_duration: Option<Duration>,
+    /// `local_reply_config`.
+    pub local_replies: Option<LocalReplies>,
     /// `access_log`.
     pub access_logs: Vec<AccessLog>,
     /// `access_log_options.flush_access_log_on_new_request`: a new request has a line too.
     pub log_new_requests: bool,
+}
+
+/// With Envoy's defaults, no routes, and the router alone.
+impl Default for HttpConnectionManager {
+    fn default() -> Self {
+        Self {
+            stat_prefix: String::new(),
+            access_logs: Vec::new(),
+            log_new_requests: false,
+            routes: Arc::default(),
+            http_filters: vec![HttpFilter::Router(Router::default())],
+            server_name: "envoy".into(),
+            server_header: ServerHeader::Overwrite,
+            via: String::new(),
+            use_remote_address: false,
+            xff_num_trusted_hops: 0,
+            ip_detection: Vec::new(),
+            skip_xff_append: false,
+            internal_addresses: Vec::new(),
+            internal_unix_sockets: false,
+            generate_request_id: true,
+            preserve_external_request_id: false,
+            always_set_request_id_in_response: false,
+            add_user_agent: None,
+            target: Default::default(),
+            client_cert: Default::default(),
+            early_headers: Vec::new(),
+            proxy_100_continue: false,
+            max_stream_duration: None,
+            local_replies: None,
+            idle_timeout: Some(Duration::from_secs(3600)),
+            max_connection_duration: None,
+            max_requests_per_connection: 0,
+            stream_idle_timeout: Some(Duration::from_secs(300)),
+            request_timeout: None,
+            request_headers_timeout: None,
+            drain_timeout: Duration::from_secs(5),
+            delayed_close_timeout: Some(Duration::from_secs(1)),
+            max_request_headers_bytes: 60 * 1024,
+            max_headers_count: 100,
+            underscores: Underscores::Allow,
+            upgrades: Vec::new(),
+            codec: Default::default(),
+            http1: Http1Options::default(),
+            http2: Default::default(),
+        }
+    }
 }
 
 /// `codec_type`.
@@ -99,6 +163,10 @@ pub struct Http1Options {
     pub enable_trailers: bool,
     /// `allow_chunked_length`.
     pub allow_chunked_length: bool,
+    /// `allow_custom_methods`.
+    pub custom_methods: bool,
+    /// `header_key_format.proper_case_words`: names of response headers begin with capitals.
+    pub proper_case: bool,
 }
 
 impl Default for Http1Options {
@@ -109,6 +177,8 @@ impl Default for Http1Options {
             default_host_for_http_10: String::new(),
             enable_trailers: false,
             allow_chunked_length: false,
+            custom_methods: false,
+            proper_case: false,
         }
     }
 }

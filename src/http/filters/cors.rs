@@ -80,7 +80,7 @@ impl Filter for Cors {
             let forwards = || next.find_in_route(|policy: &Policy| policy.forward_not_matching_preflights);
             if allowed || !forwards().unwrap_or(true) {
                 let head = preflight(&request.head, next, allowed.then_some(origin));
-                return next.answer(&request.head, Response { head, body: Body::Empty }, "cors_response");
+                return next.answer(&request.head, Response { head, body: Body::Empty, local: false }, "cors_response");
             }
         }
         if !allowed {

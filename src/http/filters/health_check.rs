@@ -111,7 +111,7 @@ impl Filter for HealthChecks {
             head.headers.set(DEGRADED, HeaderValue::from_static(""));
         }
         head.headers.set(CHECKED_CLUSTER, self.service.clone());
-        next.reply(&request.head, Response { head, body: Body::Empty }, verdict.details)
+        next.reply(&request.head, Response { head, body: Body::Empty, local: true }, verdict.details)
     }
 }
 

@@ -60,7 +60,9 @@ pub(in crate::http) fn response(head: &mut ResponseHead, stream: &Stream<'_>) {
 pub(super) fn awaits_response(stream: &Stream<'_>) -> bool {
     let record = stream.record();
     let rules = record.route.borrow().as_ref().is_some_and(Decision::has_response_rules);
-    rules || record.has_shared() || stream.manager().route_stats.counts(record)
+    // What a reply of ours would be made of does not move.
+    let replies = record.grpc.get() || stream.manager().replies.is_some();
+    rules || replies || record.has_shared() || stream.manager().route_stats.counts(record)
 }
 
 /// A redirect, or a direct response.
@@ -83,16 +85,17 @@ pub(super) fn answer<'a>(
     response
 }
 
-/// The limit on request and response together: `grpc-timeout` where the route takes it, else the route's own.
-pub(super) fn duration(head: &RequestHead, limits: MaxStreamDuration) -> Option<Duration> {
+/// The limit on request and response together: `grpc-timeout` where the route takes it, else the route's own. `None` leaves it to the
+/// connection manager.
+pub(super) fn duration(head: &RequestHead, limits: MaxStreamDuration) -> Option<Option<Duration>> {
     if let Some(most) = limits.grpc_max
         && let Some(asked) = grpc_timeout(head)
     {
         let allowed = most.map_or(asked, |most| asked.min(most));
         // An offset that would leave nothing is not taken off.
-        return Some(allowed.checked_sub(limits.grpc_offset).filter(|left| !left.is_zero()).unwrap_or(allowed));
+        return Some(Some(allowed.checked_sub(limits.grpc_offset).filter(|left| !left.is_zero()).unwrap_or(allowed)));
     }
-    limits.limit.flatten()
+    limits.limit
 }
 
 /// `grpc-timeout`: up to eight digits and a unit.

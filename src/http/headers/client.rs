@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use super::Rules;
 use super::names::X_FORWARDED_FOR;
 use crate::codec::Headers;
-use crate::config::model::Cidr;
+use crate::codec::http1::Refusal;
+use crate::config::model::{Cidr, IpDetection};
 
 /// What the connection knows about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,10 @@ pub struct ConnectionFacts {
     pub upgrade: bool,
     /// The peer's address; `None` on a Unix socket.
     pub peer: Option<IpAddr>,
+    /// The client has shown a certificate.
+    pub mutual: bool,
+    /// The port of the listener; `None` on a Unix socket.
+    pub local_port: Option<u16>,
     /// An address of this machine that is not loopback: what `x-forwarded-for` shows for a peer on loopback.
     pub own_address: Option<IpAddr>,
     /// The client spoke TLS.
@@ -31,17 +36,24 @@ pub struct Client {
     pub edge: bool,
     /// It has headers that only a request from inside may have: it may ask something of the router.
     pub controls: bool,
+    /// The request is gRPC's: errors are told in its way.
+    pub grpc: bool,
+    /// The peer is added to `x-forwarded-for`.
+    pub(super) appends: bool,
 }
 
 impl Client {
     /// By the peer and the addresses that came with the request, before ours is added.
-    pub(super) fn find(headers: &Headers, rules: &Rules, connection: &ConnectionFacts) -> Self {
+    ///
+    /// # Errors
+    /// An address must be found, and is not.
+    pub(super) fn find(headers: &Headers, rules: &Rules, connection: &ConnectionFacts) -> Result<Self, Refusal> {
+        if !rules.ip_detection.is_empty() {
+            return Self::detect(headers, rules, connection);
+        }
         let mut forwarded = headers.get_all(&X_FORWARDED_FOR).map(http::HeaderValue::as_bytes).peekable();
         let none = forwarded.peek().is_none();
-        let inside = |address: Option<IpAddr>| match address {
-            Some(address) => rules.internal_addresses.iter().any(|range| contains(range, address)),
-            None => rules.internal_unix_sockets,
-        };
+        let inside = |address| is_inside(rules, address);
         let (address, internal) = if rules.use_remote_address {
             // The peer is hop 0, so the last entry of the list is hop 1.
             let address = match rules.trusted_hops {
@@ -55,8 +67,54 @@ impl Client {
                 None => (connection.peer, false),
             }
         };
-        Self { address, internal, edge: !internal && rules.use_remote_address, controls: false }
+        let edge = !internal && rules.use_remote_address;
+        Ok(Self { address, internal, edge, controls: false, grpc: false, appends: rules.append_forwarded_for })
     }
+
+    /// By `original_ip_detection_extensions`: the first that finds an address has it.
+    fn detect(headers: &Headers, rules: &Rules, connection: &ConnectionFacts) -> Result<Self, Refusal> {
+        let mut client = Self {
+            address: connection.peer,
+            internal: false,
+            edge: false,
+            controls: false,
+            grpc: false,
+            appends: false,
+        };
+        for detection in &rules.ip_detection {
+            let found = match detection {
+                IpDetection::Header { name, trusted, reject } => {
+                    let found = headers.get(name).and_then(|value| address(value.as_bytes()));
+                    if let (None, Some(status)) = (found, reject) {
+                        return Err(Refusal::unknown_client(*status));
+                    }
+                    found.map(|address| (address, *trusted))
+                }
+                IpDetection::Forwarded { hops, append } => {
+                    client.appends |= append;
+                    let forwarded = headers.get_all(&X_FORWARDED_FOR).map(http::HeaderValue::as_bytes);
+                    from_right(forwarded, *hops as usize)
+                }
+            };
+            if let Some((address, trusted)) = found {
+                client.address = Some(address);
+                client.internal = trusted && is_inside(rules, client.address);
+                break;
+            }
+        }
+        Ok(client)
+    }
+}
+
+fn is_inside(rules: &Rules, address: Option<IpAddr>) -> bool {
+    match address {
+        Some(address) => rules.internal_addresses.iter().any(|range| contains(range, address)),
+        None => rules.internal_unix_sockets,
+    }
+}
+
+fn address(text: &[u8]) -> Option<IpAddr> {
+    std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
 }
 
 /// The address that `skip` others follow, and whether it is the only one.
@@ -67,8 +125,7 @@ fn from_right<'h>(values: impl Iterator<Item = &'h [u8]>, skip: usize) -> Option
         entries.extend(value.split(|byte| *byte == b','));
     }
     let at = entries.len().checked_sub(skip + 1)?;
-    let text = std::str::from_utf8(entries[at].trim_ascii()).ok()?;
-    Some((text.parse().ok()?, entries.len() == 1))
+    Some((address(entries[at])?, entries.len() == 1))
 }
 
 /// Whether a network contains an address.

@@ -13,6 +13,10 @@ names! {
     X_FORWARDED_FOR = "x-forwarded-for";
     /// `http` or `https`, as the client spoke to the edge.
     X_FORWARDED_PROTO = "x-forwarded-proto";
+    /// The port that the client came to.
+    X_FORWARDED_PORT = "x-forwarded-port";
+    /// The certificates that clients have shown on the way.
+    X_FORWARDED_CLIENT_CERT = "x-forwarded-client-cert";
     /// One id for a request on all its hops.
     X_REQUEST_ID = "x-request-id";
     /// `true` for a request from inside.
@@ -62,8 +66,12 @@ pub(super) enum Class {
     Hop,
     /// `te`: only `trailers` passes.
     Te,
+    /// `content-type`: passes, and tells what the client speaks.
+    ContentType,
     /// `expect`: passes unless we answered it.
     Expect,
+    /// Who has shown a certificate, and what is configured for them.
+    ClientCert,
     /// Only requests that are internal.
     Internal,
     /// Only requests that are internal, or come from a trusted hop.
@@ -128,17 +136,14 @@ pub(super) fn classify(name: &HeaderName) -> Class {
         };
     }
     match name {
-        // Client certificates are not forwarded (`forward_client_cert_details` SANITIZE), so nobody may claim one.
-        "connection"
-        | "keep-alive"
-        | "proxy-connection"
-        | "upgrade"
-        | "transfer-encoding"
-        | "http2-settings"
-        | "x-forwarded-client-cert" => Class::Hop,
+        "connection" | "keep-alive" | "proxy-connection" | "upgrade" | "transfer-encoding" | "http2-settings" => {
+            Class::Hop
+        }
+        "x-forwarded-client-cert" => Class::ClientCert,
         "x-forwarded-for" => Class::Known(Known::ForwardedFor),
         "x-forwarded-proto" => Class::Known(Known::ForwardedProto),
         "x-request-id" => Class::Known(Known::RequestId),
+        "content-type" => Class::ContentType,
         "te" => Class::Te,
         "expect" => Class::Expect,
         _ => Class::End,

@@ -7,15 +7,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
 
+use super::inline::{self, Seen};
 use super::names::{
     Class, Known, Present, X_ENVOY_ATTEMPT_COUNT, X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, X_ENVOY_DOWNSTREAM_SERVICE_NODE,
-    X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, X_ENVOY_EXTERNAL_ADDRESS, X_ENVOY_INTERNAL, X_FORWARDED_FOR, X_FORWARDED_PROTO,
-    X_REQUEST_ID, classify,
+    X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, X_ENVOY_EXTERNAL_ADDRESS, X_ENVOY_INTERNAL, X_FORWARDED_FOR, X_FORWARDED_PORT,
+    X_FORWARDED_PROTO, X_REQUEST_ID, classify,
 };
-use super::{Client, ConnectionFacts, Rules};
+use super::target::{self, Turned};
+use super::{Client, ConnectionFacts, Rules, client_cert};
 use crate::codec::head::tokens;
 use crate::codec::http1::Refusal;
 use crate::codec::{Headers, RequestHead, Scheme};
+use crate::config::model::{ForcedScheme, TargetRules};
 
 /// `connection` may name fewer headers than this.
 const MAX_NAMED: usize = 10;
@@ -59,18 +62,27 @@ pub fn prepare_request(
     rules: &Rules,
     connection: &ConnectionFacts,
     ids: &mut Ids,
-) -> Result<Client, Refusal> {
+) -> Result<Client, Turned> {
     let named = named_by_connection(&head.headers)?;
     check(head)?;
-    let mut client = Client::find(&head.headers, rules, connection);
+    if let Some(rules) = &rules.target {
+        target::apply(head, rules, connection.local_port)?;
+    }
+    let mut client = Client::find(&head.headers, rules, connection)?;
     let mut present = Present::default();
+    let mut seen = Seen::default();
     head.headers.retain(|name, value| {
         let class = classify(name);
         let pass = match class {
             Class::End | Class::Known(_) => client.internal || !rules.internal_only.contains(name),
+            Class::ContentType => {
+                client.grpc = target::is_grpc(value);
+                client.internal || !rules.internal_only.contains(name)
+            }
             Class::Hop => connection.upgrade && (*name == header::CONNECTION || *name == header::UPGRADE),
+            Class::ClientCert => client_cert::passes(&rules.client_cert, connection.mutual),
             Class::Te => reduce_te(value),
-            Class::Expect => !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
+            Class::Expect => rules.proxy_100_continue || !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
             Class::Internal => {
                 client.controls |= client.internal;
                 client.internal
@@ -81,19 +93,28 @@ pub fn prepare_request(
         if let (Class::Known(known), true) = (class, pass) {
             present.note(known);
         }
+        if pass {
+            seen.note(name);
+        }
         pass
     });
+    if seen.again() {
+        inline::join(&mut head.headers);
+    }
     if connection.upgrade && !named.is_empty() {
         // What it named besides is gone.
         head.headers.set(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    if rules.append_forwarded_for
+    if client.appends
         && let Some(peer) = connection.peer
     {
         let shown = if peer.is_loopback() { connection.own_address.unwrap_or(peer) } else { peer };
         append_forwarded_for(&mut head.headers, present, shown);
     }
     set_scheme(head, present, rules, connection);
+    if let Some(target) = &rules.target {
+        announce_target(head, rules, target, connection);
+    }
     if client.internal {
         head.headers.set(X_ENVOY_INTERNAL.clone(), HeaderValue::from_static("true"));
     }
@@ -142,7 +163,7 @@ fn check(head: &RequestHead) -> Result<(), Refusal> {
         return Err(Refusal::ABSOLUTE_PATH);
     }
     if memchr::memchr(b'#', &head.path).is_some() {
-        return Err(Refusal::FRAGMENT);
+        return Err(Refusal::PATH);
     }
     Ok(())
 }
@@ -213,6 +234,24 @@ fn set_scheme(head: &mut RequestHead, present: Present, rules: &Rules, connectio
         Some(own)
     };
     head.scheme = head.scheme.or(forwarded).or(Some(own));
+}
+
+/// `x-forwarded-port`, and the scheme that everybody is to believe in.
+fn announce_target(head: &mut RequestHead, rules: &Rules, target: &TargetRules, connection: &ConnectionFacts) {
+    if let Some(scheme) = target.scheme {
+        let scheme = match scheme {
+            ForcedScheme::Http => Scheme::Http,
+            ForcedScheme::Https => Scheme::Https,
+        };
+        head.scheme = Some(scheme);
+        head.headers.set(X_FORWARDED_PROTO.clone(), HeaderValue::from_static(scheme.as_str()));
+    }
+    if let (true, Some(port)) = (target.forwarded_port, connection.local_port) {
+        let edge = rules.use_remote_address && rules.trusted_hops == 0;
+        if edge || !head.headers.contains(&X_FORWARDED_PORT) {
+            head.headers.set(X_FORWARDED_PORT.clone(), HeaderValue::from(port));
+        }
+    }
 }
 
 /// `add_user_agent` and `via`.

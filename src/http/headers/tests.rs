@@ -12,45 +12,16 @@ use crate::codec::http1::{
     Body, Limits, Refusal, RequestRules, Scan, encode_request, encode_response, parse_request, parse_response,
 };
 use crate::codec::{RequestHead, ResponseHead, Scheme};
-use crate::config::model::{Http1Options, RouteConfiguration, Underscores};
+use crate::config::model::RouteConfiguration;
 
 fn manager() -> HttpConnectionManager {
     HttpConnectionManager {
         stat_prefix: "h".into(),
-        access_logs: Vec::new(),
-        log_new_requests: false,
         routes: Arc::new(RouteConfiguration {
             internal_only_headers: vec!["x-secret".into()],
             ..RouteConfiguration::default()
         }),
-        http_filters: Vec::new(),
-        server_name: "envoy".into(),
-        server_header: ServerHeader::Overwrite,
-        via: String::new(),
-        use_remote_address: false,
-        xff_num_trusted_hops: 0,
-        skip_xff_append: false,
-        internal_addresses: Vec::new(),
-        internal_unix_sockets: false,
-        generate_request_id: true,
-        preserve_external_request_id: false,
-        always_set_request_id_in_response: false,
-        add_user_agent: None,
-        idle_timeout: None,
-        max_connection_duration: None,
-        max_requests_per_connection: 0,
-        stream_idle_timeout: None,
-        request_timeout: None,
-        request_headers_timeout: None,
-        drain_timeout: Duration::from_secs(5),
-        delayed_close_timeout: None,
-        max_request_headers_bytes: 60 * 1024,
-        max_headers_count: 100,
-        underscores: Underscores::Allow,
-        upgrades: Vec::new(),
-        codec: crate::config::model::CodecType::Auto,
-        http1: Http1Options::default(),
-        http2: crate::config::model::Http2Options::default(),
+        ..HttpConnectionManager::default()
     }
 }
 
@@ -62,6 +33,8 @@ fn edge() -> HttpConnectionManager {
 fn local() -> ConnectionFacts {
     ConnectionFacts {
         upgrade: false,
+        mutual: false,
+        local_port: Some(8080),
         peer: Some(IpAddr::from([127, 0, 0, 1])),
         own_address: Some(IpAddr::from([192, 0, 2, 2])),
         tls: false,
@@ -209,6 +182,40 @@ fn the_client_by_rule() {
 }
 
 #[test]
+fn the_client_by_detection() {
+    let header = |trusted, reject| IpDetection::Header { name: "x-real".parse().unwrap(), trusted, reject };
+    let forwarded = |hops, append| IpDetection::Forwarded { hops, append };
+    let detect = |ip_detection: Vec<IpDetection>, fields: &str| {
+        let inside = vec![Cidr { network: [10, 0, 0, 0].into(), prefix: 8 }];
+        let manager = HttpConnectionManager { ip_detection, internal_addresses: inside, ..manager() };
+        let mut head = head(fields);
+        let rules = Rules::compile(&manager).unwrap();
+        prepare_request(&mut head, &rules, &local(), &mut Ids::random()).map(|client| {
+            let forwarded = head.headers.get(&names::X_FORWARDED_FOR).map(|value| value.to_str().unwrap().to_owned());
+            (client.address.unwrap().to_string(), client.internal, forwarded)
+        })
+    };
+    let is =
+        |address: &str, internal, forwarded: Option<&str>| Ok((address.into(), internal, forwarded.map(Into::into)));
+    assert_eq!(detect(vec![header(false, None)], "X-Real: 10.1.1.1\r\n"), is("10.1.1.1", false, None));
+    assert_eq!(detect(vec![header(true, None)], "X-Real: 10.1.1.1\r\n"), is("10.1.1.1", true, None));
+    assert_eq!(detect(vec![header(true, None)], "X-Real: 1.1.1.1:80\r\n"), is("127.0.0.1", false, None));
+    assert_eq!(detect(vec![header(true, None)], "X-Real: 2001:db8::1\r\n"), is("2001:db8::1", false, None));
+    let refused = Err(Turned::Refused(Refusal::unknown_client(401)));
+    assert_eq!(detect(vec![header(false, Some(401))], "X-Real: bogus\r\n"), refused);
+    assert_eq!(detect(vec![header(false, Some(401))], ""), refused);
+    let alone = "X-Forwarded-For: 10.2.2.2\r\n";
+    let two = "X-Forwarded-For: 1.2.3.4, 10.2.2.2\r\n";
+    assert_eq!(detect(vec![forwarded(0, false)], alone), is("10.2.2.2", true, Some("10.2.2.2")));
+    assert_eq!(detect(vec![forwarded(0, false)], two), is("10.2.2.2", false, Some("1.2.3.4, 10.2.2.2")));
+    assert_eq!(detect(vec![forwarded(1, false)], two), is("1.2.3.4", false, Some("1.2.3.4, 10.2.2.2")));
+    assert_eq!(detect(vec![forwarded(1, true)], alone), is("127.0.0.1", false, Some("10.2.2.2,192.0.2.2")));
+    assert_eq!(detect(vec![header(false, None), forwarded(0, false)], alone), is("10.2.2.2", true, Some("10.2.2.2")));
+    let both = vec![forwarded(1, true), header(false, None)];
+    assert_eq!(detect(both, "X-Real: 1.1.1.1\r\n"), is("1.1.1.1", false, Some("192.0.2.2")));
+}
+
+#[test]
 fn internal_requests() {
     let inside = |use_remote_address| HttpConnectionManager {
         use_remote_address,
@@ -281,6 +288,8 @@ fn request_ids() {
 fn addresses_of_all_kinds_are_written() {
     let from = |peer: &str, own: Option<IpAddr>| ConnectionFacts {
         upgrade: false,
+        mutual: false,
+        local_port: Some(8080),
         peer: Some(peer.parse().unwrap()),
         own_address: own,
         tls: true,
@@ -353,11 +362,11 @@ fn requests_that_are_refused() {
         "Connection: a,b,c,d,e,f,g,h,i,j\r\n",
         "Connection: a,b,c,d,e\r\nConnection: f,g,h,i,j\r\n",
     ] {
-        assert_eq!(refused(head(fields)), Refusal::CONNECTION_HEADER, "{fields:?}");
+        assert_eq!(refused(head(fields)), Refusal::CONNECTION_HEADER.into(), "{fields:?}");
     }
-    assert_eq!(refused(RequestHead::new(Method::GET, "a", "/x#f")), Refusal::FRAGMENT);
-    assert_eq!(refused(RequestHead::new(Method::GET, "a", "/x?y#f")), Refusal::FRAGMENT);
-    assert_eq!(refused(RequestHead::new(Method::OPTIONS, "a", "*")), Refusal::ABSOLUTE_PATH);
+    assert_eq!(refused(RequestHead::new(Method::GET, "a", "/x#f")), Refusal::PATH.into());
+    assert_eq!(refused(RequestHead::new(Method::GET, "a", "/x?y#f")), Refusal::PATH.into());
+    assert_eq!(refused(RequestHead::new(Method::OPTIONS, "a", "*")), Refusal::ABSOLUTE_PATH.into());
 }
 
 #[test]

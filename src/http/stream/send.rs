@@ -7,7 +7,7 @@ use std::time::Instant;
 use http::{HeaderValue, Method, StatusCode, Version, header};
 
 use crate::codec::head::ResponseHead;
-use crate::codec::http1::{self, encode_response};
+use crate::codec::http1;
 use crate::http::body::Body;
 use crate::http::downstream::Downstream;
 use crate::http::failure::Failure;
@@ -22,7 +22,7 @@ use crate::http::upgrade::Switch;
 impl Stream<'_> {
     /// Sends a response.
     pub(super) async fn send<'s>(&'s self, response: Response<'s>, begun: &mut Begun) -> Result<Course, Failure> {
-        let Response { mut head, body } = response;
+        let Response { mut head, body, .. } = response;
         let mut body = match body {
             Body::Tunnel(granted) => return self.join(head, *granted, begun).map(|()| Course::Over),
             body => body,
@@ -47,7 +47,7 @@ impl Stream<'_> {
         self.keep_response(&head);
         let mut outbox = Outbox::new(self.manager().local.block());
         outbox.front.extend_from_slice(&self.interim.borrow_mut().split());
-        encode_response(&head, framing, &mut outbox.front);
+        self.encode(&head, framing, &mut outbox.front);
         drop(head);
         begun.head = true;
         let pump = Pump::new(outbox, framing, self.manager().config.http1.enable_trailers);

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use http::header;
 
 use crate::codec::head::{RequestHead, ResponseHead};
-use crate::codec::http1::{self, encode_response};
+use crate::codec::http1;
 use crate::http::failure::Failure;
 use crate::http::upgrade::{Active, Granted, Switch, Switching};
 use crate::l4::tunnel::Host;
@@ -59,7 +59,7 @@ impl Stream<'_> {
         let Granted { host, read } = granted;
         let mut down = self.manager().local.block();
         down.extend_from_slice(&self.interim.borrow_mut().split());
-        encode_response(&head, http1::Body::UntilClose, &mut down);
+        self.encode(&head, http1::Body::UntilClose, &mut down);
         let head = down.len();
         down.extend_from_slice(&read);
         self.manager().local.give(read);

@@ -1,10 +1,30 @@
 //! The deadlines of a request, as the route sets them and as things move.
 
+use std::cell::Cell;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::http::failure::Failure;
 use crate::local::Deadline;
 
-use super::Stream;
+use super::{Client, Stream};
+
+/// When a request must end, or be further than it is.
+pub(in crate::http) struct Deadlines {
+    pub(in crate::http) request: Deadline,
+    pub(in crate::http) route: Cell<Deadline>,
+    pub(in crate::http) route_timeout: Cell<Option<Duration>>,
+    /// `max_stream_duration`.
+    pub(in crate::http) duration: Cell<Deadline>,
+    pub(in crate::http) idle: Cell<Deadline>,
+    pub(in crate::http) idle_timeout: Cell<Option<Duration>>,
+    /// When it is cut: set once the drain's deadline has passed.
+    pub(in crate::http) drained: Cell<Deadline>,
+}
+
+/// The least time that a request has from its start, whatever the drain's deadline: whoever wrote on an idle connection just before it was
+/// to be closed is answered.
+pub(in crate::http) const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 impl Stream<'_> {
     /// Sets the route's timeouts; the first runs once all of the request has been received.
@@ -19,10 +39,11 @@ impl Stream<'_> {
         }
     }
 
-    /// Sets the limit on request and response together.
-    pub(in crate::http) fn set_duration(&self, limit: Option<Duration>) {
-        if let Some(limit) = limit {
-            self.deadlines.duration.set(self.timer().at(self.record.started + limit));
+    /// Sets the limit on request and response together, where the route says something: there may be none.
+    pub(in crate::http) fn set_duration(&self, said: Option<Option<Duration>>) {
+        if let Some(limit) = said {
+            let deadline = limit.map_or(Deadline::NEVER, |limit| self.timer().at(self.record.started + limit));
+            self.deadlines.duration.set(deadline);
         }
     }
 
@@ -35,6 +56,39 @@ impl Stream<'_> {
     pub(super) fn arm_route(&self, received_at: Instant) {
         if let Some(timeout) = self.deadlines.route_timeout.get() {
             self.deadlines.route.set(self.timer().at(received_at + timeout));
+        }
+    }
+
+    /// Ready when the request must end before its time.
+    pub(super) fn poll_ended(&self, context: &mut Context<'_>) -> Poll<Failure> {
+        let drained = &self.deadlines.drained;
+        if !self.late && drained.get() == Deadline::NEVER && self.client.poll_over(context).is_ready() {
+            drained.set(self.timer().at(self.record.started + LAST_REQUEST));
+        }
+        let gone = match self.client {
+            Client::Http1(conn) => {
+                self.poll_interim(conn, context).is_err() || (self.is_complete() && conn.poll_gone(context).is_ready())
+            }
+            Client::Http2(client) => client.poll_gone(context).is_ready(),
+        };
+        if gone {
+            return Poll::Ready(Failure::DownstreamClosed);
+        }
+        let complete = self.is_complete();
+        let deadlines = &self.deadlines;
+        let passed = |context: &mut Context<'_>, deadline| self.timer().poll_until(context, deadline).is_ready();
+        if passed(context, deadlines.drained.get()) {
+            Poll::Ready(Failure::Drained)
+        } else if passed(context, deadlines.route.get()) {
+            Poll::Ready(Failure::RouteTimeout)
+        } else if passed(context, deadlines.duration.get()) {
+            Poll::Ready(Failure::MaxDuration { request_complete: complete })
+        } else if !complete && passed(context, deadlines.request) {
+            Poll::Ready(Failure::RequestTimeout)
+        } else if passed(context, deadlines.idle.get()) {
+            Poll::Ready(Failure::StreamIdle { request_complete: complete })
+        } else {
+            Poll::Pending
         }
     }
 }

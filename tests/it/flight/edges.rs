@@ -125,7 +125,8 @@ fn what_the_other_side_cannot_go_on_with_stays_and_its_connection_moves_later() 
     let (other, _) = host();
     let mut full = cluster("origin", &[other.address]);
     full.limits.max_connections = 0;
-    let cases: [(Vec<model::Cluster>, fn(Frozen) -> Frozen, Reason); 4] = [
+    type Change = fn(Frozen) -> Frozen;
+    let cases: [(Vec<model::Cluster>, Change, Reason); 4] = [
         (Vec::new(), |frozen| frozen, Reason::NoCluster),
         (vec![full], |frozen| frozen, Reason::Limit),
         (vec![cluster("origin", &[other.address])], spoil, Reason::Record),
@@ -212,10 +213,12 @@ fn a_record_that_is_cut_or_changed_anywhere_is_refused_or_gone_on_with() {
         };
         // Work that is dropped instead of begun leaves nothing behind; what is begun ends with its peers, which are gone.
         let keep = taken % 2 == 0;
-        let thawed = new.on_worker(move |worker| match worker.set.thaw(frozen) {
-            Ok(thawed) if keep => Ok(thawed.begin()),
-            Ok(thawed) => Ok(drop(thawed)),
-            Err(reason) => Err(reason),
+        let thawed = new.on_worker(move |worker| {
+            let thawed = worker.set.thaw(frozen)?;
+            if keep {
+                thawed.begin();
+            }
+            Ok::<(), Reason>(())
         });
         match thawed {
             Ok(()) => taken += 1,

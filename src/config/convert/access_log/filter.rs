@@ -12,7 +12,7 @@ use crate::fault::Flag;
 /// Filters within filters; the checker bounds nothing here, and a filter is judged by recursion.
 const MAX_DEPTH: usize = 16;
 
-pub(super) fn convert(cx: &mut Context, message: api::AccessLogFilter) -> Option<LogFilter> {
+pub(in crate::config::convert) fn convert(cx: &mut Context, message: api::AccessLogFilter) -> Option<LogFilter> {
     nested(cx, message, 0)
 }
 

@@ -98,7 +98,7 @@ fn known(name: &str, arguments: &str) -> Known {
         return address.into();
     }
     if is_nowhere_set(name) {
-        let empty = matches!(name, "CUSTOM_FLAGS" | "LOCAL_REPLY_BODY");
+        let empty = name == "CUSTOM_FLAGS";
         return Known::Yes(Operator::Absent { empty });
     }
     if is_not_yet(name) {
@@ -145,6 +145,7 @@ fn plain(name: &str) -> Option<Operator> {
         "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Operator::Count(Count::Attempts),
         "BYTES_RETRANSMITTED" | "PACKETS_RETRANSMITTED" => Operator::Count(Count::Zero),
         "CONNECTION_ID" => Operator::ConnectionId,
+        "LOCAL_REPLY_BODY" => Operator::LocalReplyBody,
         "PROTOCOL" => Operator::Protocol,
         "UPSTREAM_PROTOCOL" => Operator::UpstreamProtocol,
         "CONNECTION_TERMINATION_DETAILS" => Operator::TerminationDetails,
@@ -187,8 +188,6 @@ fn is_nowhere_set(name: &str) -> bool {
             | "TRACE_ID"
             | "SPAN_ID"
             | "CUSTOM_FLAGS"
-            // Envoy has it while it makes the reply, and no more when the line is written.
-            | "LOCAL_REPLY_BODY"
             | "ROUNDTRIP_DURATION"
             | "DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID"
             | "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID"

@@ -302,7 +302,7 @@ impl<'a> Exchange<'a> {
         if status == StatusCode::SWITCHING_PROTOCOLS || self.interim > MAX_INTERIM {
             return Err(self.broken());
         }
-        if status == StatusCode::EARLY_HINTS {
+        if self.stream.passes_on(status) {
             self.stream.inform(&parsed.head);
         }
         Ok(None)

@@ -133,7 +133,7 @@ impl<'a> Exchange<'a> {
                 if self.interim > MAX_INTERIM {
                     return Poll::Ready(Err(self.broken()));
                 }
-                if interim.status() == StatusCode::EARLY_HINTS {
+                if self.stream.passes_on(interim.status()) {
                     let parts = interim.into_parts().0;
                     let most = self.cluster.model().max_response_headers_count as usize;
                     if let Ok(head) = head::response_head(parts, most) {

@@ -1,0 +1,62 @@
+//! Who asks, whatever the protocol of the connection.
+
+use std::task::{Context, Poll};
+
+use crate::drain::Held;
+use crate::http::downstream::Downstream;
+use crate::http::http2;
+use crate::http::manager::Manager;
+use crate::l4::Facts;
+use crate::local::Timer;
+
+/// Who asks, by the protocol of the connection.
+#[derive(Clone, Copy)]
+pub(super) enum Client<'a> {
+    Http1(&'a Downstream),
+    Http2(&'a http2::Client),
+}
+
+impl<'a> Client<'a> {
+    pub(super) fn manager(self) -> &'a Manager {
+        match self {
+            Self::Http1(conn) => &conn.manager,
+            Self::Http2(client) => &client.conn.manager,
+        }
+    }
+
+    pub(super) fn facts(self) -> &'a Facts {
+        match self {
+            Self::Http1(conn) => &conn.facts,
+            Self::Http2(client) => &client.conn.facts,
+        }
+    }
+
+    pub(super) fn timer(self) -> &'a Timer {
+        match self {
+            Self::Http1(conn) => &conn.timer,
+            Self::Http2(client) => &client.timer,
+        }
+    }
+
+    pub(super) fn held(self) -> &'a Held {
+        match self {
+            Self::Http1(conn) => &conn.held,
+            Self::Http2(client) => &client.held,
+        }
+    }
+
+    /// Ready when the drain's deadline has passed.
+    pub(super) fn poll_over(self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Http1(conn) => conn.poll_over(context),
+            Self::Http2(client) => client.poll_over(context),
+        }
+    }
+
+    pub(super) fn has_unread(self) -> bool {
+        match self {
+            Self::Http1(conn) => conn.has_unread(),
+            Self::Http2(_) => false,
+        }
+    }
+}
