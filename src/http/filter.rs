@@ -248,6 +248,13 @@ impl<'a> Next<'a> {
         self.stream.switch() != super::upgrade::Switch::No
     }
 
+    /// Whether the route sends the request to the cluster of this name.
+    pub fn goes_to(&self, cluster: &str) -> bool {
+        let decision = self.stream.record().route.borrow();
+        let goes = decision.as_ref().and_then(|decision| self.stream.manager().cluster(decision));
+        goes.is_some_and(|goes| goes.model().name == cluster)
+    }
+
     /// A random number, for draws.
     pub fn draw(&self) -> u64 {
         self.stream.manager().draw()

@@ -10,6 +10,7 @@ use super::filter::Extension;
 pub mod buffer;
 pub mod cors;
 pub mod csrf;
+pub mod fault;
 pub mod header_mutation;
 pub mod header_to_metadata;
 pub mod health_check;
@@ -20,6 +21,7 @@ pub const ALL: &[Extension] = &[
     buffer::EXTENSION,
     cors::EXTENSION,
     csrf::EXTENSION,
+    fault::EXTENSION,
     header_mutation::EXTENSION,
     header_to_metadata::EXTENSION,
     health_check::EXTENSION,

@@ -116,7 +116,9 @@ macro_rules! stats {
 mod filters;
 mod http2;
 
-pub use filters::{CorsStats, CsrfStats, FaultStats, HealthCheckStats, SetMetadataStats};
+pub use filters::{
+    CorsStats, CsrfStats, FaultCallerStats, FaultStats, HealthCheckStats, SetMetadataStats, fault_caller,
+};
 pub use http2::Http2Stats;
 
 /// The scope of the HTTP/2 codec: of the root for all clients' connections, of a cluster for its own.

@@ -12,6 +12,7 @@ mod counters;
 mod drain;
 mod filters;
 mod filters_buffer;
+mod filters_fault;
 mod filters_headers;
 mod filters_health_check;
 mod filters_metadata;

@@ -50,3 +50,16 @@ stats! {
         counter response_rl_injected = "fault.response_rl_injected",
     }
 }
+
+/// The scope of what a fault filter counts of one caller (`x-envoy-downstream-service-cluster`), from the scope of its manager.
+pub fn fault_caller(manager: &Scope, caller: &str) -> Scope {
+    manager.scope("fault").scope(caller)
+}
+
+stats! {
+    /// `http.<prefix>.fault.<caller>.`
+    FaultCallerStats {
+        counter aborts_injected,
+        counter delays_injected,
+    }
+}
