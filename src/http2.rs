@@ -5,10 +5,12 @@
 //! a connection drains where it is, and a reload touches only those that are opened later.
 
 use std::io;
-use std::time::Instant;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use crate::codec::http2::{Flood, Sieve};
 use crate::config::model::Http2Options;
+use crate::local::{Deadline, Timer};
 use crate::net::{Stream, Watch, Watched};
 use crate::stats::Counter;
 use crate::stats::names::Http2Stats;
@@ -57,6 +59,8 @@ pub struct Eye {
     sieve: Sieve,
     codec: Http2Stats,
     counters: Counters,
+    /// How long the peer may take to read the end, and until when.
+    linger: Option<(Timer, Duration, Deadline)>,
     /// The peer ended the connection, or broke it.
     ended: std::rc::Rc<std::cell::Cell<bool>>,
 }
@@ -78,7 +82,14 @@ impl Eye {
     /// For a connection that a client opened, or that we open.
     pub fn new(options: &Http2Options, from_client: bool, codec: &Http2Stats, counters: Counters) -> Self {
         let sieve = Sieve::new(options.floods, from_client, Instant::now());
-        Self { sieve, codec: codec.clone(), counters, ended: std::rc::Rc::default() }
+        Self { sieve, codec: codec.clone(), counters, linger: None, ended: std::rc::Rc::default() }
+    }
+
+    /// After the end the peer has so long to read it and to close (`delayed_close_timeout`); without, the socket is closed at once.
+    #[must_use]
+    pub fn lingering(mut self, timer: Timer, wait: Duration) -> Self {
+        self.linger = Some((timer, wait, Deadline::NEVER));
+        self
     }
 
     /// Becomes true when the peer has ended the connection.
@@ -135,5 +146,13 @@ impl Watch for Eye {
 
     fn broken(&mut self) {
         self.ended.set(true);
+    }
+
+    fn poll_waited(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some((timer, wait, until)) = &mut self.linger else { return Poll::Ready(()) };
+        if *until == Deadline::NEVER {
+            *until = timer.at(Instant::now() + *wait);
+        }
+        timer.poll_until(context, *until)
     }
 }

@@ -178,7 +178,10 @@ impl<'a> Forwarding<'a> {
         if self.stream.switch() != Switch::No {
             return State::Done(Ok(switched(head, exchange, self.stream)));
         }
-        if !self.router.suppress_envoy_headers {
+        // Header operations may name the code.
+        record.status.set(head.status.as_u16());
+        // A request that is not over yet has no service time.
+        if !self.router.suppress_envoy_headers && self.stream.is_complete() {
             announce_service_time(&mut head.headers, now - record.received_at.get().unwrap_or(now));
         }
         rewrite::response(&mut head, self.stream);

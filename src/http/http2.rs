@@ -116,7 +116,10 @@ impl Conn {
             protocol_error: stats.downstream_cx_protocol_error.clone(),
             goes_away: None,
         };
-        let eye = Eye::new(&config.http2, true, &self.manager.http2_stats, counters);
+        let mut eye = Eye::new(&config.http2, true, &self.manager.http2_stats, counters);
+        if let Some(wait) = config.delayed_close_timeout {
+            eye = eye.lingering(self.manager.local.timers().timer(), wait);
+        }
         *self.gone.borrow_mut() = eye.ended();
         let socket = eye.over(stream).after(read);
         let mut handshake = pin!(server(&config.http2, config.max_request_headers_bytes).handshake(socket));

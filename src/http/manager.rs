@@ -322,7 +322,12 @@ async fn serve(conn: &Downstream) -> After {
             let started = Instant::now();
             let mut waiting = Waiting::new(conn, started);
             match poll_fn(|context| waiting.poll(context)).await {
-                Ok(Found::Head(parsed)) => stream::run(conn, parsed, started).await,
+                Ok(Found::Head(parsed)) => {
+                    let (stream, head, mut begun) = stream::open(conn, parsed, started);
+                    let answer = stream.begin(head);
+                    let course = stream.answer(answer, &mut begun).await;
+                    stream.finish(course, begun)
+                }
                 Ok(Found::Nothing) => return After::Keep,
                 Ok(Found::Http2) => return After::Http2,
                 Err(Failure::DownstreamClosed) => return After::Close { linger: false },

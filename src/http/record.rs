@@ -47,6 +47,8 @@ pub struct Record {
     pub client: Cell<Option<IpAddr>>,
     /// The request's id, where the response repeats it.
     pub request_id: RefCell<Option<HeaderValue>>,
+    /// What the client gets is none of the cluster's doing: a limit of the manager's own, or a fault of the client's.
+    pub(super) uncharged: Cell<bool>,
     /// The status the client got, 0 for none.
     pub status: Cell<u16>,
     /// Body bytes received from the client.
@@ -88,6 +90,7 @@ impl Record {
             announces_attempts: Cell::new(false),
             client: Cell::new(None),
             request_id: RefCell::new(None),
+            uncharged: Cell::new(false),
             status: Cell::new(0),
             received: Cell::new(0),
             sent: Cell::new(0),

@@ -50,7 +50,7 @@ mod switch;
 mod timing;
 
 pub(super) use motion::resume;
-pub(super) use serve::{refuse, run, run_http2};
+pub(super) use serve::{open, refuse, run_http2};
 pub(super) use timing::{Deadlines, LAST_REQUEST};
 
 use client::Client;
@@ -110,6 +110,8 @@ pub(super) struct Begun {
     pub(super) close: bool,
     /// The client may still send after the last response.
     pub(super) linger: bool,
+    /// The response came before the request had ended, which then never does.
+    pub(super) early: bool,
     /// The connection is a tunnel from here on.
     pub(super) tunnel: Option<Box<Joined>>,
 }
@@ -241,14 +243,9 @@ impl<'a> Stream<'a> {
         }
     }
 
-    async fn serve(&self, head: RequestHead, begun: &mut Begun) -> Result<Course, Failure> {
-        let answer = self.begin(head);
-        self.answer(answer, begun).await
-    }
-
     /// Waits for the response and sends it.
     #[allow(clippy::manual_async_fn, reason = "an async function holds its arguments twice: as given, and as its own")]
-    fn answer<'s>(
+    pub(super) fn answer<'s>(
         &'s self,
         mut answer: Answer<'s>,
         begun: &'s mut Begun,
@@ -279,6 +276,21 @@ impl<'a> Stream<'a> {
     async fn fail(&self, failure: Failure, begun: &mut Begun) -> Result<Course, Failure> {
         self.count(failure);
         self.record.failed(failure, false);
+        let own = match failure {
+            Failure::Refused(refusal) => refusal.codec,
+            Failure::StreamIdle { .. } | Failure::MaxDuration { .. } | Failure::RequestTimeout => true,
+            _ => false,
+        };
+        self.record.uncharged.set(own);
+        let headless = match failure {
+            Failure::Refused(refusal) => refusal.codec,
+            other => matches!(other, Failure::HeaderTimeout),
+        };
+        if headless && self.is_complete() {
+            // A head that was not understood has no body, and is not a whole request either.
+            self.manager().stats.downstream_rq_response_before_rq_complete.inc();
+            begun.early = true;
+        }
         begun.close |= failure.told().is_some_and(|told| told.close);
         let mut reply = local_reply::of(failure, self.record.attempts.get() > 1).ok_or(failure)?;
         rewrite::response(&mut reply.head, self);
@@ -286,7 +298,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Sends the request down the chain.
-    fn begin(&self, mut head: RequestHead) -> Answer<'_> {
+    pub(super) fn begin(&self, mut head: RequestHead) -> Answer<'_> {
         let chain = &self.manager().chain;
         let prepared = self.manager().prepare_request(&mut head, self);
         if self.manager().replies.is_some() {
@@ -361,14 +373,19 @@ impl<'a> Stream<'a> {
     }
 
     /// Ends the request: what it was is counted, and what becomes of the connection is decided.
-    fn finish(self, course: Result<Course, Failure>, begun: Begun) -> After {
+    pub(super) fn finish(self, course: Result<Course, Failure>, begun: Begun) -> After {
         if let Some(joined) = begun.tunnel {
             return self.become_tunnel(*joined);
         }
         let stats = &self.manager().stats;
         let after = match course {
             Ok(Course::Suspended(suspended)) => return self.into_flight(*suspended, begun),
-            Ok(Course::Over) if begun.close => After::Close { linger: begun.linger || self.client.has_unread() },
+            Ok(Course::Over) if begun.close => {
+                if begun.early && matches!(self.client, Client::Http1(_)) {
+                    stats.downstream_rq_rx_reset.inc();
+                }
+                After::Close { linger: begun.linger || self.client.has_unread() }
+            }
             Ok(Course::Over) => After::Keep,
             Err(failure) => {
                 if begun.head {

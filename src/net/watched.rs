@@ -9,6 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Stream;
 
+/// How much is read at once of what is forgotten, in bytes.
+const FORGOTTEN: usize = 2048;
+
 /// Who looks at the bytes of a stream.
 pub trait Watch {
     /// Bytes have come; none at all is the end.
@@ -22,6 +25,10 @@ pub trait Watch {
 
     /// The other side has broken the connection.
     fn broken(&mut self);
+
+    /// Ready when the other side, which has been told that this is the end, has had time enough to read it. Closing a socket with unread bytes makes the system
+    /// throw away what the other side has not read; so until then what still comes is read and forgotten.
+    fn poll_waited(&mut self, context: &mut Context<'_>) -> Poll<()>;
 }
 
 /// A stream and who looks at it.
@@ -31,12 +38,14 @@ pub struct Watched<W> {
     watch: W,
     /// Read before; comes first.
     before: BytesMut,
+    /// The other side has been told that this is the end.
+    ended: bool,
 }
 
 impl<W: Watch> Watched<W> {
     /// The two together.
     pub fn new(stream: Stream, watch: W) -> Self {
-        Self { stream, watch, before: BytesMut::new() }
+        Self { stream, watch, before: BytesMut::new(), ended: false }
     }
 
     /// With bytes of the stream that have been read already: they come first.
@@ -110,6 +119,21 @@ impl<W: Watch + Unpin> AsyncWrite for Watched<W> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().stream.poll_end(context)
+        let this = self.get_mut();
+        if !this.ended {
+            ready!(this.stream.poll_end(context))?;
+            this.ended = true;
+        }
+        let mut forgotten = [0; FORGOTTEN];
+        loop {
+            if this.watch.poll_waited(context).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut buffer = ReadBuf::new(&mut forgotten);
+            let read = ready!(Pin::new(&mut this.stream).poll_read(context, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }

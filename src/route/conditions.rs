@@ -1,6 +1,6 @@
 //! What a route asks beside the path.
 
-use super::facts::{Facts, Tls, cookie, field, query};
+use super::facts::{Facts, Tls, cookie, matches, query};
 use crate::config::model::{Conditions, HeaderMatch, QueryPattern, TlsMatch};
 
 /// Whether all of it holds.
@@ -24,7 +24,7 @@ pub(super) fn hold(conditions: &Conditions, facts: &Facts<'_>) -> bool {
 
 /// Whether all of these headers match.
 pub(super) fn headers(matchers: &[HeaderMatch], facts: &Facts<'_>) -> bool {
-    matchers.iter().all(|matcher| matcher.matches(field(facts.head, &matcher.field).as_deref()))
+    matchers.iter().all(|matcher| matches(matcher, facts.head))
 }
 
 fn tls(wanted: TlsMatch, is: Tls) -> bool {

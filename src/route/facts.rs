@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::HeaderName;
 
 use crate::codec::head::{Headers, RequestHead, Scheme};
-use crate::config::model::HeadField;
+use crate::config::model::{HeadField, HeaderMatch};
 
 /// A request as the table sees it.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +49,21 @@ pub fn field<'a>(head: &'a RequestHead, field: &HeadField) -> Option<Cow<'a, [u8
     }
 }
 
+/// Whether a request meets a condition on its headers.
+pub(super) fn matches(matcher: &HeaderMatch, head: &RequestHead) -> bool {
+    match &matcher.field {
+        HeadField::Header(name) => matcher.matches_each(values(&head.headers, name)),
+        other => matcher.matches(field(head, other).as_deref()),
+    }
+}
+
+/// The values of a header.
+pub(super) fn values<'a>(headers: &'a Headers, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    headers.get_all(name).map(|value| value.as_bytes())
+}
+
 /// The value of a header; several are joined with commas.
-pub(super) fn joined<'a>(headers: &'a Headers, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+fn joined<'a>(headers: &'a Headers, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
     let at = headers.iter().position(|(there, _)| there == name)?;
     let mut values = headers.iter().skip(at).filter(|(there, _)| *there == name).map(|(_, value)| value);
     let mut joined = Cow::Borrowed(values.next()?.as_bytes());

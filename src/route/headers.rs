@@ -2,7 +2,7 @@
 
 use http::{HeaderName, StatusCode};
 
-use super::facts::{field, joined};
+use super::facts::{matches, values};
 use crate::codec::RequestHead;
 use crate::codec::head::Headers;
 use crate::config::model::{HeadField, HeaderMatch, HeaderPattern};
@@ -25,14 +25,14 @@ impl HeaderMatcher {
 
     /// Whether a request meets it.
     pub fn matches_request(&self, head: &RequestHead) -> bool {
-        self.0.matches(field(head, &self.0.field).as_deref())
+        matches(&self.0, head)
     }
 
     /// Whether a response meets it.
     pub fn matches_response(&self, headers: &Headers, status: StatusCode) -> bool {
         match &self.0.field {
             HeadField::Status => self.0.matches(Some(status.as_str().as_bytes())),
-            HeadField::Header(name) => self.0.matches(joined(headers, name).as_deref()),
+            HeadField::Header(name) => self.0.matches_each(values(headers, name)),
             HeadField::Method | HeadField::Scheme | HeadField::Authority | HeadField::Path => self.0.matches(None),
         }
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::decision::Level;
-use super::facts::{Facts, field};
+use super::facts::{Facts, field, values};
 use crate::config::model::{ClusterSpecifier, HeadField, RouteAction, WeightedName};
 
 /// Weighted clusters, to be drawn from.
@@ -63,7 +63,11 @@ pub(super) fn named(specifier: &ClusterSpecifier, choice: Option<usize>, facts: 
             WeightedName::Header(from) => from,
         },
     };
-    field(facts.head, from).map(|name| Bytes::copy_from_slice(&name))
+    // The first counts, as Envoy has it.
+    match from {
+        HeadField::Header(name) => values(&facts.head.headers, name).next().map(Bytes::copy_from_slice),
+        other => field(facts.head, other).map(|name| Bytes::copy_from_slice(&name)),
+    }
 }
 
 impl Weighted {

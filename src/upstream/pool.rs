@@ -4,6 +4,7 @@ use std::io;
 
 use crate::config::model::{self, Address};
 use crate::net::{Keepalive, Stream};
+use crate::stats::names::ClusterStats;
 
 pub mod http1;
 pub mod http2;
@@ -19,6 +20,18 @@ pub enum Refused {
     Connect(io::Error),
     /// The host did not take it within `connect_timeout`.
     Timeout,
+}
+
+/// Counts a connection that was not made: it was opened, so it is closed too, by us where the time was up.
+fn count_unmade(stats: &ClusterStats, late: bool) {
+    stats.upstream_cx_connect_fail.inc();
+    stats.upstream_cx_destroy.inc();
+    if late {
+        stats.upstream_cx_connect_timeout.inc();
+        stats.upstream_cx_destroy_local.inc();
+    } else {
+        stats.upstream_cx_destroy_remote.inc();
+    }
 }
 
 /// Opens a connection to a host with the cluster's socket options.

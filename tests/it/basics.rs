@@ -34,6 +34,13 @@ fn a_get_goes_through_and_comes_back() {
 }
 
 #[test]
+fn the_version_of_a_host_is_not_the_client_s() {
+    let origin = Origin::http(|_| b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok".to_vec());
+    let proxy = to(&origin);
+    assert_eq!(proxy.connect().get("/").line, "HTTP/1.1 200 OK");
+}
+
+#[test]
 fn routes_by_prefix_path_and_direct_response() {
     let (a, b) = (Origin::text("a"), Origin::text("b"));
     let mut exact = route("/a/exact", "b");

@@ -16,6 +16,7 @@ mod filters_fault;
 mod filters_headers;
 mod filters_health_check;
 mod filters_metadata;
+mod filters_motion;
 mod filters_origins;
 mod flight;
 mod foreign_filters;

@@ -109,3 +109,23 @@ fn a_client_whose_address_must_be_known_is_refused() {
     assert_eq!(client.response().status(), 200);
     assert_eq!(proxy.counter("http.test.downstream_rq_rejected_via_ip_detection"), 1);
 }
+
+#[test]
+fn an_upstream_that_wants_whole_urls_and_capitals_gets_them() {
+    let origin = Origin::raw(|_, mut wire| {
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            seen.extend(wire.some().unwrap());
+        }
+        let seen = String::from_utf8(seen).unwrap();
+        wire.socket.write_all(&ok(seen.split("X-Request-Id").next().unwrap())).unwrap();
+    });
+    let mut cluster = cluster("origin", &[origin.address]);
+    cluster.http1 = heirloom::config::model::UpstreamHttp1 { full_url: true, proper_case: true };
+    let proxy = Proxy::start(manager(vec![route("/", "origin")]), vec![cluster]);
+    let mut client = proxy.connect();
+    client.send("GET /x?y HTTP/1.1\r\nhost: a:80\r\nfoo-bar: b-c\r\n\r\n");
+    let seen = client.response();
+    let expected = "GET http://a:80/x?y HTTP/1.1\r\nHost: a:80\r\nFoo-Bar: b-c\r\nX-Forwarded-Proto: http\r\n";
+    assert_eq!(seen.text(), expected);
+}

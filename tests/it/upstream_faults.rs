@@ -32,6 +32,7 @@ fn a_refused_connection_is_a_503_and_the_client_is_kept() {
     }
     client.assert_open();
     assert_eq!(proxy.counter("cluster.origin.upstream_cx_connect_fail"), 3);
+    assert_eq!(proxy.counter("cluster.origin.upstream_cx_destroy_remote"), 3, "what was opened is closed");
     assert_eq!(proxy.counter("cluster.origin.upstream_rq_pending_failure_eject"), 3);
     assert_eq!(proxy.counter("cluster.origin.upstream_rq_total"), 0, "none of them was sent");
     assert_eq!(proxy.counter("cluster.origin.upstream_rq_503"), 3);

@@ -41,6 +41,7 @@ mod clock;
 mod counts;
 mod flight;
 mod full;
+mod http2;
 mod hung;
 mod instruments;
 mod matrix;

@@ -11,7 +11,7 @@ use super::context::Context;
 use super::extension::PROTOCOL_OPTIONS;
 use super::upstream_http::Options;
 use super::{endpoint, filter_chain, upstream_http, values};
-use crate::config::model::{CircuitBreakers, Cluster, RetryBudget, TcpKeepalive, UpstreamProtocol};
+use crate::config::model::{CircuitBreakers, Cluster, RetryBudget, TcpKeepalive, UpstreamHttp1, UpstreamProtocol};
 
 /// The key under which a cluster's HTTP options stand.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -87,9 +87,10 @@ pub(super) fn convert(cx: &mut Context, message: api::Cluster) -> Option<Cluster
     discovery(cx, cluster_discovery_type);
     balancing(cx, lb_policy, lb_config, common_lb_config);
     filter_chain::transport_socket(cx, transport_socket);
-    if let Some(options) = http_protocol_options {
-        cx.at("http_protocol_options", |cx| upstream_http::http1(cx, options));
-    }
+    // The deprecated field, where the extension does not say otherwise.
+    let older = http_protocol_options
+        .map(|options| cx.at("http_protocol_options", |cx| upstream_http::http1(cx, options)))
+        .unwrap_or_default();
     let options = protocol_options(cx, typed_extension_protocol_options, common_http_protocol_options);
     let protocol = match http2_protocol_options {
         // The deprecated field, where the extension does not say otherwise.
@@ -120,6 +121,7 @@ pub(super) fn convert(cx: &mut Context, message: api::Cluster) -> Option<Cluster
         max_response_headers_bytes: options.max_response_headers_bytes,
         max_response_headers_count: options.max_response_headers_count,
         protocol,
+        http1: if options.http1 == UpstreamHttp1::default() { older } else { options.http1 },
     })
 }
 

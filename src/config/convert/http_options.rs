@@ -88,7 +88,8 @@ pub(super) fn downstream_http1(cx: &mut Context, message: api::Http1ProtocolOpti
     }
 }
 
-fn proper_case(cx: &mut Context, format: Option<api::http1_protocol_options::HeaderKeyFormat>) -> bool {
+/// Whether names begin with capitals; nothing else can be chosen yet.
+pub(super) fn proper_case(cx: &mut Context, format: Option<api::http1_protocol_options::HeaderKeyFormat>) -> bool {
     use api::http1_protocol_options::header_key_format::HeaderFormat;
     match format.and_then(|format| format.header_format) {
         None => false,

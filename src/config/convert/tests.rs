@@ -156,6 +156,7 @@ fn a_cluster_has_the_defaults_of_envoy() {
         max_response_headers_bytes: 80 * 1024,
         max_response_headers_count: 100,
         protocol: UpstreamProtocol::Http1,
+        http1: UpstreamHttp1::default(),
     };
     assert_eq!(*cluster, expected);
 }

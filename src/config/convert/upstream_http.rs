@@ -7,9 +7,9 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as api;
 
 use super::context::Context;
-use super::http_options::{IDLE_TIMEOUT, MAX_HEADERS_COUNT};
+use super::http_options::{self, IDLE_TIMEOUT, MAX_HEADERS_COUNT};
 use super::{http2, values};
-use crate::config::model::{Http2Options, UpstreamProtocol};
+use crate::config::model::{Http2Options, UpstreamHttp1, UpstreamProtocol};
 
 /// Envoy's own limit for HTTP/1 responses, above the 60 KiB that the API names.
 const MAX_RESPONSE_HEADERS_KB: u32 = 80;
@@ -22,6 +22,7 @@ pub(super) struct Options {
     pub(super) max_response_headers_bytes: u32,
     pub(super) max_response_headers_count: u32,
     pub(super) protocol: UpstreamProtocol,
+    pub(super) http1: UpstreamHttp1,
 }
 
 impl Default for Options {
@@ -32,6 +33,7 @@ impl Default for Options {
             max_response_headers_bytes: MAX_RESPONSE_HEADERS_KB * 1024,
             max_response_headers_count: MAX_HEADERS_COUNT,
             protocol: UpstreamProtocol::Http1,
+            http1: UpstreamHttp1::default(),
         }
     }
 }
@@ -52,12 +54,13 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpProtocolOptions) -> Op
     refuse!(cx; http_filters, header_validation_config, outlier_detection, request_mirror_policies, retry_policy);
     // Server names and certificate names matter only with TLS, hashes only with a policy that is refused.
     ignore!(cx; upstream_http_protocol_options, hash_policy);
+    let mut http1 = UpstreamHttp1::default();
     let protocol = match upstream_protocol_options {
         Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => {
-            cx.at("explicit_http_config", |cx| protocol(cx, explicit))
+            cx.at("explicit_http_config", |cx| protocol(cx, explicit, &mut http1))
         }
         Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(config)) => {
-            cx.at("use_downstream_protocol_config", |cx| as_downstream(cx, config))
+            cx.at("use_downstream_protocol_config", |cx| as_downstream(cx, config, &mut http1))
         }
         Some(UpstreamProtocolOptions::AutoConfig(_)) => {
             cx.refuse("auto_config");
@@ -69,10 +72,14 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpProtocolOptions) -> Op
         Some(options) => cx.at("common_http_protocol_options", |cx| common(cx, options)),
         None => Options::default(),
     };
-    Options { protocol, ..options }
+    Options { protocol, http1, ..options }
 }
 
-fn as_downstream(cx: &mut Context, message: api::http_protocol_options::UseDownstreamHttpConfig) -> UpstreamProtocol {
+fn as_downstream(
+    cx: &mut Context,
+    message: api::http_protocol_options::UseDownstreamHttpConfig,
+    http1: &mut UpstreamHttp1,
+) -> UpstreamProtocol {
     let api::http_protocol_options::UseDownstreamHttpConfig {
         http_protocol_options,
         http2_protocol_options,
@@ -80,7 +87,7 @@ fn as_downstream(cx: &mut Context, message: api::http_protocol_options::UseDowns
     } = message;
     ignore!(cx; http3_protocol_options);
     if let Some(options) = http_protocol_options {
-        cx.at("http_protocol_options", |cx| http1(cx, options));
+        *http1 = cx.at("http_protocol_options", |cx| self::http1(cx, options));
     }
     UpstreamProtocol::AsDownstream(http2_options(cx, http2_protocol_options.unwrap_or_default()))
 }
@@ -89,11 +96,17 @@ pub(super) fn http2_options(cx: &mut Context, message: core::Http2ProtocolOption
     Arc::new(cx.at("http2_protocol_options", |cx| http2::convert(cx, message)))
 }
 
-fn protocol(cx: &mut Context, message: api::http_protocol_options::ExplicitHttpConfig) -> UpstreamProtocol {
+fn protocol(
+    cx: &mut Context,
+    message: api::http_protocol_options::ExplicitHttpConfig,
+    http1: &mut UpstreamHttp1,
+) -> UpstreamProtocol {
     use api::http_protocol_options::explicit_http_config::ProtocolConfig;
     let api::http_protocol_options::ExplicitHttpConfig { protocol_config } = message;
     match protocol_config {
-        Some(ProtocolConfig::HttpProtocolOptions(options)) => cx.at("http_protocol_options", |cx| http1(cx, options)),
+        Some(ProtocolConfig::HttpProtocolOptions(options)) => {
+            *http1 = cx.at("http_protocol_options", |cx| self::http1(cx, options));
+        }
         Some(ProtocolConfig::Http2ProtocolOptions(options)) => {
             return UpstreamProtocol::Http2(http2_options(cx, options));
         }
@@ -103,8 +116,8 @@ fn protocol(cx: &mut Context, message: api::http_protocol_options::ExplicitHttpC
     UpstreamProtocol::Http1
 }
 
-/// HTTP/1 to the upstream: the defaults are spoken, nothing can be changed yet.
-pub(super) fn http1(cx: &mut Context, message: core::Http1ProtocolOptions) {
+/// HTTP/1 to the upstream.
+pub(super) fn http1(cx: &mut Context, message: core::Http1ProtocolOptions) -> UpstreamHttp1 {
     let core::Http1ProtocolOptions {
         allow_absolute_url,
         accept_http_10,
@@ -119,11 +132,14 @@ pub(super) fn http1(cx: &mut Context, message: core::Http1ProtocolOptions) {
         ignore_http_11_upgrade,
     } = message;
     let override_stream_error_on_invalid_http_message = values::is_true(&override_stream_error_on_invalid_http_message);
-    refuse!(cx; header_key_format, enable_trailers, allow_chunked_length,
-        override_stream_error_on_invalid_http_message, send_fully_qualified_url);
+    refuse!(cx; enable_trailers, allow_chunked_length, override_stream_error_on_invalid_http_message);
     // For requests that arrive, or a choice among Envoy's parsers.
     ignore!(cx; allow_absolute_url, accept_http_10, default_host_for_http_10, use_balsa_parser, allow_custom_methods,
         ignore_http_11_upgrade);
+    UpstreamHttp1 {
+        full_url: send_fully_qualified_url,
+        proper_case: cx.at("header_key_format", |cx| http_options::proper_case(cx, header_key_format)),
+    }
 }
 
 pub(super) fn common(cx: &mut Context, message: core::HttpProtocolOptions) -> Options {
@@ -147,5 +163,6 @@ pub(super) fn common(cx: &mut Context, message: core::HttpProtocolOptions) -> Op
             .saturating_mul(1024),
         max_response_headers_count: values::number(&max_headers_count).unwrap_or(MAX_HEADERS_COUNT),
         protocol: UpstreamProtocol::Http1,
+        http1: UpstreamHttp1::default(),
     }
 }

@@ -237,7 +237,9 @@ fn what_a_connection_manager_cannot_do_is_said_where_it_stands() {
             "local_reply_config.body_format.text_format_source.inline_string: Not supported field in StreamInfo: NO_SUCH".to_owned(),
         ),
         (
-            "{http_protocol_options: {header_key_format: {stateful_formatter: {name: p}}}}".to_owned(),
+            "{http_protocol_options: {header_key_format: {stateful_formatter: {name: p, typed_config: {\"@type\": type.googleapis.com/\
+             envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig}}}}}"
+                .to_owned(),
             format!("http_protocol_options.header_key_format.stateful_formatter: {text}"),
         ),
     ];

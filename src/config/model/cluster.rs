@@ -32,6 +32,8 @@ pub struct Cluster {
     pub max_response_headers_count: u32,
     /// The protocol of `HttpProtocolOptions`.
     pub protocol: UpstreamProtocol,
+    /// How HTTP/1 is spoken.
+    pub http1: UpstreamHttp1,
 }
 
 /// What is spoken to a cluster.
@@ -80,6 +82,15 @@ pub struct Endpoint {
     pub healthy: bool,
     /// `hostname`, or empty.
     pub hostname: String,
+}
+
+/// `Http1ProtocolOptions` of a cluster: how request heads are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamHttp1 {
+    /// `send_fully_qualified_url`: the target is a whole URL.
+    pub full_url: bool,
+    /// `header_key_format.proper_case_words`: names begin with capitals.
+    pub proper_case: bool,
 }
 
 /// `CircuitBreakers.Thresholds`, with Envoy's defaults (1024 each, 3 retries).

@@ -256,6 +256,17 @@ pub enum HeaderPattern {
 }
 
 impl HeaderMatch {
+    /// Whether a header with these values matches: each is judged alone, so that nobody hides one behind another.
+    pub fn matches_each<'a>(&self, values: impl Iterator<Item = &'a [u8]>) -> bool {
+        let mut values = values.peekable();
+        match values.peek() {
+            None => self.matches(None),
+            // Inverted: none of them may be what is not wanted.
+            Some(_) if self.invert => values.all(|value| self.matches(Some(value))),
+            Some(_) => values.any(|value| self.matches(Some(value))),
+        }
+    }
+
     /// Whether a header of that value, or without one, matches.
     pub fn matches(&self, value: Option<&[u8]>) -> bool {
         let value = value.or(if self.missing_is_empty { Some(&[]) } else { None });

@@ -314,7 +314,14 @@ impl Promised {
     }
 
     fn into_begun(self, head: bool) -> Begun {
-        Begun { head, until_close: self.until_close, close: self.close, linger: self.linger, tunnel: None }
+        Begun {
+            head,
+            until_close: self.until_close,
+            close: self.close,
+            linger: self.linger,
+            early: false,
+            tunnel: None,
+        }
     }
 }
 

@@ -5,8 +5,11 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::codec::head::{RequestHead, ResponseHead};
-use crate::codec::http1::{Body as BodyFraming, encode_request};
+use bytes::Bytes;
+use http::Method;
+
+use crate::codec::head::{RequestHead, ResponseHead, Scheme};
+use crate::codec::http1::{Body as BodyFraming, encode_request, proper_case};
 use crate::codec::http2::head as head2;
 use crate::http::body::{Body, Frame};
 use crate::http::failure::Failure;
@@ -51,7 +54,7 @@ pub(super) fn encode<'a>(
     stream: &'a Stream<'a>,
     cluster: &Rc<Cluster>,
     host: &Host,
-    head: RequestHead,
+    mut head: RequestHead,
     framing: BodyFraming,
     body: Body<'a>,
 ) -> Result<Exchange<'a>, Failure> {
@@ -62,10 +65,23 @@ pub(super) fn encode<'a>(
         return Ok(Exchange::Http2(Box::new(exchange)));
     }
     let mut outbox = Outbox::new(stream.manager().local.block());
+    let style = cluster.model().http1;
+    if style.full_url && head.method != Method::CONNECT {
+        head.path = full_url(&head);
+    }
     encode_request(&head, framing, &mut outbox.front);
+    if style.proper_case {
+        proper_case(&mut outbox.front);
+    }
     let upload = Pump::new(outbox, framing, stream.manager().config.http1.enable_trailers);
     let exchange = http1::Exchange::new(stream, cluster.clone(), head.method, upload, body);
     Ok(Exchange::Http1(Box::new(exchange)))
+}
+
+/// The target as a whole URL (`send_fully_qualified_url`).
+fn full_url(head: &RequestHead) -> Bytes {
+    let scheme = head.scheme.unwrap_or(Scheme::Http).as_str().as_bytes();
+    [scheme, b"://", &head.authority, &head.path].concat().into()
 }
 
 macro_rules! either {

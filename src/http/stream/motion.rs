@@ -16,7 +16,7 @@ use crate::http::upgrade::Switch;
 use super::{After, Begun, Client, Stream};
 
 /// How far a request has come when there is nothing more to be done for it here and now.
-pub(super) enum Course {
+pub(in crate::http) enum Course {
     /// Its response is sent.
     Over,
     /// It is in the middle, and there is room for an offer.
@@ -24,7 +24,7 @@ pub(super) enum Course {
 }
 
 /// What a request is beside its [`Stream`] when it is suspended.
-pub(super) struct Midway {
+pub(in crate::http) struct Midway {
     exchange: Suspended,
     download: Option<Pump>,
     permit: Permit,

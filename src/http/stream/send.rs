@@ -31,6 +31,7 @@ impl Stream<'_> {
             Client::Http1(conn) => conn,
             Client::Http2(client) => return self.send_http2(client, head, body, begun).await,
         };
+        begun.early |= !self.is_complete() || self.switch.get() != Switch::No;
         if self.should_close(conn) {
             begun.close = true;
             begun.linger = true;
@@ -42,6 +43,8 @@ impl Stream<'_> {
             announce_attempts(&mut head.headers, self.record.attempts.get());
         }
         self.manager().prepare_response(&mut head, self);
+        // The version is the hop's own: that of the request, whatever the host speaks.
+        head.version = self.version;
         self.set_connection(&mut head, begun.close);
         self.count_head(head.status);
         self.keep_response(&head);
@@ -159,6 +162,9 @@ impl Stream<'_> {
         if !self.record.is_health_check.get() {
             self.manager().stats.response(status);
             self.manager().listener_stats.response(status);
+        }
+        if self.record.uncharged.get() {
+            return;
         }
         if let Some(cluster) = &*self.record.cluster.borrow() {
             cluster.count_response(status, self.record.internal.get());

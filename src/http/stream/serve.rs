@@ -18,20 +18,24 @@ use crate::http::upgrade::Switch;
 
 use super::{After, Begun, Client, Stream};
 
-/// Serves one request.
-pub(in crate::http) async fn run(conn: &Downstream, parsed: Parsed<RequestHead>, started: Instant) -> After {
+/// A request of an HTTP/1 connection, and its head. Whoever serves it does so in its own frame: a function that waits would hold the head
+/// for as long as the request lasts.
+pub(in crate::http) fn open(
+    conn: &Downstream,
+    parsed: Parsed<RequestHead>,
+    started: Instant,
+) -> (Stream<'_>, RequestHead, Begun) {
     let Parsed { head, framing, keep_alive, expect_continue, upgrade } = parsed;
     let stream = Stream::new(Client::Http1(conn), &head, framing, started);
     let ours = !conn.manager.config.proxy_100_continue;
     if expect_continue && ours && !stream.is_complete() && head.version == Version::HTTP_11 {
         stream.interim.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
-    let mut begun = Begun { close: !keep_alive, ..Begun::default() };
+    let begun = Begun { close: !keep_alive, ..Begun::default() };
     if upgrade || head.method == Method::CONNECT {
         stream.switch.set(Switch::of(&head, upgrade));
     }
-    let course = stream.serve(head, &mut begun).await;
-    stream.finish(course, begun)
+    (stream, head, begun)
 }
 
 /// Serves the request of an HTTP/2 stream.
@@ -63,7 +67,8 @@ pub(in crate::http) async fn run_http2(conn: Rc<Conn>, request: Request<RecvStre
         client.go_on();
     }
     let mut begun = Begun::default();
-    let course = stream.serve(head, &mut begun).await;
+    let answer = stream.begin(head);
+    let course = stream.answer(answer, &mut begun).await;
     if course.is_err() {
         client.reset(Reason::INTERNAL_ERROR);
     }

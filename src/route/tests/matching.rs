@@ -46,7 +46,10 @@ fn headers_match_as_in_envoy() {
     let rows: &[(HeaderMatch, &[&str], bool)] = &[
         (exact("b"), &["b"], true),
         (exact("b"), &["B"], false),
-        (exact("b,c"), &["b", "c"], true),
+        (exact("b,c"), &["b", "c"], false),
+        (exact("b"), &["b", "c"], true),
+        (exact("c"), &["b", "c"], true),
+        (invert(exact("c")), &["b", "c"], false),
         (invert(exact("b")), none, false),
         (invert(exact("b")), &["c"], true),
         (lenient(invert(exact("b"))), none, true),

@@ -139,11 +139,8 @@ impl Pool {
                 Ok(Connection::new(stream, presence, ticket))
             }
             Err(refused) => {
-                stats.upstream_cx_connect_fail.inc();
                 bump(&self.counts.cx_connect_fail);
-                if matches!(refused, Refused::Timeout) {
-                    stats.upstream_cx_connect_timeout.inc();
-                }
+                super::count_unmade(stats, matches!(refused, Refused::Timeout));
                 Err(refused)
             }
         }

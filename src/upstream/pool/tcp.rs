@@ -79,11 +79,8 @@ impl Connection {
         drop(opening);
         drop(pending);
         let stream = stream.inspect_err(|refused| {
-            stats.upstream_cx_connect_fail.inc();
             stats.upstream_rq_pending_failure_eject.inc();
-            if matches!(refused, Refused::Timeout) {
-                stats.upstream_cx_connect_timeout.inc();
-            }
+            super::count_unmade(stats, matches!(refused, Refused::Timeout));
         })?;
         let opened = Instant::now();
         stats.upstream_cx_connect_ms.record((opened - started).as_millis() as u64);

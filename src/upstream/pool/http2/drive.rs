@@ -52,11 +52,8 @@ pub(super) async fn open(pool: &Rc<Pool>, ticket: Ticket) -> Result<(Rc<Connecti
             Ok((connection.clone(), Driver { connection, frames, keepalive, presence, _ticket: ticket }))
         }
         Err(failed) => {
-            stats.upstream_cx_connect_fail.inc();
             bump(&pool.counts.cx_connect_fail);
-            if matches!(failed, Failed::Timeout) {
-                stats.upstream_cx_connect_timeout.inc();
-            }
+            crate::upstream::pool::count_unmade(stats, matches!(failed, Failed::Timeout));
             Err(failed)
         }
     }
