@@ -35,6 +35,8 @@ pub enum Strategy {
     Gradual,
     /// Every boundary closes.
     Immediate,
+    /// Every boundary closes, and whoever asks after our health is told that it is bad: an operator wants the load to go elsewhere.
+    Unhealthy,
 }
 
 /// How a drain goes.
@@ -202,7 +204,7 @@ impl Held {
             Phase::Over => true,
             Phase::Moving(_) if !self.stays() => false,
             Phase::Moving(plan) | Phase::Draining(plan) => match plan.strategy {
-                Strategy::Immediate => true,
+                Strategy::Immediate | Strategy::Unhealthy => true,
                 Strategy::Gradual => {
                     let elapsed = plan.started.elapsed().as_millis();
                     let time = plan.time.as_millis();

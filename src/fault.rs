@@ -59,13 +59,20 @@ pub enum Flag {
     OverloadManager,
     /// `RL`: a rate limit was reached.
     RateLimited,
+    /// `LH`: the proxy was told to fail health checks.
+    FailedLocalHealthCheck,
+    /// `DI`: the request was delayed on purpose.
+    DelayInjected,
+    /// `FI`: the request was ended on purpose.
+    FaultInjected,
     /// `URX`: it was tried as often as is allowed.
     UpstreamRetryLimitExceeded,
 }
 
 impl Flag {
     /// All of them, in the order in which Envoy's access log prints them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
+        Self::FailedLocalHealthCheck,
         Self::NoHealthyUpstream,
         Self::UpstreamRequestTimeout,
         Self::UpstreamRemoteReset,
@@ -73,6 +80,8 @@ impl Flag {
         Self::UpstreamConnectionTermination,
         Self::UpstreamOverflow,
         Self::NoRouteFound,
+        Self::DelayInjected,
+        Self::FaultInjected,
         Self::RateLimited,
         Self::DownstreamConnectionTermination,
         Self::UpstreamRetryLimitExceeded,
@@ -112,6 +121,9 @@ impl Flag {
             Self::DurationTimeout => "DurationTimeout",
             Self::OverloadManager => "OverloadManagerTerminated",
             Self::RateLimited => "RateLimited",
+            Self::FailedLocalHealthCheck => "FailedLocalHealthCheck",
+            Self::DelayInjected => "DelayInjected",
+            Self::FaultInjected => "FaultInjected",
             Self::UpstreamRetryLimitExceeded => "UpstreamRetryLimitExceeded",
         }
     }
@@ -134,6 +146,9 @@ impl Flag {
             Self::DurationTimeout => "DT",
             Self::OverloadManager => "OM",
             Self::RateLimited => "RL",
+            Self::FailedLocalHealthCheck => "LH",
+            Self::DelayInjected => "DI",
+            Self::FaultInjected => "FI",
             Self::UpstreamRetryLimitExceeded => "URX",
         }
     }

@@ -111,6 +111,9 @@ pub struct Context {
     /// Response flags by their short names, when it is written down.
     #[prost(string, repeated, tag = "34")]
     flag_names: Vec<String>,
+    /// It asked after the proxy's health.
+    #[prost(bool, tag = "40")]
+    pub health_check: bool,
 }
 
 /// Headers that were kept: those that are wanted and were there.

@@ -8,7 +8,7 @@ use crate::config::model::{Case, Comparison, ComparisonOp, LogFilter, LogHeader,
 
 /// A filter made ready.
 pub(super) enum Filter {
-    Always,
+    NotHealthCheck,
     StatusCode(Comparison),
     Duration(Comparison),
     Share { numerator: u32, denominator: u32, request_id: Option<usize> },
@@ -35,7 +35,7 @@ impl Filter {
     /// Makes a filter ready and notes what it wants.
     pub(super) fn compile(model: &LogFilter, wanted: &mut Wanted) -> Self {
         match model {
-            LogFilter::NotHealthCheck => Self::Always,
+            LogFilter::NotHealthCheck => Self::NotHealthCheck,
             LogFilter::StatusCode(comparison) => Self::StatusCode(*comparison),
             LogFilter::Duration(comparison) => Self::Duration(*comparison),
             LogFilter::Share { numerator, denominator, independent } => Self::Share {
@@ -65,7 +65,7 @@ impl Filter {
     pub(super) fn passes(&self, kind: LogType, live: &Live) -> bool {
         let kept = |place: usize| live.context.request.as_ref().and_then(|kept| kept.get(place));
         match self {
-            Self::Always => true,
+            Self::NotHealthCheck => !live.context.health_check,
             Self::StatusCode(comparison) => comparison.holds(live.context.status.into()),
             Self::Duration(comparison) => comparison.holds(live.after(Moment::Now).map_or(0, |time| time.as_millis())),
             Self::Share { numerator, denominator, request_id } => {

@@ -7,8 +7,12 @@
 
 use std::fmt::Debug;
 
+use envoy_types::pb::google::protobuf;
+use prost::Message as _;
+
 use super::convert::Context;
 use super::model::Settings;
+use super::typed_struct;
 
 /// A kind of HTTP filter, by the type of its settings.
 #[derive(Clone, Copy, Debug)]
@@ -99,5 +103,13 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+}
+
+/// A structure of a message as JSON.
+pub fn structure(message: &protobuf::Struct) -> serde_json::Map<String, serde_json::Value> {
+    match typed_struct::to_json(&message.encode_to_vec()) {
+        serde_json::Value::Object(fields) => fields,
+        _ => serde_json::Map::new(),
     }
 }

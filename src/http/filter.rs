@@ -235,6 +235,31 @@ pub struct Next<'a> {
 }
 
 impl<'a> Next<'a> {
+    /// What is said of this filter by those levels that say something of type `T`, from the most specific on, until `find` has found
+    /// what it looks for.
+    pub fn find_in_route<T: 'static, R>(&self, find: impl FnMut(&T) -> Option<R>) -> Option<R> {
+        let decision = self.stream.record().route.borrow();
+        let levels = decision.as_ref()?.filter_levels(self.at);
+        levels.filter_map(|said| said.settings.as_ref()?.get::<T>()).find_map(find)
+    }
+
+    /// Whether the request may become a tunnel: what follows it is no body.
+    pub fn may_become_tunnel(&self) -> bool {
+        self.stream.switch() != super::upgrade::Switch::No
+    }
+
+    /// Whether the route sends the request to the cluster of this name.
+    pub fn goes_to(&self, cluster: &str) -> bool {
+        let decision = self.stream.record().route.borrow();
+        let goes = decision.as_ref().and_then(|decision| self.stream.manager().cluster(decision));
+        goes.is_some_and(|goes| goes.model().name == cluster)
+    }
+
+    /// A random number, for draws.
+    pub fn draw(&self) -> u64 {
+        self.stream.manager().draw()
+    }
+
     /// The request's facts, deadlines and record.
     pub fn stream(&self) -> &'a Stream<'a> {
         self.stream
@@ -252,6 +277,26 @@ impl<'a> Next<'a> {
         let mut all: Vec<Settings> = levels.filter_map(|said| said.settings.clone()).collect();
         all.reverse();
         all
+    }
+
+    /// Answers in the place of all that come behind. The request is kept as the access logs want it, and what the route does to every
+    /// response is done to this one. `details` is `%RESPONSE_CODE_DETAILS%`.
+    pub fn reply(self, request: &RequestHead, mut response: Response<'a>, details: &'static str) -> Answer<'a> {
+        let record = self.stream.record();
+        if record.route.borrow().as_ref().is_some_and(|decision| decision.has_formats().1)
+            && record.head.borrow().is_none()
+        {
+            *record.head.borrow_mut() = Some(Box::new(request.clone()));
+        }
+        forward::rewrite::response(&mut response.head, self.stream);
+        self.answer(request, response, details)
+    }
+
+    /// The same, with a response that goes out as it is, whatever the route does to others.
+    pub fn answer(self, request: &RequestHead, response: Response<'a>, details: &'static str) -> Answer<'a> {
+        self.stream.keep_request(request);
+        self.stream.record().set_details(details);
+        Forwarding::settled(response, self.stream, self.router).into()
     }
 
     /// Calls the next filter that is not disabled, or the router.

@@ -15,9 +15,30 @@ use crate::config::extension::HttpFilterKind;
 
 use super::filter::Extension;
 
+pub mod buffer;
+pub mod cors;
+pub mod csrf;
+pub mod fault;
+pub mod header_mutation;
+pub mod header_to_metadata;
+pub mod health_check;
+pub mod set_metadata;
+
 /// All of them.
-pub const ALL: &[Extension] =
-    &[compressor::EXTENSION, decompressor::EXTENSION, local_ratelimit::EXTENSION, rbac::EXTENSION];
+pub const ALL: &[Extension] = &[
+    buffer::EXTENSION,
+    compressor::EXTENSION,
+    cors::EXTENSION,
+    csrf::EXTENSION,
+    decompressor::EXTENSION,
+    fault::EXTENSION,
+    header_mutation::EXTENSION,
+    header_to_metadata::EXTENSION,
+    health_check::EXTENSION,
+    local_ratelimit::EXTENSION,
+    rbac::EXTENSION,
+    set_metadata::EXTENSION,
+];
 
 /// The kinds of all filters, these and `others`: what reading a configuration needs to know.
 pub fn kinds(others: &[Extension]) -> Vec<HttpFilterKind> {

@@ -156,6 +156,11 @@ impl Manager {
         }
     }
 
+    /// A random number, for draws.
+    pub(super) fn draw(&self) -> u64 {
+        self.draws.next()
+    }
+
     /// Decides where a request goes.
     pub(super) fn route(&self, head: &RequestHead, stream: &Stream<'_>) -> Option<Decision> {
         let random = self.draws.next();

@@ -33,6 +33,8 @@ pub struct Record {
     pub method: Method,
     /// It came from inside (Envoy's `x-envoy-internal`).
     pub internal: Cell<bool>,
+    /// It asks after the proxy's health: it is not counted among the responses.
+    pub is_health_check: Cell<bool>,
     /// It is gRPC's.
     pub grpc: Cell<bool>,
     /// It may ask something of the router: see [`super::headers::Client::controls`].
@@ -81,6 +83,7 @@ impl Record {
             started,
             method,
             internal: Cell::new(false),
+            is_health_check: Cell::new(false),
             grpc: Cell::new(false),
             controls: Cell::new(false),
             attempts: Cell::new(0),
@@ -137,6 +140,15 @@ impl Record {
     /// A value of the dynamic metadata.
     pub fn metadata(&self, namespace: &str, key: &str) -> Option<serde_json::Value> {
         self.shared.borrow().as_ref()?.metadata.get(namespace)?.get(key).cloned()
+    }
+
+    /// Works on the dynamic metadata of a namespace; `None` where there is none of it yet, which is left so unless it is made.
+    pub fn change_metadata<R>(
+        &self,
+        namespace: &str,
+        change: impl FnOnce(Option<&mut serde_json::Map<String, serde_json::Value>>) -> R,
+    ) -> R {
+        change(self.shared.borrow_mut().as_mut().and_then(|shared| shared.metadata.get_mut(namespace)))
     }
 
     /// Sets an object of the filter state.

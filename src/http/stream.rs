@@ -23,7 +23,7 @@ use http::{Method, StatusCode, Version};
 use crate::access_log::Line;
 use crate::codec::head::{RequestHead, ResponseHead};
 use crate::codec::http1::{self, Framing, Refusal, encode_response};
-use crate::drain::Phase;
+use crate::drain::{Phase, Strategy};
 use crate::l4::Facts;
 use crate::local::{Deadline, Timer};
 use crate::route::Decision;
@@ -206,6 +206,16 @@ impl<'a> Stream<'a> {
     /// What the client speaks.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// Counts a request that is larger than may be held.
+    pub(super) fn count_too_large(&self) {
+        self.manager().stats.downstream_rq_too_large.inc();
+    }
+
+    /// Whether the proxy has been told to fail health checks.
+    pub fn fails_health_checks(&self) -> bool {
+        matches!(self.client.held().phase(), Phase::Draining(plan) if plan.strategy == Strategy::Unhealthy)
     }
 
     /// Whether the client is to hear of an interim response of the host.

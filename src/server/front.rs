@@ -81,7 +81,7 @@ impl Front {
                 drain_time: format!("{}s", behind.limits.drain_time.as_secs()),
                 drain_strategy: match behind.limits.strategy {
                     Strategy::Gradual => "Gradual",
-                    Strategy::Immediate => "Immediate",
+                    Strategy::Immediate | Strategy::Unhealthy => "Immediate",
                 },
                 ..options.command_line.clone()
             },

@@ -115,6 +115,7 @@ macro_rules! stats {
 
 mod cluster;
 mod compression;
+mod filters;
 mod http;
 mod http2;
 mod listener;
@@ -123,6 +124,9 @@ mod rbac;
 
 pub use cluster::{CircuitBreakerStats, ClusterManagerStats, ClusterStats, RouteCounters};
 pub use compression::{AcceptStats, CompressionStats, DecompressionStats};
+pub use filters::{
+    CorsStats, CsrfStats, FaultCallerStats, FaultStats, HealthCheckStats, SetMetadataStats, fault_caller,
+};
 pub use http::{Http1Stats, HttpStats, ListenerHttpStats, TracingStats};
 pub use http2::Http2Stats;
 pub use listener::{ListenerManagerStats, ListenerStats, ListenerWorkerStats, SslStats, TlsInspectorStats};

@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses the parts it needs, and has no outside")]
 
 pub mod client;
+pub mod configured;
 
 pub mod filtered;
 pub mod http2;

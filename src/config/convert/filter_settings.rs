@@ -3,6 +3,7 @@
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::r#type::matcher::v3 as api;
+use envoy_types::pb::envoy::r#type::v3 as kind;
 use envoy_types::pb::google::protobuf;
 use http::HeaderName;
 
@@ -49,6 +50,11 @@ impl Reader<'_> {
     /// A part of all requests: the default in force, as no runtime layer can override it.
     pub fn fraction(&mut self, message: core::RuntimeFractionalPercent) -> Fraction {
         matcher::fraction(message)
+    }
+
+    /// A part of all requests; none where nothing is said.
+    pub fn percentage(&mut self, message: Option<kind::FractionalPercent>) -> Fraction {
+        matcher::percent(message.unwrap_or_default())
     }
 
     /// A header that is added.

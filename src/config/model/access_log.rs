@@ -350,7 +350,7 @@ pub enum LogFilter {
     StatusCode(Comparison),
     /// `duration_filter`, in milliseconds.
     Duration(Comparison),
-    /// `not_health_check_filter`: nothing marks a request as a health check yet.
+    /// `not_health_check_filter`.
     NotHealthCheck,
     /// `runtime_filter`: a share of all lines.
     Share {

@@ -97,6 +97,7 @@ impl Stream<'_> {
         let context = &mut live.context;
         context.protocol = version(self.version);
         context.status = record.status.get().into();
+        context.health_check = record.is_health_check.get();
         context.flags = record.flags().into();
         context.details = record.details().into_owned();
         context.received = record.received.get();

@@ -159,8 +159,10 @@ impl Stream<'_> {
     pub(super) fn count_head(&self, status: StatusCode) {
         let status = status.as_u16();
         self.record.status.set(status);
-        self.manager().stats.response(status);
-        self.manager().listener_stats.response(status);
+        if !self.record.is_health_check.get() {
+            self.manager().stats.response(status);
+            self.manager().listener_stats.response(status);
+        }
         if self.record.uncharged.get() {
             return;
         }

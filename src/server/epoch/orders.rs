@@ -131,7 +131,7 @@ impl Epoch {
             // A takeover's own drain goes before an operator's wish about health.
             Action::FailHealthChecks if self.phase == Phase::Accepting => {
                 self.set_phase(Phase::Failing);
-                self.group.drain(plan(Duration::ZERO, Strategy::Immediate)).await.map_err(hopeless)
+                self.group.drain(plan(Duration::ZERO, Strategy::Unhealthy)).await.map_err(hopeless)
             }
             Action::PassHealthChecks if self.phase == Phase::Failing => {
                 self.set_phase(Phase::Accepting);
