@@ -187,11 +187,6 @@ impl Record {
         self.flags.get()
     }
 
-    /// Sets all response flags.
-    pub(super) fn set_flags(&self, flags: u32) {
-        self.flags.set(flags);
-    }
-
     /// Sets `%RESPONSE_CODE_DETAILS%`.
     pub fn set_details(&self, details: impl Into<Cow<'static, str>>) {
         *self.details.borrow_mut() = details.into();

@@ -17,6 +17,7 @@ use crate::access_log::{Context, Line, Logs};
 use crate::codec::http1::{self, BodyWriter, Framing};
 use crate::drain::motion::Reason;
 use crate::drain::motion::moment::{ago, before, milliseconds};
+use crate::fault::Flag;
 use crate::http::forward::{Replay, Suspended};
 use crate::http::manager::Manager;
 use crate::http::outbox::Outbox;
@@ -108,8 +109,7 @@ struct Facts {
     status: u32,
     #[prost(uint64, tag = "6")]
     received: u64,
-    #[prost(uint32, tag = "7")]
-    flags: u32,
+    // Field 7 was a set of bits that two versions counted differently.
     #[prost(string, tag = "8")]
     details: String,
     #[prost(uint64, optional, tag = "9")]
@@ -119,6 +119,9 @@ struct Facts {
     /// What its line in the access logs says so far.
     #[prost(message, optional, tag = "11")]
     log: Option<Context>,
+    /// Response flags by their short names; one that is not known is left out.
+    #[prost(string, repeated, tag = "12")]
+    flags: Vec<String>,
 }
 
 /// The host's side.
@@ -334,11 +337,15 @@ impl Facts {
             request_id: record.request_id.borrow().as_ref().map(|id| id.as_bytes().to_vec()),
             status: u32::from(record.status.get()),
             received: record.received.get(),
-            flags: record.flags(),
             details: record.details().into_owned(),
             received_ms: record.received_at.get().map(ago),
             answered_ms: record.answered_at.get().map(ago),
             log: record.log_record(),
+            flags: Flag::ALL
+                .into_iter()
+                .filter(|flag| record.has_flag(*flag))
+                .map(|flag| flag.short().into())
+                .collect(),
         }
     }
 
@@ -362,7 +369,9 @@ impl Facts {
         record.received.set(self.received);
         record.received_at.set(self.received_ms.map(before));
         record.answered_at.set(self.answered_ms.map(before));
-        record.set_flags(self.flags);
+        for flag in self.flags.iter().filter_map(|name| Flag::by_short(name)) {
+            record.flag(flag);
+        }
         record.set_details(self.details);
         Ok(record)
     }

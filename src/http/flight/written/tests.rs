@@ -102,12 +102,14 @@ fn facts_are_remembered() {
     facts.status.set(206);
     facts.received.set(77);
     facts.received_at.set(Some(before(4000)));
-    facts.set_flags(0b101);
+    facts.flag(Flag::UpstreamOverflow);
+    facts.flag(Flag::RateLimited);
     facts.set_details("via_upstream");
     let there = read(&Facts::of(&facts)).into_record(Method::PUT, None).unwrap();
     assert!(there.internal.get() && there.answered_at.get().is_none());
     assert_eq!((there.client.get(), there.status.get(), there.received.get()), (facts.client.get(), 206, 77));
-    assert_eq!((there.flags(), &*there.details()), (0b101, "via_upstream"));
+    assert_eq!((there.flags(), &*there.details()), (facts.flags(), "via_upstream"));
+    assert!(there.has_flag(Flag::RateLimited) && !there.has_flag(Flag::FaultInjected));
     assert_eq!(*there.request_id.borrow(), *facts.request_id.borrow());
     assert!(there.started.elapsed() >= Duration::from_millis(5000));
     assert!(there.received_at.get().unwrap() > there.started);
