@@ -72,10 +72,11 @@ struct Entry {
     exchange: Regex,
     difference: Regex,
     used: bool,
+    chance: bool,
 }
 
 /// What an entry may be called.
-const KINDS: [&str; 4] = ["better", "own", "not yet", "open"];
+const KINDS: [&str; 5] = ["better", "own", "not yet", "open", "chance"];
 
 impl Differences {
     /// All of them: `theme | exchange | difference | kind | reason`, the first three as expressions for the whole text.
@@ -93,7 +94,7 @@ impl Differences {
             assert!(KINDS.contains(&kind) && !reason.is_empty(), "differences.txt:{}: kind and reason", number + 1);
             let whole = |text: &str| Regex::new(&format!("^(?:{text})$")).unwrap();
             let (theme, exchange, difference) = (whole(theme), whole(exchange), whole(difference));
-            all.push(Entry { line: number + 1, theme, exchange, difference, used: false });
+            all.push(Entry { line: number + 1, theme, exchange, difference, used: false, chance: kind == "chance" });
         }
         Self(all)
     }
@@ -116,7 +117,7 @@ impl Differences {
 
     /// Entries that nothing needed; those for all themes are not judged by one.
     pub(crate) fn unneeded(&self) -> Vec<String> {
-        let unused = self.0.iter().filter(|entry| !entry.used && entry.theme.as_str() != "^(?:.*)$");
+        let unused = self.0.iter().filter(|entry| !entry.used && !entry.chance && entry.theme.as_str() != "^(?:.*)$");
         unused.map(|entry| format!("differences.txt:{}: nothing differs so any more", entry.line)).collect()
     }
 }
