@@ -29,28 +29,29 @@ struct Death {
     nth: u32,
 }
 
-/// Whose connections die with the victim, given all of them and the batches that were on their way.
-type Expected = fn(all: &BTreeSet<u16>, batches: &[Vec<u16>]) -> BTreeSet<u16>;
+/// Whose connections may die with the victim, given all of them and the batches that were on their way: one of these sets, exactly.
+type Expected = fn(all: &BTreeSet<u16>, batches: &[Vec<u16>]) -> Vec<BTreeSet<u16>>;
 
 fn flat(batches: &[Vec<u16>]) -> BTreeSet<u16> {
     batches.iter().flatten().copied().collect()
 }
 
 /// What is not on its way when the giver dies was the giver's alone.
-fn not_on_its_way(all: &BTreeSet<u16>, batches: &[Vec<u16>]) -> BTreeSet<u16> {
-    all.difference(&flat(batches)).copied().collect()
+fn not_on_its_way(all: &BTreeSet<u16>, batches: &[Vec<u16>]) -> Vec<BTreeSet<u16>> {
+    vec![all.difference(&flat(batches)).copied().collect()]
 }
 
-fn none(_: &BTreeSet<u16>, _: &[Vec<u16>]) -> BTreeSet<u16> {
-    BTreeSet::new()
+fn none(_: &BTreeSet<u16>, _: &[Vec<u16>]) -> Vec<BTreeSet<u16>> {
+    vec![BTreeSet::new()]
 }
 
-fn first_batch(_: &BTreeSet<u16>, batches: &[Vec<u16>]) -> BTreeSet<u16> {
-    flat(&batches[..1])
+/// The batch whose answer was seen, and those behind it that the taker had answered too by the time that it was dead: whole ones, in order.
+fn answered_batches(_: &BTreeSet<u16>, batches: &[Vec<u16>]) -> Vec<BTreeSet<u16>> {
+    (1..=batches.len()).map(|answered| flat(&batches[..answered])).collect()
 }
 
-fn every_one(all: &BTreeSet<u16>, _: &[Vec<u16>]) -> BTreeSet<u16> {
-    all.clone()
+fn every_one(all: &BTreeSet<u16>, _: &[Vec<u16>]) -> Vec<BTreeSet<u16>> {
+    vec![all.clone()]
 }
 
 fn dies(death: Death, expected: Expected) {
@@ -84,7 +85,7 @@ fn dies(death: Death, expected: Expected) {
             let idle = idle.iter().filter(|connection| connection.closed_by_peer()).map(Connection::port);
             idle.chain(streams.broken_ports()).collect()
         };
-        within(PATIENCE, || closed(&idle) == wanted);
+        within(PATIENCE, || wanted.contains(&closed(&idle)));
         // And it stays so: who lives is served.
         let mut lost = closed(&idle);
         for connection in &mut idle {
@@ -107,7 +108,7 @@ fn dies(death: Death, expected: Expected) {
         closed.len(),
         all.len() - closed.len()
     );
-    assert_eq!(closed, wanted, "{death:?}: closed, and what was the victim's alone\n{}", proxy.log());
+    assert!(wanted.contains(&closed), "{death:?}: closed {closed:?}, of the victim alone {wanted:?}\n{}", proxy.log());
     let fate = streams.close(Duration::from_secs(10));
     assert_eq!(fate.wrong, Vec::<String>::new());
     proxy.reload();
@@ -134,7 +135,7 @@ fn a_taker_that_dies_before_it_answers_takes_nothing() {
 #[test]
 fn a_taker_that_dies_when_it_has_answered_takes_that_batch() {
     let _quiet = alone_on_the_machine();
-    dies(Death { is_old: false, way: Way::In, message: "Taken", nth: 1 }, first_batch);
+    dies(Death { is_old: false, way: Way::In, message: "Taken", nth: 1 }, answered_batches);
 }
 
 #[test]
