@@ -12,7 +12,7 @@
 //! ```
 //!
 //! A filter that changes nothing on the way up returns what `next.run(request)` gave it: then nothing of it is left while the request waits,
-//! which costs no allocation and lets the request move to another epoch ([`super::flight`]). One that awaits it is a boxed future
+//! which costs no allocation and lets the request move to another epoch (`flight`). One that awaits it is a boxed future
 //! ([`Answer::later`]), whose request stays where it is until its response comes.
 //!
 //! Filters are built per worker from the configuration by the [`Extension`] that carries their type URL; the router is the last

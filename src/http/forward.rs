@@ -9,7 +9,7 @@
 //!
 //! The request head is encoded before anything is waited for, and dropped: a request that waits for its answer holds no head and no
 //! block, only, on a kept connection, the few bytes that it may have to send again. A request with a retry policy holds its head and
-//! its body, as far as the route's limit goes ([`keeper`]), until an answer is passed on.
+//! its body, as far as the route's limit goes (`keeper`), until an answer is passed on.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -8,7 +8,7 @@
 //!
 //! [`Stream`] is what all steps of a request share. A failure before the response has begun becomes a local reply, one after it
 //! cuts the connection. `Stream::finish` is explicit: it settles statistics, and what must be true of the connection afterwards. While connections
-//! move to another epoch, a request that can be suspended becomes a [`Flight`] instead, and may be resumed here or there.
+//! move to another epoch, a request that can be suspended becomes a `Flight` instead, and may be resumed here or there.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};

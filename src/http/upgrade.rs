@@ -9,7 +9,7 @@
 //!
 //! Up to its grant a request is one like any other, with its timeouts and its one more try on a fresh connection. What the client sends behind its head
 //! is kept unread, one block at most, until the host has granted; so a host that does not grant never sees it. From then on the two
-//! connections are a tunnel ([`crate::l4::tunnel`]), and [`Switched`] is what is left of the request: its statistics, and the stream's idle
+//! connections are a tunnel ([`crate::l4::tunnel`]), and `Switched` is what is left of the request: its statistics, and the stream's idle
 //! timeout. Neither the route's timeout nor the connection's `max_connection_duration` cuts it, as in Envoy.
 //!
 //! Where Envoy does otherwise: it sends the host what comes behind the head at once, and a chunked body of the request as it stands; it drops the body of a

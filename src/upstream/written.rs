@@ -15,7 +15,7 @@ pub fn write(address: &Address) -> (String, Vec<u8>) {
     }
 }
 
-/// What [`write`] wrote; `None` for what it cannot have.
+/// What [`write()`] wrote; `None` for what it cannot have.
 pub fn read(text: &str, path: &[u8]) -> Option<Address> {
     if path.is_empty() {
         return text.parse::<SocketAddr>().ok().map(Address::Tcp);

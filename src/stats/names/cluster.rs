@@ -18,7 +18,7 @@ stats! {
 }
 
 stats! {
-    /// `cluster.<name>.`; response codes are in [`CodeCounters`].
+    /// `cluster.<name>.`; response codes are in [`super::CodeCounters`].
     ClusterStats {
         counter assignment_stale,
         counter assignment_timeout_received,
@@ -122,7 +122,7 @@ stats! {
 }
 
 stats! {
-    /// `vhost.<virtual host>.vcluster.<name>.` and `vhost.<virtual host>.route.<stat_prefix>.`; response codes are in [`CodeCounters`].
+    /// `vhost.<virtual host>.vcluster.<name>.` and `vhost.<virtual host>.route.<stat_prefix>.`; response codes are in [`super::CodeCounters`].
     RouteCounters {
         counter upstream_rq_retry,
         counter upstream_rq_retry_limit_exceeded,

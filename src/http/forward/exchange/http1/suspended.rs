@@ -19,7 +19,7 @@ use crate::upstream::pool::http1::Lease;
 /// gave a whole body at once.
 const MOST_PENDING: usize = 128 * 1024;
 
-/// An exchange that has been suspended; the fields are those of [`Exchange`].
+/// An exchange that has been suspended; the fields are those of `Exchange`.
 pub struct Suspended {
     pub(in crate::http) cluster: Rc<Cluster>,
     pub(in crate::http) lease: Option<Lease>,
