@@ -50,6 +50,10 @@ use exchange::Lease;
 pub use exchange::{Exchange, Suspended};
 use retry::{Event, Retries};
 
+/// What an exchange over HTTP/1 holds while it waits.
+#[cfg(test)]
+pub(super) const HTTP1_EXCHANGE: usize = size_of::<exchange::http1::Exchange<'static>>();
+
 /// A request in the hands of the router: a future that is a plain value, so that it is no larger than what it must remember.
 pub struct Forwarding<'a> {
     stream: &'a Stream<'a>,

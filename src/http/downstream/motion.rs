@@ -59,7 +59,8 @@ impl Downstream {
             return Some((self, None));
         }
         match self.permit(mover).await {
-            Ok(Some(permit)) => self.offer(permit).await,
+            // Thousands wait for room at once, and few are on offer: what an offer needs is not held by those that wait.
+            Ok(Some(permit)) => Box::pin(self.offer(permit)).await,
             Ok(None) => {
                 self.held.stay();
                 Some((self, None))

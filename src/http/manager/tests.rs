@@ -8,7 +8,7 @@ fn the_futures_of_a_connection_stay_small() {
     }
     let parked = size(|conn| Manager::run(conn, None));
     let serving = size(|conn: &'static Downstream| serve(conn));
-    let exchange = size_of::<crate::http::forward::Exchange<'static>>();
+    let exchange = crate::http::forward::HTTP1_EXCHANGE;
     println!("parked {parked}, serving {serving}, exchange {exchange}");
     assert!(parked <= 384, "a parked connection's future: {parked} bytes");
     assert!(serving <= 2048, "a request's future: {serving} bytes");
