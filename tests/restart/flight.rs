@@ -226,6 +226,9 @@ fn streams_and_uploads_go_on_through_takeovers() {
     let seen = host.finish(clients);
     assert!(seen.iter().all(|seen| seen.whole && seen.bytes > 0), "{seen:?}\n{}", proxy.log());
     assert_eq!(host.accepted.load(Ordering::Relaxed), 2 * EACH, "one connection each, end to end");
+    // A client has its answer a moment before the request is counted as over.
+    let active = format!("{HTTP}.downstream_rq_active");
+    eventually(PATIENCE, "all is counted", || scrape::stats(proxy.admin).get(&*active) == before.get(&*active));
     let stats = scrape::stats(proxy.admin);
     let value = |name: &str| stats.get(name).copied().unwrap_or(0);
     let total: usize = seen.iter().map(|seen| seen.bytes).sum();
