@@ -193,7 +193,7 @@ fn log_options(cx: &mut Context, message: api::http_connection_manager::HcmAcces
     flush_access_log_on_new_request
 }
 
-/// AUTO speaks HTTP/1 as long as there is nothing else.
+/// What is spoken: AUTO goes by ALPN, else by the first bytes.
 fn codec(cx: &mut Context, codec_type: i32) -> CodecType {
     use api::http_connection_manager::CodecType as Api;
     match Api::try_from(codec_type) {
