@@ -153,6 +153,8 @@ struct Driver {
     keepalive: Option<Keepalive>,
     timer: Timer,
     phase: Phase,
+    /// Streams that the client has opened.
+    accepted: u32,
     /// The client has been told that we go away.
     leaving: bool,
     /// It is cut then.
@@ -171,6 +173,7 @@ impl Driver {
             keepalive,
             timer,
             phase,
+            accepted: 0,
             leaving: false,
             cut: Deadline::NEVER,
         }
@@ -226,7 +229,9 @@ impl Driver {
         let conn = &self.conn;
         self.streams.push(Box::pin(stream::run_http2(conn.clone(), request, respond)));
         let most = conn.manager.config.max_requests_per_connection;
-        if most != 0 && conn.requests.get() + 1 >= most && !self.leaving {
+        // A request begins when its stream is looked at first: many may have come before that.
+        self.accepted = self.accepted.saturating_add(1);
+        if most != 0 && self.accepted >= most && !self.leaving {
             conn.manager.stats.downstream_cx_max_requests_reached.inc();
             self.leave();
         }
