@@ -1,0 +1,92 @@
+//! How a request begins its way: what its route does with it, and the first try.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::codec::http1::Refusal;
+use crate::config::model::{self, RouteAction};
+use crate::http::failure::Failure;
+use crate::http::filter::Request;
+use crate::http::headers::{announce_attempts, announce_timeout};
+use crate::http::stream::Stream;
+use crate::http::upgrade::Switch;
+
+use super::attempts::{Attempts, Timeouts};
+use super::connect::{open, send};
+use super::controls::Controls;
+use super::retry::Retries;
+use super::{State, exchange, rewrite};
+
+/// What a request comes to at once; `attempts` is for one that may be tried again.
+pub(super) fn begin<'a>(
+    request: Request<'a>,
+    stream: &'a Stream<'a>,
+    router: &model::Router,
+    attempts: &mut Option<Box<Attempts<'a>>>,
+) -> Result<State<'a>, Failure> {
+    let record = stream.record();
+    stream.keep_request(&request.head);
+    let decision = record.route.borrow();
+    let stats = &stream.manager().stats;
+    stats.rq_total.inc();
+    let Some(decision) = &*decision else { return Err(Failure::NoRoute) };
+    let forward = match decision.action() {
+        RouteAction::Forward(forward) => forward,
+        RouteAction::DirectResponse { status, body } => {
+            return Ok(State::Done(Ok(rewrite::answer(&request.head, stream, decision, *status, body.clone()))));
+        }
+        RouteAction::Redirect(redirect) => {
+            return Ok(State::Done(Ok(rewrite::answer(
+                &request.head,
+                stream,
+                decision,
+                redirect.status,
+                Bytes::new(),
+            ))));
+        }
+        RouteAction::NonForwarding => return Err(Failure::NoCluster { status: 503 }),
+    };
+    let (cluster, tries) = (stream.manager().cluster(decision), &forward.tries);
+    let cluster = cluster.ok_or(Failure::NoCluster { status: forward.cluster_not_found })?;
+    let Request { mut head, body } = request;
+    let controls = if record.controls.get() { Controls::take(&mut head.headers) } else { Controls::default() };
+    let timeouts = Timeouts::new(forward.timeout, tries, &controls);
+    stream.set_timeouts(timeouts.total, forward.idle_timeout);
+    stream.set_duration(rewrite::duration(&head, forward.max_stream_duration));
+    stream.manager().route_stats.begin(stream, &head);
+    *record.cluster.borrow_mut() = Some(cluster.clone());
+    record.announces_attempts.set(tries.count_in_response);
+    record.count_try();
+    let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
+    *record.host.borrow_mut() = Some(host.clone());
+    stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_total.inc());
+    match stream.switch() {
+        Switch::No => {}
+        Switch::Terminated => return Ok(State::Opening(open(stream, cluster.clone(), host.clone()))),
+        // On a connection that other requests share there is no switching.
+        _ if host.http2(stream.version()).is_some() => return Err(Failure::Refused(Refusal::UPGRADE_FAILED)),
+        _ => {}
+    }
+    let retries = Retries::new(&tries.policy, &decision.route.retriable, &head, controls);
+    let announces = !router.suppress_envoy_headers;
+    // What may become a tunnel is asked for once.
+    let tried_again = stream.switch() == Switch::No && (retries.enabled() || timeouts.limit_tries());
+    let exchange = if tried_again {
+        rewrite::request(&mut head, stream, forward, decision, router);
+        let (taken, body) = Attempts::new(stream, cluster, tries, decision, retries, timeouts, Request { head, body });
+        attempts.insert(taken).exchange(host, body, announces)?
+    } else {
+        if let Some(expected) = timeouts.expected(Duration::ZERO).filter(|_| announces) {
+            announce_timeout(&mut head.headers, expected);
+        }
+        if tries.count_in_request {
+            announce_attempts(&mut head.headers, 1);
+        }
+        rewrite::request(&mut head, stream, forward, decision, router);
+        stream.keep_request(&head);
+        let framing = exchange::framing(&body);
+        exchange::encode(stream, cluster, host, head, framing, body)?
+    };
+    send(stream, host, exchange)
+}
