@@ -13,6 +13,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use crate::codec::head::ResponseHead;
 use crate::config::model;
 use crate::local::Deadline;
+use crate::upstream::Cluster;
 use crate::upstream::pool::{Refused, tcp};
 
 use super::body::Body;
@@ -37,6 +39,7 @@ mod controls;
 mod exchange;
 mod handover;
 mod keeper;
+mod mirror;
 mod retry;
 pub(super) mod rewrite;
 mod try_limits;
@@ -61,6 +64,9 @@ pub struct Forwarding<'a> {
     attempts: Option<Box<Attempts<'a>>>,
 }
 
+/// For requests of our own.
+static PLAIN: model::Router = model::Router { suppress_envoy_headers: true };
+
 enum State<'a> {
     /// Settled without waiting, or over.
     Done(Result<Response<'a>, Failure>),
@@ -82,6 +88,12 @@ pub(super) fn run<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &'a 
     let mut attempts = None;
     let state = begin(request, stream, router, &mut attempts).unwrap_or_else(|failure| State::Done(Err(failure)));
     Forwarding { stream, router, state, attempts }
+}
+
+/// Takes a request of our own, which has a cluster and no route.
+pub(super) fn call<'a>(request: Request<'a>, cluster: &Rc<Cluster>, stream: &'a Stream<'a>) -> Forwarding<'a> {
+    let state = begin::call(request, cluster, stream).unwrap_or_else(|failure| State::Done(Err(failure)));
+    Forwarding { stream, router: &PLAIN, state, attempts: None }
 }
 
 impl<'a> Forwarding<'a> {

@@ -101,6 +101,7 @@ themes! {
     lifetimes
     local_replies
     messages
+    mirroring
     redirects
     retries
     rewrites

@@ -1,5 +1,6 @@
 //! How a request begins its way: what its route does with it, and the first try.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,12 +12,13 @@ use crate::http::filter::Request;
 use crate::http::headers::{announce_attempts, announce_timeout};
 use crate::http::stream::Stream;
 use crate::http::upgrade::Switch;
+use crate::upstream::Cluster;
 
 use super::attempts::{Attempts, Timeouts};
 use super::connect::{open, send};
 use super::controls::Controls;
 use super::retry::Retries;
-use super::{State, exchange, rewrite};
+use super::{State, exchange, mirror, rewrite};
 
 /// What a request comes to at once; `attempts` is for one that may be tried again.
 pub(super) fn begin<'a>(
@@ -68,25 +70,46 @@ pub(super) fn begin<'a>(
         _ if host.http2(stream.version()).is_some() => return Err(Failure::Refused(Refusal::UPGRADE_FAILED)),
         _ => {}
     }
-    let retries = Retries::new(&tries.policy, &decision.route.retriable, &head, controls);
     let announces = !router.suppress_envoy_headers;
+    if let Some(expected) = timeouts.expected(Duration::ZERO).filter(|_| announces) {
+        announce_timeout(&mut head.headers, expected);
+    }
+    if tries.count_in_request {
+        announce_attempts(&mut head.headers, 1);
+    }
+    let retries = Retries::new(&tries.policy, &decision.route.retriable, &head, controls);
+    rewrite::request(&mut head, stream, forward, decision, router);
+    let mut request = Request { head, body };
+    let mirrors = mirror::of(forward, cluster);
+    if !mirrors.is_empty() && stream.switch() == Switch::No {
+        mirror::send(mirrors, &mut request, stream, cluster, tries, timeouts.total);
+    }
     // What may become a tunnel is asked for once.
     let tried_again = stream.switch() == Switch::No && (retries.enabled() || timeouts.limit_tries());
     let exchange = if tried_again {
-        rewrite::request(&mut head, stream, forward, decision, router);
-        let (taken, body) = Attempts::new(stream, cluster, tries, decision, retries, timeouts, Request { head, body });
+        let (taken, body) = Attempts::new(stream, cluster, tries, decision, retries, timeouts, request);
         attempts.insert(taken).exchange(host, body, announces)?
     } else {
-        if let Some(expected) = timeouts.expected(Duration::ZERO).filter(|_| announces) {
-            announce_timeout(&mut head.headers, expected);
-        }
-        if tries.count_in_request {
-            announce_attempts(&mut head.headers, 1);
-        }
-        rewrite::request(&mut head, stream, forward, decision, router);
+        let Request { head, body } = request;
         stream.keep_request(&head);
         let framing = exchange::framing(&body);
         exchange::encode(stream, cluster, host, head, framing, body)?
     };
     send(stream, host, exchange)
+}
+
+/// What a request of our own comes to at once.
+pub(super) fn call<'a>(
+    request: Request<'a>,
+    cluster: &Rc<Cluster>,
+    stream: &'a Stream<'a>,
+) -> Result<State<'a>, Failure> {
+    let record = stream.record();
+    *record.cluster.borrow_mut() = Some(cluster.clone());
+    record.count_try();
+    let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
+    *record.host.borrow_mut() = Some(host.clone());
+    let Request { head, body } = request;
+    let framing = exchange::framing(&body);
+    send(stream, host, exchange::encode(stream, cluster, host, head, framing, body)?)
 }
