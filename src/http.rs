@@ -25,6 +25,7 @@ mod outbox;
 mod presence;
 mod pump;
 pub mod record;
+mod redirects;
 mod route_stats;
 pub mod stream;
 mod tee;

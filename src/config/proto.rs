@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::config as api;
 use envoy_types::pb::envoy::extensions::access_loggers;
 use envoy_types::pb::envoy::extensions::filters;
 use envoy_types::pb::envoy::extensions::http;
+use envoy_types::pb::envoy::extensions::internal_redirect;
 use envoy_types::pb::envoy::extensions::path;
 use envoy_types::pb::envoy::extensions::request_id;
 use envoy_types::pb::envoy::extensions::transport_sockets;
@@ -46,6 +47,7 @@ decode!(
     http::early_header_mutation::header_mutation::v3::HeaderMutation,
     http::original_ip_detection::custom_header::v3::CustomHeaderConfig,
     http::original_ip_detection::xff::v3::XffConfig,
+    internal_redirect::allow_listed_routes::v3::AllowListedRoutesConfig,
     path::r#match::uri_template::v3::UriTemplateMatchConfig,
     path::rewrite::uri_template::v3::UriTemplateRewriteConfig,
     request_id::uuid::v3::UuidRequestIdConfig,

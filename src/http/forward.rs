@@ -40,6 +40,7 @@ mod exchange;
 mod handover;
 mod keeper;
 mod mirror;
+mod redirected;
 mod retry;
 pub(super) mod rewrite;
 mod try_limits;
@@ -152,6 +153,10 @@ impl<'a> Forwarding<'a> {
                 Ok(State::Pausing(until, body))
             }
             Next::Pass if handed_back => Err(Failure::HandedBack),
+            Next::Pass if attempts.follows(&head) => {
+                exchange.dismiss();
+                Err(Failure::Redirected)
+            }
             Next::Pass => Ok(self.respond(head, exchange)),
         }
     }

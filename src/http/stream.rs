@@ -31,7 +31,7 @@ use crate::route::Decision;
 use super::body::Body;
 use super::downstream::Downstream;
 use super::failure::Failure;
-use super::filter::{Answer, Request};
+use super::filter::{Answer, Request, Response};
 use super::forward::{Exchange, rewrite};
 use super::headers::Turned;
 use super::local_reply;
@@ -40,6 +40,7 @@ use super::record::Record;
 use super::upgrade::{Active, Switch, Switching};
 
 mod client;
+mod follow;
 mod log;
 mod motion;
 mod own;
@@ -256,7 +257,7 @@ impl<'a> Stream<'a> {
         begun: &'s mut Begun,
     ) -> impl Future<Output = Result<Course, Failure>> + 's {
         async move {
-            let waited = poll_fn(|context| match Pin::new(&mut answer).poll(context) {
+            let waited = poll_fn(|context| match self.poll_answer(context, &mut answer) {
                 Poll::Ready(answer) => Poll::Ready(Ok(answer)),
                 Poll::Pending => match self.poll_ended(context) {
                     Poll::Ready(failure) => Poll::Ready(Ok(Err(failure))),
@@ -273,6 +274,22 @@ impl<'a> Stream<'a> {
                 Ok(Ok(response)) => self.send(local_reply::shape(response, self), begun).await,
                 Ok(Err(failure)) => self.fail(failure, begun).await,
                 Err(_) => Err(Failure::Internal),
+            }
+        }
+    }
+
+    /// The answer of the chain; one that sends the request elsewhere, to be followed here, gives way to the next.
+    fn poll_answer<'s>(
+        &'s self,
+        context: &mut Context<'_>,
+        answer: &mut Answer<'s>,
+    ) -> Poll<Result<Response<'s>, Failure>> {
+        loop {
+            let polled = Pin::new(&mut *answer).poll(context);
+            let redirected = matches!(polled, Poll::Ready(Err(Failure::Redirected)));
+            match redirected.then(|| self.record.take_again()).flatten() {
+                Some(again) => *answer = self.follow(again),
+                None => return polled,
             }
         }
     }

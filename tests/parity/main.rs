@@ -98,6 +98,7 @@ themes! {
     forwarded
     forwarded_edge
     headers
+    internal_redirects
     lifetimes
     local_replies
     messages

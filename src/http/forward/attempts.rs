@@ -11,15 +11,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
 
-use crate::codec::head::RequestHead;
+use crate::codec::head::{RequestHead, ResponseHead};
 use crate::codec::http1;
-use crate::config::model::Tries;
+use crate::config::model::{InternalRedirects, RouteAction, Tries};
 use crate::fault::Flag;
 use crate::http::body::Body;
 use crate::http::failure::Failure;
 use crate::http::filter::Request;
 use crate::http::headers::names::X_ENVOY_IS_TIMEOUT_RETRY;
 use crate::http::headers::{announce_attempts, announce_timeout};
+use crate::http::redirects::Kept;
 use crate::http::route_stats::Counted;
 use crate::http::stream::Stream;
 use crate::local::Deadline;
@@ -33,7 +34,7 @@ use super::keeper::{Beyond, Keeper, Tap};
 use super::retry::{Event, Pause, Retries, Verdict};
 use super::rewrite;
 use super::try_limits::TryLimits;
-use super::{Exchange, exchange};
+use super::{Exchange, exchange, redirected};
 
 /// The timeouts of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,14 @@ pub(super) struct Attempts<'a> {
     admitted: Option<Retry>,
 }
 
+/// The redirects that a route follows.
+fn redirects(entry: &Entry) -> Option<&InternalRedirects> {
+    match &entry.action {
+        RouteAction::Forward(forward) => forward.redirects.as_deref(),
+        _ => None,
+    }
+}
+
 /// What becomes of a try.
 pub(super) enum Next {
     /// Its outcome is passed on.
@@ -115,7 +124,8 @@ impl<'a> Attempts<'a> {
     ) -> (Box<Self>, Body<'a>) {
         let Request { head, body } = request;
         let framing = exchange::framing(&body);
-        let (keeper, body) = if retries.enabled() && framing != http1::Body::Empty {
+        let keeps = retries.enabled() || redirects(&decision.route).is_some();
+        let (keeper, body) = if keeps && framing != http1::Body::Empty {
             let limit = tries.buffer_limit(stream.manager().buffer_limit);
             let beyond = if retries.takes_handover(&tries.policy) { Beyond::Window } else { Beyond::Drop };
             let keeper = Keeper::new(body, limit, beyond);
@@ -248,6 +258,33 @@ impl<'a> Attempts<'a> {
         }
         let moment = Instant::now().checked_add(wait);
         moment.map_or(Deadline::NEVER, |moment| self.stream.timer().at(moment))
+    }
+
+    /// Whether the response, which no retry has been made of, is a redirect that the request follows here: then it is ready to be asked again.
+    pub(super) fn follows(&mut self, response: &ResponseHead) -> bool {
+        let entry = self.entry.clone();
+        let Some(policy) = redirects(&entry).filter(|policy| redirected::concerns(policy, response)) else {
+            return false;
+        };
+        let stream = self.stream;
+        let whole = || {
+            if !stream.is_complete() {
+                return None;
+            }
+            let Some(keeper) = &self.keeper else { return Some(Kept::default()) };
+            let (pieces, trailers) = keeper.borrow_mut().take_whole()?;
+            Some(Kept { pieces, trailers, announced: matches!(self.framing, http1::Body::Length(_)) })
+        };
+        let again = redirected::follow(policy, &entry, &self.head, response, stream, whole);
+        let stats = self.cluster.stats();
+        let follows = again.is_some();
+        if follows {
+            stats.upstream_internal_redirect_succeeded_total.inc();
+            stream.record().redirected(|redirects| redirects.next = again);
+        } else {
+            stats.upstream_internal_redirect_failed_total.inc();
+        }
+        follows
     }
 
     /// Notes what the next try tells its host about this one.

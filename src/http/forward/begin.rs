@@ -85,7 +85,8 @@ pub(super) fn begin<'a>(
         mirror::send(mirrors, &mut request, stream, cluster, tries, timeouts.total);
     }
     // What may become a tunnel is asked for once.
-    let tried_again = stream.switch() == Switch::No && (retries.enabled() || timeouts.limit_tries());
+    let tried_again =
+        stream.switch() == Switch::No && (retries.enabled() || timeouts.limit_tries() || forward.redirects.is_some());
     let exchange = if tried_again {
         let (taken, body) = Attempts::new(stream, cluster, tries, decision, retries, timeouts, request);
         attempts.insert(taken).exchange(host, body, announces)?

@@ -12,7 +12,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -131,6 +131,24 @@ impl<'a> Keeper<'a> {
     pub(super) fn release(&mut self) -> Option<Body<'a>> {
         let may = self.at == self.taken && self.trailers.is_none();
         may.then(|| std::mem::replace(&mut self.body, Body::Empty))
+    }
+
+    /// All of it, taken out, where no more is to come than what is here or can be had at once.
+    pub(super) fn take_whole(&mut self) -> Option<(VecDeque<Bytes>, Headers)> {
+        let mut context = Context::from_waker(Waker::noop());
+        self.at = self.taken;
+        while self.trailers.is_none() {
+            match self.poll_frame(&mut context) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) | Poll::Pending => return None,
+            }
+        }
+        if self.overflowed {
+            return None;
+        }
+        self.seal();
+        self.kept = 0;
+        Some((std::mem::take(&mut self.pieces), self.trailers.clone().unwrap_or_default()))
     }
 
     fn length(&self) -> Option<u64> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as api;
 
-use super::{Inherited, Table, clusters, hash};
+use super::{Inherited, Table, clusters, hash, internal_redirect};
 use crate::config::convert::context::Context;
 use crate::config::convert::extension::PATH_REWRITERS;
 use crate::config::convert::{matcher, retry, upgrade, values};
@@ -56,11 +56,13 @@ pub(super) fn forward(
     let Inherited { mut tries, mirrors } = inherited;
     let mirrors = table.mirrors(cx, request_mirror_policies, &mirrors);
     refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config,
-        max_grpc_timeout, grpc_timeout_offset, internal_redirect_policy, internal_redirect_action,
-        hedge_policy);
+        max_grpc_timeout, grpc_timeout_offset, hedge_policy);
     // Limits per priority tune; rate limits do nothing without a policy or filter that is refused.
-    ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits, cors,
-        max_internal_redirects);
+    ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits, cors);
+    let redirects = match internal_redirect_policy {
+        Some(policy) => Some(cx.at("internal_redirect_policy", |cx| internal_redirect::policy(cx, policy))),
+        None => internal_redirect::older(internal_redirect_action, values::number(&max_internal_redirects)),
+    };
     let rewrites = [!prefix_rewrite.is_empty(), regex_rewrite.is_some(), path_rewrite_policy.is_some()];
     if rewrites.into_iter().filter(|set| *set).count() > 1 {
         cx.error("only one of prefix_rewrite, regex_rewrite and path_rewrite_policy may be set");
@@ -95,6 +97,7 @@ pub(super) fn forward(
         tries: Arc::new(tries),
         upgrades,
         mirrors,
+        redirects: redirects.map(Box::new),
     })))
 }
 

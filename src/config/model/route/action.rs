@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::model::{HeadField, HeaderRules, Mirror, RouteFilters, Substitution, Tries, UriRewrite};
+use crate::config::model::{
+    HeadField, HeaderRules, InternalRedirects, Mirror, RouteFilters, Substitution, Tries, UriRewrite,
+};
 
 /// What a route does with a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +59,8 @@ pub struct Forward {
     pub upgrades: Vec<RouteUpgrade>,
     /// `request_mirror_policies`, or what is said above.
     pub mirrors: Vec<Mirror>,
+    /// `internal_redirect_policy`.
+    pub redirects: Option<Box<InternalRedirects>>,
 }
 
 impl Forward {
@@ -75,6 +79,7 @@ impl Forward {
             tries: Arc::default(),
             upgrades: Vec::new(),
             mirrors: Vec::new(),
+            redirects: None,
         }
     }
 }
