@@ -17,6 +17,7 @@ pub mod listener;
 pub mod local;
 pub mod logging;
 pub mod net;
+pub mod program;
 pub mod route;
 pub mod server;
 pub mod stats;
