@@ -21,7 +21,6 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 
 use crate::codec::head::ResponseHead;
-use crate::codec::http1::Refusal;
 use crate::config::model::{self, RouteAction};
 use crate::l4::tunnel;
 use crate::local::Deadline;
@@ -314,9 +313,7 @@ fn begin<'a>(
     match stream.switch() {
         Switch::No => {}
         Switch::Terminated => return Ok(State::Opening(open(stream, cluster.clone(), host.clone()))),
-        // On a connection that other requests share there is no switching.
-        _ if host.http2(stream.version()).is_some() => return Err(Failure::Refused(Refusal::UPGRADE_FAILED)),
-        _ => {}
+        Switch::Asked | Switch::Allowed | Switch::Keyed => {}
     }
     let retries = Retries::new(&tries.policy, &decision.route.retriable, &head, controls);
     let announces = !router.suppress_envoy_headers;

@@ -38,7 +38,7 @@ impl Malformed {
 }
 
 /// A request that was read, as a head. An extended CONNECT (RFC 8441) becomes the upgrade that it stands for: a GET with `upgrade` and
-/// `connection`, so that nobody above sees the difference.
+/// `connection`, so that nobody above sees the difference; one for `bytestream` is a CONNECT.
 ///
 /// # Errors
 /// See [`Malformed`]. `dropped` counts headers that `headers_with_underscores_action` dropped.
@@ -51,7 +51,7 @@ pub fn request_head(parts: request::Parts, rules: &RequestRules, dropped: &mut u
         None => host.unwrap_or_default(),
     };
     list.remove(&header::HOST);
-    let protocol = extensions.remove::<Protocol>();
+    let protocol = extensions.remove::<Protocol>().filter(|protocol| protocol.as_str() != "bytestream");
     let path = match (&method, &protocol, uri.path_and_query()) {
         (&Method::CONNECT, None, _) | (_, _, None) => Bytes::new(),
         (_, _, Some(path)) => Bytes::copy_from_slice(path.as_str().as_bytes()),
