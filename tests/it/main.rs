@@ -28,6 +28,7 @@ mod local_ratelimit;
 mod local_replies;
 mod malformed;
 mod manners;
+mod mirroring;
 mod motion;
 mod rbac;
 mod replays;

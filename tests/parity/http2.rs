@@ -17,7 +17,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::client::Fates;
 use super::support::PATIENCE;
 use super::theme::{Act, Asked, Exchange, Step};
-use super::upstream::State;
+use super::upstream::{Busy, State};
 
 fn on_a_runtime(work: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -79,7 +79,9 @@ pub(crate) fn client(address: SocketAddr, exchange: &Exchange, fates: &Fates, me
                     let got = latest.map(|(got, _)| got.clone()).unwrap_or_default();
                     until(|| {
                         let got = got.borrow();
-                        got.end.is_some() || got.data.contains(&text) || got.lines.iter().any(|line| line.contains(&text))
+                        got.end.is_some()
+                            || got.data.contains(&text)
+                            || got.lines.iter().any(|line| line.contains(&text))
                     })
                     .await;
                 }
@@ -91,7 +93,8 @@ pub(crate) fn client(address: SocketAddr, exchange: &Exchange, fates: &Fates, me
         if left {
             fates.stayed(me);
         } else {
-            until(|| ended() || streams.iter().filter(|(got, _)| got.borrow().answered).count() >= exchange.responses).await;
+            until(|| ended() || streams.iter().filter(|(got, _)| got.borrow().answered).count() >= exchange.responses)
+                .await;
             let answered = Instant::now();
             fates.answered(me, ended());
             until(|| fates.is_over(me, answered)).await;
@@ -106,7 +109,16 @@ pub(crate) fn client(address: SocketAddr, exchange: &Exchange, fates: &Fates, me
             lines.push(got.end.clone().unwrap_or_else(|| "stream open".into()));
             all.push(lines);
         }
-        all.push(vec![format!("connection {}", if left { "left" } else if closed.get() { "closed" } else { "open" })]);
+        all.push(vec![format!(
+            "connection {}",
+            if left {
+                "left"
+            } else if closed.get() {
+                "closed"
+            } else {
+                "open"
+            }
+        )]);
     });
     all
 }
@@ -218,7 +230,9 @@ async fn answer(
     if let Some(protocol) = parts.extensions.get::<Protocol>() {
         let _ = write!(first, " {}", protocol.as_str());
     }
-    let (number, acts) = state.lock().unwrap().take(std::iter::once(first).chain(fields(&parts.headers)).collect());
+    let (number, acts) =
+        state.lock().unwrap().take(name, std::iter::once(first).chain(fields(&parts.headers)).collect());
+    let _busy = Busy(state);
     let note = |line: String| state.lock().unwrap().note(number, line);
     if acts.first() != Some(&Act::Head) && !connect {
         let mut all = Vec::new();
@@ -266,7 +280,8 @@ async fn answer(
             }
         }
     }
-    if !connect && !ended
+    if !connect
+        && !ended
         && let Some(stream) = &mut stream
     {
         let _ = stream.send_data(Bytes::new(), true);

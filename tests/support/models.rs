@@ -91,6 +91,8 @@ pub fn cluster(name: &str, hosts: &[SocketAddr]) -> Cluster {
         max_response_headers_count: 100,
         protocol: Default::default(),
         http1: Default::default(),
+        mirrors: Vec::new(),
+        high_limits: CircuitBreakers::default(),
     }
 }
 

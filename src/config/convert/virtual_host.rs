@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 
 use super::context::Context;
 use super::header_rules::{self, Lists};
-use super::route::{self, Table};
+use super::route::{self, Inherited, Table};
 use super::{http_filters, matcher, retry};
 use crate::config::model::{RequireTls, Tries, VirtualCluster, VirtualHost};
 
@@ -45,8 +45,7 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         metadata,
         route_specifiers,
     } = message;
-    refuse!(cx; matcher, retry_policy_typed_config, hedge_policy,
-        request_mirror_policies, route_specifiers);
+    refuse!(cx; matcher, retry_policy_typed_config, hedge_policy, route_specifiers);
     // Rate limits and CORS do nothing without their filters, and those are refused.
     ignore!(cx; rate_limits, cors, metadata);
     let limits = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit);
@@ -59,6 +58,8 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         body_limit,
         request_limit,
     };
+    let mirrors = table.mirrors(cx, request_mirror_policies, table.own_mirrors());
+    let inherited = Inherited { tries, mirrors };
     // Envoy accepts it; nothing but a statistic goes by the name.
     if !name.is_empty() && !seen.names.insert(name.clone()) {
         cx.at("name", |cx| cx.warn(format!("another virtual host of this table is called '{name}' too")));
@@ -77,7 +78,7 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         });
         None
     });
-    let routes = cx.each("routes", routes, |cx, message| route::convert(cx, message, table, &tries).map(Arc::new));
+    let routes = cx.each("routes", routes, |cx, message| route::convert(cx, message, table, &inherited).map(Arc::new));
     let rules = header_rules::convert(
         cx,
         Lists {
