@@ -14,6 +14,7 @@ mod draws;
 pub mod failure;
 pub mod filter;
 pub mod filters;
+pub mod filter_state;
 mod flight;
 pub mod forward;
 pub mod headers;
@@ -26,6 +27,7 @@ mod pump;
 pub mod record;
 mod route_stats;
 pub mod stream;
+mod surroundings;
 pub mod upgrade;
 
 pub use manager::Manager;

@@ -5,6 +5,7 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 use super::context::Context;
 use super::header_rules::{self, Lists};
 use super::{http_filters, retry, values, virtual_host};
+use crate::config::convert::matching::of_resource;
 use crate::config::model::{Route, RouteAction, RouteConfiguration, Tries};
 
 mod action;
@@ -104,7 +105,8 @@ pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table, trie
         action,
     } = message;
     refuse!(cx; route_specifiers);
-    ignore!(cx; metadata, decorator, tracing);
+    ignore!(cx; decorator, tracing);
+    let metadata = metadata.and_then(|message| of_resource(cx, message)).map(Box::new);
     let mut tries = tries.clone();
     if let Some(limits) = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit) {
         (tries.body_limit, tries.request_limit) = limits;
@@ -134,7 +136,7 @@ pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table, trie
             None
         }
     };
-    Some(Route { name, path: path?, conditions, action: action?, stat_prefix, rules, filters })
+    Some(Route { name, path: path?, conditions, action: action?, metadata, stat_prefix, rules, filters })
 }
 
 /// A path, or the beginning of one, that a head can carry.
