@@ -16,6 +16,7 @@ pub mod l4;
 pub mod listener;
 pub mod local;
 pub mod logging;
+pub mod matching;
 pub mod net;
 pub mod program;
 pub mod route;

@@ -18,6 +18,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("stats", 1),
     ("codec", 1),
     ("config", 1),
+    ("matching", 1),
     ("access_log", 2),
     ("route", 2),
     ("tls", 2),
@@ -35,7 +36,8 @@ const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// Layer 1 reads the shape of settings that the configuration describes; the model is data without a neighbour's behaviour.
-const EXCEPTIONS: &[(&str, &str)] = &[("stats", "config::model"), ("codec", "config::model"), ("logging", "cli::")];
+const EXCEPTIONS: &[(&str, &str)] =
+    &[("stats", "config::model"), ("codec", "config::model"), ("matching", "config::model"), ("logging", "cli::")];
 
 struct Source {
     path: PathBuf,

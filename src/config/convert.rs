@@ -45,6 +45,7 @@ mod listener;
 mod listener_filter;
 mod local_reply;
 mod matcher;
+mod matching;
 mod mirror;
 mod reading;
 mod retry;
