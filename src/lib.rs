@@ -18,6 +18,7 @@ pub mod local;
 pub mod logging;
 pub mod net;
 pub mod route;
+pub mod runtime;
 pub mod server;
 pub mod stats;
 pub mod tls;

@@ -14,6 +14,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("net", 0),
     ("drain", 0),
     ("local", 0),
+    ("runtime", 0),
     ("stats", 1),
     ("codec", 1),
     ("config", 1),

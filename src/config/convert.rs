@@ -48,6 +48,7 @@ mod matcher;
 mod reading;
 mod retry;
 mod route;
+mod runtime;
 mod stats;
 mod tcp_proxy;
 mod tls;

@@ -21,6 +21,7 @@ mod local_reply;
 mod matcher;
 mod retry;
 mod route;
+mod runtime;
 mod stats;
 mod tls;
 mod uri_template;
@@ -38,6 +39,7 @@ pub use local_reply::*;
 pub use matcher::*;
 pub use retry::*;
 pub use route::*;
+pub use runtime::*;
 pub use stats::*;
 pub use tls::*;
 pub use uri_template::*;
@@ -53,6 +55,8 @@ pub struct Bootstrap {
     pub listeners: Vec<Arc<Listener>>,
     /// `static_resources.clusters`, names unique.
     pub clusters: Vec<Arc<Cluster>>,
+    /// `layered_runtime`.
+    pub runtime: RuntimeLayers,
     /// Statistics: tags, sinks, flush interval.
     pub stats: Stats,
 }

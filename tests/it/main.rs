@@ -33,6 +33,7 @@ mod rbac;
 mod replays;
 mod retries;
 mod routing;
+mod runtime;
 mod targets;
 mod tcp_proxy;
 mod timeouts;

@@ -32,7 +32,7 @@ pub(super) fn convert(cx: &mut Context, message: api::RouteMatch) -> (Option<Pat
             presented: presented.map(|on| on.value),
             validated: validated.map(|on| on.value),
         }),
-        fraction: runtime_fraction.map(matcher::fraction),
+        fraction: runtime_fraction.map(|fraction| cx.fraction(fraction)),
     };
     let path = path(cx, path_specifier, values::is_not_false(&case_sensitive));
     (path, (!conditions.is_empty()).then(|| Box::new(conditions)))

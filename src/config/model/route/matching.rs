@@ -1,6 +1,6 @@
 //! What a route matches.
 
-use crate::config::model::{Fraction, HeaderMatch, Regex, StringMatch, UriTemplate};
+use crate::config::model::{Fraction, HeaderMatch, Keyed, Regex, StringMatch, UriTemplate};
 
 /// The path specifier of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct Conditions {
     /// `tls_context`.
     pub tls: Option<TlsMatch>,
     /// `runtime_fraction`.
-    pub fraction: Option<Fraction>,
+    pub fraction: Option<Keyed<Fraction>>,
 }
 
 impl Conditions {
