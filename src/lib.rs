@@ -20,6 +20,7 @@ pub mod matching;
 pub mod net;
 pub mod program;
 pub mod route;
+pub mod runtime;
 pub mod server;
 pub mod stats;
 pub mod tls;

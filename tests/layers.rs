@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("drain", 0),
     ("local", 0),
     ("program", 0),
+    ("runtime", 0),
     ("stats", 1),
     ("codec", 1),
     ("config", 1),

@@ -50,6 +50,7 @@ mod mirror;
 mod reading;
 mod retry;
 mod route;
+mod runtime;
 mod stats;
 mod tcp_proxy;
 mod tls;

@@ -23,6 +23,7 @@ mod matching;
 mod mirror;
 mod retry;
 mod route;
+mod runtime;
 mod stats;
 mod tls;
 mod uri_template;
@@ -42,6 +43,7 @@ pub use matching::*;
 pub use mirror::*;
 pub use retry::*;
 pub use route::*;
+pub use runtime::*;
 pub use stats::*;
 pub use tls::*;
 pub use uri_template::*;
@@ -57,6 +59,8 @@ pub struct Bootstrap {
     pub listeners: Vec<Arc<Listener>>,
     /// `static_resources.clusters`, names unique.
     pub clusters: Vec<Arc<Cluster>>,
+    /// `layered_runtime`.
+    pub runtime: RuntimeLayers,
     /// Statistics: tags, sinks, flush interval.
     pub stats: Stats,
 }

@@ -34,6 +34,7 @@ mod rbac;
 mod replays;
 mod retries;
 mod routing;
+mod runtime;
 mod targets;
 mod tcp_proxy;
 mod timeouts;

@@ -53,7 +53,10 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
     let limits = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit);
     let (body_limit, request_limit) = limits.unwrap_or_default();
     let tries = Tries {
-        policy: retry_policy.map(|policy| cx.at("retry_policy", |cx| retry::policy(cx, policy))).unwrap_or_default(),
+        policy: match retry_policy {
+            Some(policy) => cx.at("retry_policy", |cx| retry::policy(cx, policy)),
+            None => retry::none(cx),
+        },
         count_in_request: include_request_attempt_count,
         count_in_response: include_attempt_count_in_response,
         timeout_in_request: include_is_timeout_retry_header,

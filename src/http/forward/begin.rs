@@ -59,6 +59,11 @@ pub(super) fn begin<'a>(
     *record.cluster.borrow_mut() = Some(cluster.clone());
     record.announces_attempts.set(tries.count_in_response);
     record.count_try();
+    let maintenance = &cluster.model().maintenance;
+    if maintenance.key().is_some() && maintenance.holds(stream.manager().draw()) {
+        cluster.stats().upstream_rq_maintenance_mode.inc();
+        return Err(Failure::Maintenance);
+    }
     let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
     *record.host.borrow_mut() = Some(host.clone());
     stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_total.inc());

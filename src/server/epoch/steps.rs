@@ -44,6 +44,7 @@ impl Epoch {
         if self.recall_until.is_none() {
             self.let_go().await?;
         }
+        self.report.runtime().say_what_ends();
         self.leave_connections(plan).await?;
         self.set_phase(Phase::Draining(ending));
         info!("draining for at most {:?}", ending.deadline.saturating_duration_since(Instant::now()));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::model::{HeadField, HeaderRules, Mirror, RouteFilters, Substitution, Tries, UriRewrite};
+use crate::config::model::{HeadField, HeaderRules, Keyed, Mirror, RouteFilters, Substitution, Tries, UriRewrite};
 
 /// What a route does with a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,7 +105,7 @@ pub struct WeightedCluster {
     /// Its cluster.
     pub cluster: WeightedName,
     /// So many of the sum.
-    pub weight: u32,
+    pub weight: Keyed<u32>,
     /// `host_rewrite_literal`, or empty.
     pub host_rewrite: String,
     /// What is done to heads that go this way.
