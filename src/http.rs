@@ -14,6 +14,7 @@ mod downstream;
 mod draws;
 pub mod failure;
 pub mod filter;
+pub mod filter_state;
 pub mod filters;
 mod flight;
 pub mod forward;
@@ -28,6 +29,7 @@ pub mod record;
 mod redirects;
 mod route_stats;
 pub mod stream;
+mod surroundings;
 mod tee;
 pub mod upgrade;
 

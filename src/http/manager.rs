@@ -167,7 +167,7 @@ impl Manager {
         // A certificate that is kept has been verified; one that has not is not kept.
         let tls = stream.facts().tls.as_ref();
         let tls = tls.map(|tls| Tls { presented: tls.peer.is_some(), validated: tls.peer.is_some() });
-        self.routes.route(&Facts { head, tls, internal: stream.record().internal.get(), random })
+        self.routes.route(&Facts { head, tls, internal: stream.record().internal.get(), random, around: stream })
     }
 
     /// Puts the target of a request that was not made by its client in the form that the rules want.

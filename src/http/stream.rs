@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use http::{Method, StatusCode, Version};
+use http::{StatusCode, Version};
 
 use crate::access_log::Line;
 use crate::codec::head::{RequestHead, ResponseHead};
@@ -181,7 +181,8 @@ impl<'a> Stream<'a> {
     pub fn is_complete(&self) -> bool {
         match self.client {
             Client::Http1(_) => self.framing.borrow().is_done(),
-            Client::Http2(client) => client.source.borrow().is_done(),
+            // What comes behind the head of one that asks for a tunnel is none of the request's.
+            Client::Http2(client) => client.source.borrow().is_done() || self.switch.get() != Switch::No,
             Client::Own(own) => own.complete.get(),
         }
     }
@@ -339,7 +340,7 @@ impl<'a> Stream<'a> {
         }
         *self.record.route.borrow_mut() = self.manager().route(&head, self);
         self.log_start(&head);
-        if (self.switch.get() != Switch::No || head.method == Method::CONNECT) && !self.may_switch(&head) {
+        if self.switch.get() != Switch::No && !self.may_switch(&head) {
             return chain.failed(Failure::Refused(Refusal::UPGRADE_FAILED), self);
         }
         let body = if self.is_complete() { Body::Empty } else { self.body() };
@@ -408,7 +409,10 @@ impl<'a> Stream<'a> {
                 }
                 After::Close { linger: begun.linger || self.client.has_unread() }
             }
-            Ok(Course::Over) => After::Keep,
+            Ok(Course::Over) => {
+                self.declined();
+                After::Keep
+            }
             Err(failure) => {
                 if begun.head {
                     self.count(failure);

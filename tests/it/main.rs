@@ -35,6 +35,7 @@ mod rbac;
 mod replays;
 mod retries;
 mod routing;
+mod runtime;
 mod targets;
 mod tcp_proxy;
 mod timeouts;

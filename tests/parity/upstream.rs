@@ -15,7 +15,7 @@ pub(crate) struct Upstream {
 }
 
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     scripts: Vec<Script>,
     /// Those that have been followed.
     used: Vec<bool>,
@@ -25,6 +25,23 @@ struct State {
     /// Requests that are not answered yet.
     busy: usize,
     open: Vec<TcpStream>,
+}
+
+impl State {
+    /// The script of the next request, which these lines are of, and its number.
+    pub(crate) fn take(&mut self, host: &str, lines: Vec<String>) -> (usize, Vec<Act>) {
+        let acts = self.acts(host);
+        self.busy += 1;
+        self.seen.push(lines);
+        (self.seen.len() - 1, acts)
+    }
+
+    /// One more line about a request.
+    pub(crate) fn note(&mut self, number: usize, line: String) {
+        if let Some(lines) = self.seen.get_mut(number) {
+            lines.push(line);
+        }
+    }
 }
 
 impl Upstream {
@@ -38,7 +55,10 @@ impl Upstream {
                 for socket in listener.incoming() {
                     let (socket, state) = (socket.unwrap(), state.clone());
                     state.lock().unwrap().open.push(socket.try_clone().unwrap());
-                    std::thread::spawn(move || serve(name, Wire::new(socket), &state));
+                    std::thread::spawn(move || match begins_http2(&socket) {
+                        true => super::http2::serve(name, socket, &state),
+                        false => serve(name, Wire::new(socket), &state),
+                    });
                 }
             });
             (name, address)
@@ -108,7 +128,7 @@ impl State {
 }
 
 /// A request that is not answered yet.
-struct Busy<'a>(&'a Mutex<State>);
+pub(crate) struct Busy<'a>(pub(crate) &'a Mutex<State>);
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
@@ -118,21 +138,17 @@ impl Drop for Busy<'_> {
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
+/// Whether a connection begins as HTTP/2 does. What carries no HTTP may be silent for long.
+fn begins_http2(socket: &TcpStream) -> bool {
+    let mut begin = [0; 4];
+    matches!(socket.peek(&mut begin), Ok(read) if begin[..read] == b"PRI "[..read.min(4)] && read > 0)
+}
+
 fn serve(name: &str, mut wire: Wire, state: &Mutex<State>) {
     while let Ok(Some(mut request)) = wire.head() {
-        let (number, acts) = {
-            let mut state = state.lock().unwrap();
-            let acts = state.acts(name);
-            state.busy += 1;
-            state.seen.push(lines(name, &request));
-            (state.seen.len() - 1, acts)
-        };
+        let (number, acts) = state.lock().unwrap().take(name, lines(name, &request));
         let _busy = Busy(state);
-        let note = |line: String| {
-            if let Some(lines) = state.lock().unwrap().seen.get_mut(number) {
-                lines.push(line);
-            }
-        };
+        let note = |line: String| state.lock().unwrap().note(number, line);
         if acts.first() != Some(&Act::Head) {
             let whole = wire.body(&mut request, false).is_ok();
             if !request.body.is_empty() || !whole {
@@ -151,6 +167,7 @@ fn serve(name: &str, mut wire: Wire, state: &Mutex<State>) {
                     note(format!("read: {:?}", read.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).ok()));
                 }
                 Act::Pause(time) => std::thread::park_timeout(Duration::from_millis(*time)),
+                Act::Fin => drop(wire.socket.shutdown(Shutdown::Write)),
                 Act::Close => {
                     let _ = wire.socket.shutdown(Shutdown::Both);
                     return;

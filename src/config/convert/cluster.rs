@@ -1,6 +1,7 @@
 //! `envoy.config.cluster.v3.Cluster`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as api;
@@ -11,7 +12,9 @@ use super::context::Context;
 use super::extension::PROTOCOL_OPTIONS;
 use super::upstream_http::Options;
 use super::{endpoint, filter_chain, upstream_http, values};
-use crate::config::model::{CircuitBreakers, Cluster, RetryBudget, TcpKeepalive, UpstreamHttp1, UpstreamProtocol};
+use crate::config::model::{
+    CircuitBreakers, Cluster, Fraction, KeyedLimits, RetryBudget, TcpKeepalive, UpstreamHttp1, UpstreamProtocol,
+};
 
 /// The key under which a cluster's HTTP options stand.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -109,12 +112,17 @@ pub(super) fn convert(cx: &mut Context, message: api::Cluster) -> Option<Cluster
     let tcp_keepalive = upstream_connection_options
         .and_then(|options| cx.at("upstream_connection_options", |cx| connection_options(cx, options)));
     let max_requests = options.max_requests_per_connection.or(values::number(&max_requests_per_connection));
+    let limit_keys = limit_keys(cx, &name, &limits);
+    let maintenance = cx.keyed(Fraction::NONE, &format!("upstream.maintenance_mode.{name}"));
     Some(Cluster {
         stat_name: if alt_stat_name.is_empty() { name.clone() } else { alt_stat_name },
         name,
         connect_timeout,
         per_connection_buffer_limit: values::number(&per_connection_buffer_limit_bytes).unwrap_or(DEFAULT_BUFFER_LIMIT),
         endpoints,
+        limit_keys,
+        maintenance,
+        retries: cx.keyed(Fraction::ALL, "upstream.use_retry"),
         limits,
         idle_timeout: options.idle_timeout,
         max_requests_per_connection: max_requests.unwrap_or_default(),
@@ -247,6 +255,26 @@ fn circuit_breakers(cx: &mut Context, message: api::CircuitBreakers) -> [Circuit
         None::<()>
     });
     found.map(Option::unwrap_or_default)
+}
+
+/// The names of runtime values that go before the limits.
+fn limit_keys(cx: &Context, cluster: &str, limits: &CircuitBreakers) -> Option<Arc<KeyedLimits>> {
+    if !cx.runtime.exists() {
+        return None;
+    }
+    let name = |limit: &str| format!("circuit_breakers.{cluster}.default.{limit}");
+    let number = |default, limit| cx.keyed(default, &name(limit));
+    let budget = limits.retry_budget;
+    let budget =
+        budget.unwrap_or(RetryBudget { percent: RETRY_BUDGET_PERCENT, min_concurrency: MIN_RETRY_CONCURRENCY });
+    Some(Arc::new(KeyedLimits {
+        max_connections: number(limits.max_connections, "max_connections"),
+        max_pending_requests: number(limits.max_pending_requests, "max_pending_requests"),
+        max_requests: number(limits.max_requests, "max_requests"),
+        max_retries: number(limits.max_retries, "max_retries"),
+        budget_percent: cx.keyed(budget.percent, &name("retry_budget.budget_percent")),
+        budget_min_concurrency: number(budget.min_concurrency, "retry_budget.min_retry_concurrency"),
+    }))
 }
 
 fn retry_budget(cx: &mut Context, message: api::circuit_breakers::thresholds::RetryBudget) -> RetryBudget {

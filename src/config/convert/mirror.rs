@@ -45,7 +45,7 @@ fn policy(cx: &mut Context, message: RequestMirrorPolicy, must_know: bool) -> Op
     };
     Some(Mirror {
         cluster: cluster?,
-        fraction: runtime_fraction.map(matcher::fraction),
+        fraction: runtime_fraction.map(|fraction| cx.fraction(fraction)),
         host,
         mutations: early_headers::list(cx, "request_headers_mutations", request_headers_mutations),
     })

@@ -5,6 +5,7 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 use super::context::Context;
 use super::header_rules::{self, Lists};
 use super::{http_filters, mirror, retry, values, virtual_host};
+use crate::config::convert::matching::of_resource;
 use crate::config::model::{Mirror, Route, RouteAction, RouteConfiguration, Tries};
 
 mod action;
@@ -133,7 +134,8 @@ pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table, inhe
         action,
     } = message;
     refuse!(cx; route_specifiers);
-    ignore!(cx; metadata, decorator, tracing);
+    ignore!(cx; decorator, tracing);
+    let metadata = metadata.and_then(|message| of_resource(cx, message)).map(Box::new);
     let mut inherited = inherited.clone();
     let tries = &mut inherited.tries;
     if let Some(limits) = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit) {
@@ -164,7 +166,7 @@ pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table, inhe
             None
         }
     };
-    Some(Route { name, path: path?, conditions, action: action?, stat_prefix, rules, filters })
+    Some(Route { name, path: path?, conditions, action: action?, metadata, stat_prefix, rules, filters })
 }
 
 /// A path, or the beginning of one, that a head can carry.

@@ -143,6 +143,9 @@ fn a_cluster_has_the_defaults_of_envoy() {
         connect_timeout: Duration::from_secs(5),
         per_connection_buffer_limit: 1 << 20,
         endpoints: Vec::new(),
+        limit_keys: None,
+        maintenance: Fraction::NONE.into(),
+        retries: Fraction::ALL.into(),
         limits: CircuitBreakers {
             max_connections: 1024,
             max_pending_requests: 1024,

@@ -1,6 +1,6 @@
 //! Requests of which others get a copy.
 
-use super::{Fraction, HeadField, HeaderOps};
+use super::{Fraction, HeadField, HeaderOps, Keyed};
 
 /// `envoy.config.route.v3.RouteAction.RequestMirrorPolicy`.
 #[derive(Clone, Debug, PartialEq)]
@@ -8,7 +8,7 @@ pub struct Mirror {
     /// Who gets the copy.
     pub cluster: MirrorCluster,
     /// `runtime_fraction`: of how many requests; `None` is of all.
-    pub fraction: Option<Fraction>,
+    pub fraction: Option<Keyed<Fraction>>,
     /// Whom the copy says that it is for.
     pub host: MirrorHost,
     /// `request_headers_mutations`, one after the other.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::codec::http1::Refusal;
 use crate::config::model::{self, RouteAction};
 use crate::http::failure::Failure;
 use crate::http::filter::Request;
@@ -60,15 +59,18 @@ pub(super) fn begin<'a>(
     *record.cluster.borrow_mut() = Some(cluster.clone());
     record.announces_attempts.set(tries.count_in_response);
     record.count_try();
+    let maintenance = &cluster.model().maintenance;
+    if maintenance.key().is_some() && maintenance.holds(stream.manager().draw()) {
+        cluster.stats().upstream_rq_maintenance_mode.inc();
+        return Err(Failure::Maintenance);
+    }
     let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
     *record.host.borrow_mut() = Some(host.clone());
     stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_total.inc());
     match stream.switch() {
         Switch::No => {}
         Switch::Terminated => return Ok(State::Opening(open(stream, cluster.clone(), host.clone()))),
-        // On a connection that other requests share there is no switching.
-        _ if host.http2(stream.version()).is_some() => return Err(Failure::Refused(Refusal::UPGRADE_FAILED)),
-        _ => {}
+        Switch::Asked | Switch::Allowed | Switch::Keyed => {}
     }
     let announces = !router.suppress_envoy_headers;
     if let Some(expected) = timeouts.expected(Duration::ZERO).filter(|_| announces) {

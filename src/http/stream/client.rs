@@ -63,6 +63,15 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// Whether it can send nothing more of this request: a stream that has ended. A connection of HTTP/1 may always carry more.
+    pub(super) fn is_through(self) -> bool {
+        match self {
+            Self::Http1(_) => false,
+            Self::Http2(client) => client.source.borrow().is_done(),
+            Self::Own(own) => own.complete.get(),
+        }
+    }
+
     pub(super) fn has_unread(self) -> bool {
         match self {
             Self::Http1(conn) => conn.has_unread(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::model::{
-    HeadField, HeaderRules, InternalRedirects, Mirror, RouteFilters, Substitution, Tries, UriRewrite,
+    HeadField, HeaderRules, InternalRedirects, Keyed, Mirror, RouteFilters, Substitution, Tries, UriRewrite,
 };
 
 /// What a route does with a request.
@@ -110,7 +110,7 @@ pub struct WeightedCluster {
     /// Its cluster.
     pub cluster: WeightedName,
     /// So many of the sum.
-    pub weight: u32,
+    pub weight: Keyed<u32>,
     /// `host_rewrite_literal`, or empty.
     pub host_rewrite: String,
     /// What is done to heads that go this way.

@@ -17,7 +17,7 @@ use crate::http::body::{Body, Frame};
 use crate::http::failure::Failure;
 use crate::http::pump::{Broken, Pump};
 use crate::http::stream::Stream;
-use crate::http::upgrade::{self, Granted, Switch};
+use crate::http::upgrade::{self, Granted};
 use crate::l4::tunnel;
 use crate::upstream::Cluster;
 use crate::upstream::pool::http1::Lease;
@@ -286,7 +286,7 @@ impl<'a> Exchange<'a> {
 
     fn take_head(&mut self, parsed: Parsed<ResponseHead>) -> Result<Option<ResponseHead>, Failure> {
         let status = parsed.head.status;
-        if self.stream.switch() == Switch::Allowed && upgrade::is_granted(&self.method, &parsed.head, parsed.upgrade) {
+        if self.stream.switch().asks_host() && upgrade::is_granted(&self.method, &parsed.head, parsed.upgrade) {
             self.replay = None;
             self.grant = Some(parsed.head);
             return Ok(None);
