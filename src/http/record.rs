@@ -44,6 +44,8 @@ pub struct Record {
     pub controls: Cell<bool>,
     /// Tries that there have been, 0 before the first (`%UPSTREAM_REQUEST_ATTEMPT_COUNT%`).
     pub attempts: Cell<u32>,
+    /// Tries that are under way beside the last one.
+    pub(super) beside: Cell<u8>,
     /// The response says so (`include_attempt_count_in_response`).
     pub announces_attempts: Cell<bool>,
     /// The trusted client address.
@@ -90,6 +92,7 @@ impl Record {
             grpc: Cell::new(false),
             controls: Cell::new(false),
             attempts: Cell::new(0),
+            beside: Cell::new(0),
             announces_attempts: Cell::new(false),
             client: Cell::new(None),
             request_id: RefCell::new(None),
@@ -209,6 +212,7 @@ impl Record {
         }
         self.received_at.set(Some(now));
         self.attempts.set(0);
+        self.beside.set(0);
         self.announces_attempts.set(false);
         self.uncharged.set(false);
         self.status.set(0);

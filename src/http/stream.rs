@@ -384,6 +384,10 @@ impl<'a> Stream<'a> {
             Failure::RouteTimeout => {
                 if let Some(cluster) = &*self.record.cluster.borrow() {
                     cluster.stats().upstream_rq_timeout.inc();
+                    for _ in 0..self.record.beside.take() {
+                        cluster.stats().upstream_rq_timeout.inc();
+                        cluster.count_response(504, self.record.internal.get());
+                    }
                 }
                 if let Some(host) = &*self.record.host.borrow() {
                     host.count_timeout();

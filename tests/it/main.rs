@@ -22,6 +22,7 @@ mod filters_motion;
 mod filters_origins;
 mod flight;
 mod foreign_filters;
+mod hedging;
 mod http2;
 mod internal_redirects;
 mod limits;

@@ -99,6 +99,7 @@ themes! {
     forwarded
     forwarded_edge
     headers
+    hedging
     http2_connect
     http2_upgrades
     internal_redirects

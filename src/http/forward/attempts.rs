@@ -28,52 +28,13 @@ use crate::route::{Decision, Entry};
 use crate::upstream::limits::Retry;
 use crate::upstream::{Cluster, Host};
 
-use super::controls::Controls;
 use super::handover::Echo;
+use super::hedge::Hedges;
 use super::keeper::{Beyond, Keeper, Tap};
 use super::retry::{Event, Pause, Retries, Verdict};
 use super::rewrite;
-use super::try_limits::TryLimits;
+use super::timeouts::Timeouts;
 use super::{Exchange, exchange, redirected};
-
-/// The timeouts of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Timeouts {
-    /// Of all tries together.
-    pub(super) total: Option<Duration>,
-    per_try: Option<Duration>,
-    per_try_idle: Option<Duration>,
-}
-
-impl Timeouts {
-    /// From the route, its policy, and the request's own wishes.
-    pub(super) fn new(route: Option<Duration>, tries: &Tries, controls: &Controls) -> Self {
-        let wish = |wish: Option<Duration>, else_: Option<Duration>| match wish {
-            Some(wish) => Some(wish).filter(|wish| !wish.is_zero()),
-            None => else_,
-        };
-        let total = wish(controls.timeout, route);
-        // One try that may take as long as all of them is not limited.
-        let per_try = wish(controls.per_try_timeout, tries.policy.per_try_timeout)
-            .filter(|per_try| total.is_none_or(|total| *per_try < total));
-        Self { total, per_try, per_try_idle: tries.policy.per_try_idle_timeout }
-    }
-
-    /// Whether one try is limited.
-    pub(super) fn limit_tries(&self) -> bool {
-        self.per_try.is_some() || self.per_try_idle.is_some()
-    }
-
-    /// What the host is told: how long it is waited for, when so much time has passed.
-    pub(super) fn expected(&self, elapsed: Duration) -> Option<Duration> {
-        let expected = self.per_try.or(self.total)?;
-        Some(match self.total {
-            // Zero would mean for ever; the timeout itself comes in a moment.
-            Some(total) => expected.min(total.saturating_sub(elapsed)).max(Duration::from_millis(1)),
-            None => expected,
-        })
-    }
-}
 
 /// The tries of one request.
 pub(super) struct Attempts<'a> {
@@ -93,6 +54,8 @@ pub(super) struct Attempts<'a> {
     timed_out: bool,
     /// The retry in progress.
     admitted: Option<Retry>,
+    /// Tries that are under way beside the last one.
+    pub(super) hedges: Hedges<'a>,
 }
 
 /// The redirects that a route follows.
@@ -105,8 +68,8 @@ fn redirects(entry: &Entry) -> Option<&InternalRedirects> {
 
 /// What becomes of a try.
 pub(super) enum Next {
-    /// Its outcome is passed on.
-    Pass,
+    /// Its outcome is passed on; `bad` says that it would have been tried again.
+    Pass { bad: bool },
     /// Another follows, not before then.
     Pause(Deadline),
 }
@@ -147,6 +110,7 @@ impl<'a> Attempts<'a> {
             tried: Vec::new(),
             timed_out: false,
             admitted: None,
+            hedges: Hedges::default(),
         };
         (Box::new(this), body)
     }
@@ -171,7 +135,7 @@ impl<'a> Attempts<'a> {
         self.stream.keep_request(&self.head);
         let head = self.head.clone();
         let mut exchange = exchange::encode(self.stream, &self.cluster, host, head, self.framing, body)?;
-        exchange.limit(TryLimits::new(self.timeouts.per_try, self.timeouts.per_try_idle));
+        exchange.limit(self.timeouts.of_try());
         Ok(exchange)
     }
 
@@ -216,6 +180,7 @@ impl<'a> Attempts<'a> {
                     stats.upstream_rq_retry_success.inc();
                     self.count(|counted| counted.stats.upstream_rq_retry_success.inc());
                 }
+                return Next::Pass { bad: false };
             }
             Verdict::Exhausted => {
                 stats.upstream_rq_retry_limit_exceeded.inc();
@@ -234,7 +199,28 @@ impl<'a> Attempts<'a> {
                 self.stream.record().flag(Flag::UpstreamOverflow);
             }
         }
-        Next::Pass
+        Next::Pass { bad: true }
+    }
+
+    /// Notes how many tries are under way beside the last one: a timeout of the route ends them all.
+    pub(super) fn tell_beside(&self) {
+        let count = u8::try_from(self.hedges.count()).unwrap_or(u8::MAX);
+        self.stream.record().beside.set(count);
+    }
+
+    /// Whether anything may be tried again at all.
+    pub(super) fn may_retry(&self) -> bool {
+        self.retries.enabled() && !self.retries.has_given_up()
+    }
+
+    /// Whether a try that takes too long goes on beside another.
+    pub(super) fn hedges_on_timeout(&self) -> bool {
+        self.timeouts.hedges
+    }
+
+    /// Whether an answer would be tried again, if that could be.
+    pub(super) fn is_bad(&self, response: &ResponseHead) -> bool {
+        self.retries.would_retry(response.status, &response.headers, &self.tries.policy, &self.entry.retriable)
     }
 
     fn pause(&mut self, event: Event<'_>, pause: Pause) -> Deadline {
@@ -253,7 +239,9 @@ impl<'a> Attempts<'a> {
             self.cluster.count_retried(status.as_u16());
         }
         if let Some(host) = &*self.stream.record().host.borrow() {
-            host.count_retried();
+            if !matches!(event, Event::Slow) {
+                host.count_retried();
+            }
             if self.tries.policy.avoid_previous_hosts {
                 self.tried.push(host.clone());
             }
@@ -297,6 +285,7 @@ impl<'a> Attempts<'a> {
     /// The body of the next try, after one that ended without handing back what it had.
     pub(super) fn body(&self) -> Body<'a> {
         match &self.keeper {
+            Some(keeper) if self.hedges.began() => Body::Other(Box::new(Tap::beside(keeper))),
             Some(keeper) => Body::Other(Box::new(Tap::new(keeper))),
             None => Body::Empty,
         }
@@ -319,34 +308,12 @@ impl<'a> Attempts<'a> {
 
     /// There is no other try: the last one goes on alone, and what was kept for another goes.
     pub(super) fn over(self: Box<Self>, exchange: &mut Exchange<'a>) {
-        let Some(keeper) = self.keeper else { return };
+        // Which of several tries has read how far is not worth knowing: what is kept goes with the last.
+        let Some(keeper) = self.keeper.filter(|_| !self.hedges.began()) else { return };
         let mut keeper = keeper.borrow_mut();
         match keeper.release() {
             Some(body) => exchange.go_on_with(body),
             None => keeper.forget(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_expected_timeout_is_what_is_left() {
-        let ms = Duration::from_millis;
-        let of = |total: Option<u64>, per_try: Option<u64>| {
-            let controls = Controls { per_try_timeout: per_try.map(ms), ..Controls::default() };
-            Timeouts::new(total.map(ms), &Tries::default(), &controls)
-        };
-        assert_eq!(of(Some(1000), None).expected(Duration::ZERO), Some(ms(1000)));
-        assert_eq!(of(Some(1000), Some(300)).expected(Duration::ZERO), Some(ms(300)));
-        assert_eq!(of(Some(1000), Some(300)).expected(ms(800)), Some(ms(200)));
-        assert_eq!(of(Some(1000), Some(300)).expected(ms(1500)), Some(ms(1)));
-        assert_eq!(of(None, Some(300)).expected(ms(1500)), Some(ms(300)));
-        assert_eq!(of(None, None).expected(Duration::ZERO), None);
-        assert!(!of(Some(300), Some(300)).limit_tries(), "one try as long as all is no limit");
-        let controls = Controls { timeout: Some(Duration::ZERO), ..Controls::default() };
-        assert_eq!(Timeouts::new(Some(ms(1)), &Tries::default(), &controls).total, None);
     }
 }

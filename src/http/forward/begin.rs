@@ -13,10 +13,11 @@ use crate::http::stream::Stream;
 use crate::http::upgrade::Switch;
 use crate::upstream::Cluster;
 
-use super::attempts::{Attempts, Timeouts};
+use super::attempts::Attempts;
 use super::connect::{open, send};
 use super::controls::Controls;
 use super::retry::Retries;
+use super::timeouts::Timeouts;
 use super::{State, exchange, mirror, rewrite};
 
 /// What a request comes to at once; `attempts` is for one that may be tried again.

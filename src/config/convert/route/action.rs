@@ -56,7 +56,7 @@ pub(super) fn forward(
     let Inherited { mut tries, mirrors } = inherited;
     let mirrors = table.mirrors(cx, request_mirror_policies, &mirrors);
     refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config,
-        max_grpc_timeout, grpc_timeout_offset, hedge_policy);
+        max_grpc_timeout, grpc_timeout_offset);
     // Limits per priority tune; rate limits do nothing without a policy or filter that is refused.
     ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits, cors);
     let redirects = match internal_redirect_policy {
@@ -76,6 +76,9 @@ pub(super) fn forward(
     let host_rewrite = host_rewrite_specifier.map_or(Some(HostRewrite::None), |rewrite| host(cx, rewrite));
     if let Some(policy) = retry_policy {
         tries.policy = cx.at("retry_policy", |cx| retry::policy(cx, policy));
+    }
+    if let Some(policy) = hedge_policy {
+        tries.hedges = cx.at("hedge_policy", |cx| retry::hedges(cx, policy));
     }
     let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT));
     let idle_timeout = values::optional_limit(cx, "idle_timeout", &idle_timeout);

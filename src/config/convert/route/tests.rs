@@ -150,6 +150,12 @@ fn faults_of_internal_redirects() {
 }
 
 #[test]
+fn faults_of_hedging() {
+    let found = route_fault("{ match: { prefix: / }, route: { cluster: app, hedge_policy: { initial_requests: 0 } } }");
+    assert!(found.starts_with("21 route.hedge_policy.initial_requests: "), "{found}");
+}
+
+#[test]
 fn faults_of_tables_and_hosts() {
     let route = "{ match: { prefix: / }, route: { cluster: app } }";
     let add = "response_headers_to_add: [{ header: { key: x-a, value: \"a\\nb\" } }]";
