@@ -22,6 +22,7 @@ mod filters_motion;
 mod filters_origins;
 mod flight;
 mod foreign_filters;
+mod foreign_network_filters;
 mod http2;
 mod limits;
 mod local_ratelimit;
