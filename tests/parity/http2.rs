@@ -46,7 +46,7 @@ pub(crate) fn client(address: SocketAddr, exchange: &Exchange, fates: &Fates, me
             let _ = connection.await;
             over.set(true);
         });
-        let mut streams: Vec<(Rc<RefCell<Got>>, Option<SendStream<Bytes>>)> = Vec::new();
+        let mut streams: Vec<(Rc<RefCell<Got>>, SendStream<Bytes>)> = Vec::new();
         let mut left = false;
         for step in &exchange.client {
             let latest = streams.last_mut();
@@ -57,20 +57,20 @@ pub(crate) fn client(address: SocketAddr, exchange: &Exchange, fates: &Fates, me
                     let sent = send.send_request(request(asked), asked.ends);
                     let Ok((response, stream)) = sent else { panic!("{}: cannot be asked", exchange.name) };
                     spawn_local(read(response, asked.method == "CONNECT", got.clone()));
-                    streams.push((got, Some(stream)));
+                    streams.push((got, stream));
                 }
                 Step::Send(bytes) => {
-                    if let Some((_, Some(stream))) = latest {
+                    if let Some((_, stream)) = latest {
                         let _ = stream.send_data(Bytes::copy_from_slice(bytes), false);
                     }
                 }
                 Step::Fin => {
-                    if let Some((_, Some(stream))) = latest {
+                    if let Some((_, stream)) = latest {
                         let _ = stream.send_data(Bytes::new(), true);
                     }
                 }
                 Step::Cancel => {
-                    if let Some((_, Some(stream))) = latest {
+                    if let Some((_, stream)) = latest {
                         stream.send_reset(Reason::CANCEL);
                     }
                 }
@@ -79,7 +79,9 @@ pub(crate) fn client(address: SocketAddr, exchange: &Exchange, fates: &Fates, me
                     let got = latest.map(|(got, _)| got.clone()).unwrap_or_default();
                     until(|| {
                         let got = got.borrow();
-                        got.end.is_some() || got.data.contains(&text) || got.lines.iter().any(|line| line.contains(&text))
+                        got.end.is_some()
+                            || got.data.contains(&text)
+                            || got.lines.iter().any(|line| line.contains(&text))
                     })
                     .await;
                 }
@@ -91,7 +93,8 @@ pub(crate) fn client(address: SocketAddr, exchange: &Exchange, fates: &Fates, me
         if left {
             fates.stayed(me);
         } else {
-            until(|| ended() || streams.iter().filter(|(got, _)| got.borrow().answered).count() >= exchange.responses).await;
+            until(|| ended() || streams.iter().filter(|(got, _)| got.borrow().answered).count() >= exchange.responses)
+                .await;
             let answered = Instant::now();
             fates.answered(me, ended());
             until(|| fates.is_over(me, answered)).await;
@@ -106,7 +109,16 @@ pub(crate) fn client(address: SocketAddr, exchange: &Exchange, fates: &Fates, me
             lines.push(got.end.clone().unwrap_or_else(|| "stream open".into()));
             all.push(lines);
         }
-        all.push(vec![format!("connection {}", if left { "left" } else if closed.get() { "closed" } else { "open" })]);
+        all.push(vec![format!(
+            "connection {}",
+            if left {
+                "left"
+            } else if closed.get() {
+                "closed"
+            } else {
+                "open"
+            }
+        )]);
     });
     all
 }
@@ -266,7 +278,8 @@ async fn answer(
             }
         }
     }
-    if !connect && !ended
+    if !connect
+        && !ended
         && let Some(stream) = &mut stream
     {
         let _ = stream.send_data(Bytes::new(), true);

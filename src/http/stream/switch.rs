@@ -88,6 +88,7 @@ impl Stream<'_> {
                 (Way::Http2(client.respond(head, false).ok_or(Failure::DownstreamClosed)?), read)
             }
         };
+        self.log_tunnel();
         begun.head = true;
         begun.tunnel = Some(Box::new(Joined { host, cluster, active, down, way }));
         Ok(())
