@@ -98,7 +98,9 @@ pub(crate) fn client(address: SocketAddr, exchange: &Exchange, fates: &Fates, me
             let answered = Instant::now();
             fates.answered(me, ended());
             until(|| fates.is_over(me, answered)).await;
-            fates.answered(me, ended());
+            if ended() {
+                fates.answered(me, true);
+            }
         }
         for (got, _) in &streams {
             let got = got.borrow();
