@@ -42,6 +42,7 @@ use super::upgrade::{Active, Switch, Switching};
 mod client;
 mod log;
 mod motion;
+mod own;
 mod request_body;
 mod send;
 mod send_http2;
@@ -50,6 +51,7 @@ mod switch;
 mod timing;
 
 pub(super) use motion::resume;
+pub(super) use own::Own;
 pub(super) use serve::{open, refuse, run_http2};
 pub(super) use timing::{Deadlines, LAST_REQUEST};
 
@@ -133,6 +135,7 @@ impl<'a> Stream<'a> {
                 stats.downstream_rq_http2_total.inc();
                 client.conn.begin();
             }
+            Client::Own(_) => {}
         }
         let record = Record::new(head.method.clone(), started);
         if let Some(logs) = &manager.logs {
@@ -141,6 +144,7 @@ impl<'a> Stream<'a> {
         let complete = match client {
             Client::Http1(_) => framing.is_done(),
             Client::Http2(client) => client.source.borrow().is_done(),
+            Client::Own(own) => own.complete.get(),
         };
         if complete {
             record.received_at.set(Some(started));
@@ -178,6 +182,7 @@ impl<'a> Stream<'a> {
             Client::Http1(_) => self.framing.borrow().is_done(),
             // What comes behind the head of one that asks for a tunnel is none of the request's.
             Client::Http2(client) => client.source.borrow().is_done() || self.switch.get() != Switch::No,
+            Client::Own(own) => own.complete.get(),
         }
     }
 
@@ -239,7 +244,7 @@ impl<'a> Stream<'a> {
             Client::Http1(_) if self.version == Version::HTTP_11 => {
                 self.encode(head, http1::Body::Empty, &mut self.interim.borrow_mut());
             }
-            Client::Http1(_) => {}
+            Client::Http1(_) | Client::Own(_) => {}
             Client::Http2(client) => client.inform(head.clone()),
         }
     }
@@ -414,6 +419,7 @@ impl<'a> Stream<'a> {
                 conn.idle_since.set(now);
             }
             Client::Http2(client) => client.conn.finish(now),
+            Client::Own(_) => {}
         }
         self.log_end(now);
         after

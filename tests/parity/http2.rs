@@ -17,7 +17,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::client::Fates;
 use super::support::PATIENCE;
 use super::theme::{Act, Asked, Exchange, Step};
-use super::upstream::State;
+use super::upstream::{Busy, State};
 
 fn on_a_runtime(work: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -232,7 +232,9 @@ async fn answer(
     if let Some(protocol) = parts.extensions.get::<Protocol>() {
         let _ = write!(first, " {}", protocol.as_str());
     }
-    let (number, acts) = state.lock().unwrap().take(std::iter::once(first).chain(fields(&parts.headers)).collect());
+    let (number, acts) =
+        state.lock().unwrap().take(name, std::iter::once(first).chain(fields(&parts.headers)).collect());
+    let _busy = Busy(state);
     let note = |line: String| state.lock().unwrap().note(number, line);
     if acts.first() != Some(&Act::Head) && !connect {
         let mut all = Vec::new();

@@ -104,6 +104,7 @@ themes! {
     lifetimes
     local_replies
     messages
+    mirroring
     redirects
     retries
     rewrites

@@ -21,6 +21,7 @@
 //! <pause 50                     it waits
 //! <close                        it closes; `<reset` resets; `<fin` sends no more
 //! <next                         what follows is for the next request that comes
+//! <at b                         what follows is for the next request that comes to host `b`; the exchange waits for it, and lists what came by host
 //! ```
 //!
 //! `\r \n \t \0 \\ \xHH` mean what they do in Rust, `\{x*3}` is `xxx`, `\s` a blank at the end of a line. Without any `<` the upstream answers 200 `ok`; when the
@@ -43,7 +44,15 @@ pub(crate) struct Exchange {
     pub(crate) name: String,
     pub(crate) client: Vec<Step>,
     pub(crate) responses: usize,
-    pub(crate) upstream: Vec<Vec<Act>>,
+    pub(crate) upstream: Vec<Script>,
+}
+
+/// What the upstream does with one request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Script {
+    /// The host that it is for; else whichever is asked.
+    pub(crate) at: Option<String>,
+    pub(crate) acts: Vec<Act>,
 }
 
 /// What the client does.
@@ -142,10 +151,11 @@ impl Exchange {
             return Some(());
         }
         if let Some(act) = line.strip_prefix('<') {
-            if self.upstream.is_empty() || act.trim() == "next" {
-                self.upstream.push(Vec::new());
+            let at = act.strip_prefix("at ").map(|host| host.trim().to_owned());
+            if self.upstream.is_empty() || act.trim() == "next" || at.is_some() {
+                self.upstream.push(Script { at: at.clone(), acts: Vec::new() });
             }
-            let acts = self.upstream.last_mut()?;
+            let acts = &mut self.upstream.last_mut()?.acts;
             match act.split_once(' ').unwrap_or((act, "")) {
                 ("", text) => match acts.last_mut() {
                     Some(Act::Send(bytes)) => bytes.extend(bytes_of(text)),
@@ -157,7 +167,7 @@ impl Exchange {
                 ("fin", _) => acts.push(Act::Fin),
                 ("close", _) => acts.push(Act::Close),
                 ("reset", _) => acts.push(Act::Reset),
-                ("next", _) => {}
+                ("next" | "at", _) => {}
                 _ => return None,
             }
             return Some(());

@@ -87,6 +87,8 @@ impl Stream<'_> {
                 handshake::over_http2(&mut head);
                 (Way::Http2(client.respond(head, false).ok_or(Failure::DownstreamClosed)?), read)
             }
+            // A request of our own asks for no tunnel.
+            Client::Own(_) => return Err(Failure::Internal),
         };
         self.log_tunnel();
         begun.head = true;

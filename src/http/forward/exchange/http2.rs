@@ -306,15 +306,7 @@ impl<'a> Exchange<'a> {
         }
         let before = upload.is_blocked();
         let pumped = upload.poll(context, &mut self.body);
-        let now = upload.is_blocked();
-        let (http, cluster) = (&self.stream.manager().stats, self.cluster.stats());
-        if now && !before {
-            http.downstream_flow_control_paused_reading_total.inc();
-            cluster.upstream_flow_control_backed_up_total.inc();
-        } else if before && !now {
-            http.downstream_flow_control_resumed_reading_total.inc();
-            cluster.upstream_flow_control_drained_total.inc();
-        }
+        self.stream.count_upload_flow(&self.cluster, before, upload.is_blocked());
         match pumped {
             Poll::Ready(Err(Broken::Source(failure))) => Err(failure),
             Poll::Ready(Err(Broken::Sink)) => {
