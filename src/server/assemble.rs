@@ -131,10 +131,12 @@ impl Assembly {
         self.clusters.set_draining(phase != Phase::Serving);
     }
 
-    /// Begins a drain in which connections move.
-    pub(super) fn move_to(&self, mover: Mover, plan: Plan) {
+    /// Begins a drain in which connections move, and says how many never do.
+    pub(super) fn move_to(&self, mover: Mover, plan: Plan) -> usize {
+        let unmovable = self.drain.unmovable();
         self.drain.move_to(mover, plan);
         self.clusters.set_draining(true);
+        unmovable
     }
 
     /// Puts connections from another epoch together, and begins with them when that one has let go of them.

@@ -42,5 +42,7 @@ mod timeouts;
 mod tls;
 mod tls_clients;
 mod upgrade;
+mod upgrade_http2;
+mod upgrade_http2_ends;
 mod upgrade_motion;
 mod upstream_faults;
