@@ -93,19 +93,28 @@ macro_rules! themes {
 }
 
 themes! {
+    chain
     connect
+    cors
+    edge
     faults
     forwarded
     forwarded_edge
     headers
+    levels
     lifetimes
     local_replies
     messages
+    normal_form
     redirects
     retries
     rewrites
     routing
+    runtime
+    shaped_replies
     strictness
+    tolerant
+    trailers
     upgrades
     weighted
 }
