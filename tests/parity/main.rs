@@ -94,22 +94,31 @@ macro_rules! themes {
 }
 
 themes! {
+    chain
     connect
+    cors
+    edge
     faults
     forwarded
     forwarded_edge
     headers
     http2_connect
     http2_upgrades
+    levels
     lifetimes
     local_replies
     messages
     mirroring
+    normal_form
     redirects
     retries
     rewrites
     routing
+    runtime
+    shaped_replies
     strictness
+    tolerant
+    trailers
     upgrades
     weighted
 }
