@@ -94,7 +94,10 @@ macro_rules! themes {
 }
 
 themes! {
+    chain
     connect
+    cors
+    edge
     faults
     forwarded
     forwarded_edge
@@ -103,15 +106,21 @@ themes! {
     http2_connect
     http2_upgrades
     internal_redirects
+    levels
     lifetimes
     local_replies
     messages
     mirroring
+    normal_form
     redirects
     retries
     rewrites
     routing
+    runtime
+    shaped_replies
     strictness
+    tolerant
+    trailers
     upgrades
     weighted
 }
