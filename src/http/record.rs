@@ -44,6 +44,8 @@ pub struct Record {
     pub controls: Cell<bool>,
     /// Tries that there have been, 0 before the first (`%UPSTREAM_REQUEST_ATTEMPT_COUNT%`).
     pub attempts: Cell<u32>,
+    /// Its route has high priority.
+    pub(super) high: Cell<bool>,
     /// Tries that are under way beside the last one.
     pub(super) beside: Cell<u8>,
     /// The response says so (`include_attempt_count_in_response`).
@@ -92,6 +94,7 @@ impl Record {
             grpc: Cell::new(false),
             controls: Cell::new(false),
             attempts: Cell::new(0),
+            high: Cell::new(false),
             beside: Cell::new(0),
             announces_attempts: Cell::new(false),
             client: Cell::new(None),
@@ -212,6 +215,7 @@ impl Record {
         }
         self.received_at.set(Some(now));
         self.attempts.set(0);
+        self.high.set(false);
         self.beside.set(0);
         self.announces_attempts.set(false);
         self.uncharged.set(false);

@@ -96,6 +96,7 @@ pub fn cluster(name: &str, hosts: &[SocketAddr]) -> Cluster {
         http1: Default::default(),
         mirrors: Vec::new(),
         high_limits: CircuitBreakers::default(),
+        high_limit_keys: None,
     }
 }
 

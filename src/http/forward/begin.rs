@@ -58,6 +58,7 @@ pub(super) fn begin<'a>(
     stream.set_duration(rewrite::duration(&head, forward.max_stream_duration));
     stream.manager().route_stats.begin(stream, &head);
     *record.cluster.borrow_mut() = Some(cluster.clone());
+    record.high.set(forward.high_priority);
     record.announces_attempts.set(tries.count_in_response);
     record.count_try();
     let maintenance = &cluster.model().maintenance;

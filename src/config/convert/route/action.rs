@@ -57,8 +57,8 @@ pub(super) fn forward(
     let mirrors = table.mirrors(cx, request_mirror_policies, &mirrors);
     refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config,
         max_grpc_timeout, grpc_timeout_offset);
-    // Limits per priority tune; rate limits do nothing without a policy or filter that is refused.
-    ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits, cors);
+    // Rate limits do nothing without a policy or filter that is refused.
+    ignore!(cx; flush_timeout, early_data_policy, rate_limits, include_vh_rate_limits, cors);
     let redirects = match internal_redirect_policy {
         Some(policy) => Some(cx.at("internal_redirect_policy", |cx| internal_redirect::policy(cx, policy))),
         None => internal_redirect::older(internal_redirect_action, values::number(&max_internal_redirects)),
@@ -100,6 +100,7 @@ pub(super) fn forward(
         tries: Arc::new(tries),
         upgrades,
         mirrors,
+        high_priority: priority == core::RoutingPriority::High as i32,
         redirects: redirects.map(Box::new),
     })))
 }

@@ -59,6 +59,8 @@ pub struct Forward {
     pub upgrades: Vec<RouteUpgrade>,
     /// `request_mirror_policies`, or what is said above.
     pub mirrors: Vec<Mirror>,
+    /// `priority: HIGH`: it has circuit breakers and connections of its own.
+    pub high_priority: bool,
     /// `internal_redirect_policy`.
     pub redirects: Option<Box<InternalRedirects>>,
 }
@@ -79,6 +81,7 @@ impl Forward {
             tries: Arc::default(),
             upgrades: Vec::new(),
             mirrors: Vec::new(),
+            high_priority: false,
             redirects: None,
         }
     }
