@@ -98,6 +98,8 @@ pub struct Cluster {
     retried: CodeCounters,
     internal: OriginStats,
     external: OriginStats,
+    /// Of hosts that say that they are one.
+    canary: OriginStats,
     hosts: Vec<Rc<Host>>,
     /// Indices into `hosts`, in the balancer's order.
     healthy: Vec<usize>,
@@ -130,8 +132,9 @@ impl Cluster {
         Self {
             codes: CodeCounters::new(&scope),
             retried: CodeCounters::new(&names::retried(&scope)),
-            internal: OriginStats::new(&scope, true),
-            external: OriginStats::new(&scope, false),
+            internal: OriginStats::new(&scope, "internal"),
+            external: OriginStats::new(&scope, "external"),
+            canary: OriginStats::new(&scope, "canary"),
             hosts,
             healthy,
             balancer: RoundRobin::new(&weights, start.fetch_add(1, Ordering::Relaxed)),
@@ -235,6 +238,16 @@ impl Cluster {
     pub fn count_time(&self, time: u64, internal: bool) {
         self.common.stats.upstream_rq_time.record(time);
         self.origin(internal).record_time(time);
+    }
+
+    /// Counts a response of a host that says that it is a canary, once more.
+    pub fn count_canary(&self, status: u16) {
+        self.canary.record(status, None);
+    }
+
+    /// Counts how long a canary took, once more.
+    pub fn count_canary_time(&self, time: u64) {
+        self.canary.record_time(time);
     }
 
     fn origin(&self, internal: bool) -> &OriginStats {

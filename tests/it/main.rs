@@ -36,6 +36,7 @@ mod motion;
 mod rbac;
 mod replays;
 mod retries;
+mod router;
 mod routing;
 mod runtime;
 mod targets;

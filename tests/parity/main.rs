@@ -115,6 +115,7 @@ themes! {
     redirects
     retries
     rewrites
+    router
     routing
     runtime
     shaped_replies

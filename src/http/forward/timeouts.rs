@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use crate::config::model::Tries;
+use crate::codec::head::RequestHead;
+use crate::config::model::{Forward, GrpcTimeout, Tries};
 
 use super::controls::Controls;
+use super::rewrite;
 use super::try_limits::TryLimits;
 
 /// The timeouts of a request.
@@ -16,6 +18,20 @@ pub(super) struct Timeouts {
     per_try_idle: Option<Duration>,
     /// `hedge_on_per_try_timeout`: a try that takes too long is not ended, another goes beside it.
     pub(super) hedges: bool,
+    /// The host has been told by another proxy.
+    told: bool,
+}
+
+/// The timeout of a route for a request: `grpc-timeout` where the route takes it, up to its limit.
+pub(super) fn of_route(forward: &Forward, head: &RequestHead, grpc: bool) -> Option<Duration> {
+    let Some(GrpcTimeout { most, offset }) = forward.grpc_timeout.filter(|_| grpc) else { return forward.timeout };
+    let asked = rewrite::grpc_timeout(head).filter(|asked| !asked.is_zero());
+    // An offset that would leave nothing is not taken off.
+    let asked = asked.map(|asked| asked.checked_sub(offset).filter(|left| !left.is_zero()).unwrap_or(asked));
+    match (asked, most) {
+        (Some(asked), Some(most)) => Some(asked.min(most)),
+        (asked, most) => asked.or(most),
+    }
 }
 
 impl Timeouts {
@@ -30,7 +46,7 @@ impl Timeouts {
         let per_try = wish(controls.per_try_timeout, tries.policy.per_try_timeout)
             .filter(|per_try| total.is_none_or(|total| *per_try < total));
         let hedges = controls.hedges.unwrap_or(tries.hedges);
-        Self { total, per_try, per_try_idle: tries.policy.per_try_idle_timeout, hedges }
+        Self { total, per_try, per_try_idle: tries.policy.per_try_idle_timeout, hedges, told: controls.expected }
     }
 
     /// Whether one try is limited.
@@ -45,6 +61,9 @@ impl Timeouts {
 
     /// What the host is told: how long it is waited for, when so much time has passed.
     pub(super) fn expected(&self, elapsed: Duration) -> Option<Duration> {
+        if self.told {
+            return None;
+        }
         // Where a try goes on behind its time, its host has the time of all.
         let expected = self.per_try.filter(|_| !self.hedges).or(self.total)?;
         Some(match self.total {
@@ -58,6 +77,28 @@ impl Timeouts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::{HeaderName, HeaderValue, Method};
+
+    #[test]
+    fn what_a_grpc_client_waits_is_capped_by_the_route() {
+        let ms = Duration::from_millis;
+        let of = |most: Option<u64>, offset: u64, asked: Option<&'static str>, grpc: bool| {
+            let grpc_timeout = Some(GrpcTimeout { most: most.map(ms), offset: ms(offset) });
+            let forward = Forward { grpc_timeout, ..Forward::to("c") };
+            let mut head = RequestHead::new(Method::POST, "h", "/");
+            if let Some(asked) = asked {
+                head.headers.set(HeaderName::from_static("grpc-timeout"), HeaderValue::from_static(asked));
+            }
+            of_route(&forward, &head, grpc)
+        };
+        assert_eq!(of(Some(5000), 0, Some("3S"), true), Some(ms(3000)));
+        assert_eq!(of(Some(2000), 0, Some("3S"), true), Some(ms(2000)));
+        assert_eq!(of(Some(2000), 0, None, true), Some(ms(2000)));
+        assert_eq!(of(None, 0, None, true), None, "zero is no limit");
+        assert_eq!(of(None, 100, Some("3S"), true), Some(ms(2900)));
+        assert_eq!(of(None, 5000, Some("3S"), true), Some(ms(3000)), "an offset that leaves nothing");
+        assert_eq!(of(Some(5000), 0, Some("3S"), false), Some(ms(15_000)), "the route's own");
+    }
 
     #[test]
     fn the_expected_timeout_is_what_is_left() {

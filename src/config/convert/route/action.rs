@@ -10,7 +10,9 @@ use super::{Inherited, Table, clusters, hash, internal_redirect};
 use crate::config::convert::context::Context;
 use crate::config::convert::extension::PATH_REWRITERS;
 use crate::config::convert::{matcher, retry, upgrade, values};
-use crate::config::model::{Forward, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite, RouteAction, UriRewrite};
+use crate::config::model::{
+    Forward, GrpcTimeout, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite, RouteAction, UriRewrite,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -55,8 +57,7 @@ pub(super) fn forward(
     } = message;
     let Inherited { mut tries, mirrors } = inherited;
     let mirrors = table.mirrors(cx, request_mirror_policies, &mirrors);
-    refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config,
-        max_grpc_timeout, grpc_timeout_offset);
+    refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config);
     // Rate limits do nothing without a policy or filter that is refused.
     ignore!(cx; flush_timeout, early_data_policy, rate_limits, include_vh_rate_limits, cors);
     let redirects = match internal_redirect_policy {
@@ -82,6 +83,10 @@ pub(super) fn forward(
     }
     let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT));
     let idle_timeout = values::optional_limit(cx, "idle_timeout", &idle_timeout);
+    let grpc_timeout = max_grpc_timeout.filter(|_| max_stream_duration.is_none()).map(|most| GrpcTimeout {
+        most: values::limit(cx, "max_grpc_timeout", &Some(most), None),
+        offset: values::duration(cx, "grpc_timeout_offset", &grpc_timeout_offset).unwrap_or_default(),
+    });
     let max_stream_duration = max_stream_duration.unwrap_or_default();
     let max_stream_duration = cx.at("max_stream_duration", |cx| stream_duration(cx, &max_stream_duration));
     let hash_policy = cx.each("hash_policy", hash_policy, hash::policy);
@@ -100,6 +105,7 @@ pub(super) fn forward(
         tries: Arc::new(tries),
         upgrades,
         mirrors,
+        grpc_timeout,
         high_priority: priority == core::RoutingPriority::High as i32,
         redirects: redirects.map(Box::new),
     })))

@@ -156,6 +156,14 @@ fn faults_of_hedging() {
 }
 
 #[test]
+fn faults_of_timeouts_for_grpc() {
+    for field in ["max_grpc_timeout", "grpc_timeout_offset"] {
+        let found = route_fault(&format!("{{ match: {{ prefix: / }}, route: {{ cluster: app, {field}: -1s }} }}"));
+        assert!(found.starts_with(&format!("21 route.{field}: ")), "{found}");
+    }
+}
+
+#[test]
 fn faults_of_tables_and_hosts() {
     let route = "{ match: { prefix: / }, route: { cluster: app } }";
     let add = "response_headers_to_add: [{ header: { key: x-a, value: \"a\\nb\" } }]";

@@ -59,6 +59,8 @@ pub struct Forward {
     pub upgrades: Vec<RouteUpgrade>,
     /// `request_mirror_policies`, or what is said above.
     pub mirrors: Vec<Mirror>,
+    /// `max_grpc_timeout` and `grpc_timeout_offset`; not where `max_stream_duration` is set, which goes before them.
+    pub grpc_timeout: Option<GrpcTimeout>,
     /// `priority: HIGH`: it has circuit breakers and connections of its own.
     pub high_priority: bool,
     /// `internal_redirect_policy`.
@@ -81,6 +83,7 @@ impl Forward {
             tries: Arc::default(),
             upgrades: Vec::new(),
             mirrors: Vec::new(),
+            grpc_timeout: None,
             high_priority: false,
             redirects: None,
         }
@@ -140,6 +143,15 @@ pub struct MaxStreamDuration {
     pub grpc_max: Option<Option<Duration>>,
     /// `grpc_timeout_header_offset`: what is taken off it.
     pub grpc_offset: Duration,
+}
+
+/// The timeout of gRPC requests is what they ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrpcTimeout {
+    /// `max_grpc_timeout`: the most; `None` (zero) is no limit.
+    pub most: Option<Duration>,
+    /// `grpc_timeout_offset`: what is taken off.
+    pub offset: Duration,
 }
 
 /// What becomes of a path; the query stays.
