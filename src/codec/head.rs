@@ -3,8 +3,8 @@
 //! Codecs make them, filters and header rules change them, codecs write them. Values are slices of the buffer they were read
 //! into: nothing is copied, and the buffer lives as long as the head does.
 
-use bytes::Bytes;
 use super::http1::Cases;
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 
 /// The head of a request.

@@ -45,7 +45,9 @@ impl Cases {
         // The first line has no name.
         while let Some(end) = memchr::memchr(b'\n', rest) {
             rest = &mut std::mem::take(&mut rest)[end + 1..];
-            let Some(colon) = memchr::memchr2(b':', b'\n', rest).filter(|at| rest.get(*at) == Some(&b':')) else { continue };
+            let Some(colon) = memchr::memchr2(b':', b'\n', rest).filter(|at| rest.get(*at) == Some(&b':')) else {
+                continue;
+            };
             let Some(name) = rest.get_mut(..colon) else { continue };
             match self.names.iter().find(|known| known.eq_ignore_ascii_case(name)) {
                 Some(known) => name.copy_from_slice(known),

@@ -103,7 +103,13 @@ fn request_by(text: &str, rules: &RequestRules) -> Result<Option<Parsed<RequestH
 }
 
 fn response(text: &str, method: &Method) -> Result<Option<Parsed<ResponseHead>>, Refusal> {
-    parse_response(&mut BytesMut::from(text), &mut Scan::default(), &Limits::default(), method, ResponseRules::default())
+    parse_response(
+        &mut BytesMut::from(text),
+        &mut Scan::default(),
+        &Limits::default(),
+        method,
+        ResponseRules::default(),
+    )
 }
 
 fn pairs(headers: &Headers) -> Vec<(&str, &[u8])> {

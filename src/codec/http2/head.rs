@@ -79,7 +79,12 @@ pub fn response_head(parts: response::Parts, most: usize) -> Result<ResponseHead
     if parts.headers.len() > most {
         return Err(Malformed::TooManyHeaders);
     }
-    Ok(ResponseHead { status: parts.status, version: Version::HTTP_2, headers: trailers_from(parts.headers), cases: None })
+    Ok(ResponseHead {
+        status: parts.status,
+        version: Version::HTTP_2,
+        headers: trailers_from(parts.headers),
+        cases: None,
+    })
 }
 
 /// A request to be sent. With `upgrade`, the name of a protocol, it is an extended CONNECT.

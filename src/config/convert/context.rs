@@ -23,6 +23,8 @@ pub(in crate::config) struct Context {
     pub(super) http_filters: Vec<HttpFilterKind>,
     /// The names of the HTTP filters of the connection manager at hand.
     pub(super) filter_names: Vec<String>,
+    /// Those of them that are about other origins.
+    pub(super) cors_filters: Vec<String>,
 }
 
 impl Context {
@@ -38,6 +40,7 @@ impl Context {
             clusters: HashSet::new(),
             http_filters: http_filters.to_vec(),
             filter_names: Vec::new(),
+            cors_filters: Vec::new(),
             clusters_are_suspect: suspect.iter().any(is_suspect),
         }
     }

@@ -121,7 +121,8 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         http_options::downstream_http1(cx, http_protocol_options.unwrap_or_default(), stream_error_on_invalid)
     });
     let says_so = http2_protocol_options.as_ref().is_some_and(|options| {
-        options.stream_error_on_invalid_http_messaging || options.override_stream_error_on_invalid_http_message.is_some()
+        options.stream_error_on_invalid_http_messaging
+            || options.override_stream_error_on_invalid_http_message.is_some()
     });
     let mut http2 =
         cx.at("http2_protocol_options", |cx| http2::convert(cx, http2_protocol_options.unwrap_or_default()));

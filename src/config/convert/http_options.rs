@@ -7,9 +7,9 @@ use envoy_types::pb::envoy::extensions::filters::http::router::v3 as router_api;
 use envoy_types::pb::envoy::extensions::http::header_formatters::preserve_case::v3 as preserve;
 
 use super::context::Context;
-use super::values;
 use super::extension::CASE_FORMATTERS;
 use super::matcher;
+use super::values;
 use crate::config::model::{Http1Options, PreserveCase, Router, Underscores};
 
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);

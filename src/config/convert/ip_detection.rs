@@ -49,8 +49,7 @@ pub(super) fn forwarded(cx: &mut Context, message: xff::XffConfig) -> IpDetectio
     if xff_num_trusted_hops > 0 && xff_trusted_cidrs.is_some() {
         cx.error("Cannot set both xff_num_trusted_hops and xff_trusted_cidrs");
     }
-    let trusted = xff_trusted_cidrs.map(|xff::XffTrustedCidrs { cidrs }| {
-        cx.at("xff_trusted_cidrs", |cx| cx.each("cidrs", cidrs, address::cidr))
-    });
+    let trusted = xff_trusted_cidrs
+        .map(|xff::XffTrustedCidrs { cidrs }| cx.at("xff_trusted_cidrs", |cx| cx.each("cidrs", cidrs, address::cidr)));
     IpDetection::Forwarded { hops: xff_num_trusted_hops, trusted, append: !values::is_not_false(&skip_xff_append) }
 }

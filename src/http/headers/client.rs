@@ -132,11 +132,7 @@ fn from_right<'h>(values: impl Iterator<Item = &'h [u8]>, skip: usize) -> Option
 }
 
 /// The first address from the right that is not that of a trusted proxy, of a list that a trusted one gave; where all are, the first of the list.
-fn behind<'h>(
-    values: impl Iterator<Item = &'h [u8]>,
-    trusted: &[Cidr],
-    peer: Option<IpAddr>,
-) -> Option<IpAddr> {
+fn behind<'h>(values: impl Iterator<Item = &'h [u8]>, trusted: &[Cidr], peer: Option<IpAddr>) -> Option<IpAddr> {
     let is_trusted = |address: IpAddr| trusted.iter().any(|range| contains(range, address));
     peer.filter(|peer| is_trusted(*peer))?;
     let entries: Vec<&[u8]> = values.flat_map(|value| value.split(|byte| *byte == b',')).collect();

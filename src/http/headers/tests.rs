@@ -386,10 +386,16 @@ fn the_scheme_is_known_afterwards() {
 }
 
 fn answered(manager: &HttpConnectionManager, text: &str) -> String {
-    let mut head = parse_response(&mut BytesMut::from(text), &mut Scan::default(), &Limits::default(), &Method::GET, crate::codec::http1::ResponseRules::default())
-        .unwrap()
-        .unwrap()
-        .head;
+    let mut head = parse_response(
+        &mut BytesMut::from(text),
+        &mut Scan::default(),
+        &Limits::default(),
+        &Method::GET,
+        crate::codec::http1::ResponseRules::default(),
+    )
+    .unwrap()
+    .unwrap()
+    .head;
     let rules = Rules::compile(manager).unwrap();
     let mut request = self::head("X-Request-Id: mine\r\n");
     request.headers.remove(&http::header::DATE);

@@ -11,7 +11,7 @@ use crate::config::convert::context::Context;
 use crate::config::convert::extension::PATH_REWRITERS;
 use crate::config::convert::{matcher, retry, upgrade, values};
 use crate::config::model::{
-    Forward, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite, RouteAction, Tries, UriRewrite,
+    Forward, GrpcTimeout, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite, RouteAction, Tries, UriRewrite,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -43,7 +43,8 @@ pub(super) fn forward(
         rate_limits,
         include_vh_rate_limits,
         hash_policy,
-        cors,
+        // Taken by the route, which knows of filters.
+        cors: _,
         max_grpc_timeout,
         grpc_timeout_offset,
         upgrade_configs,
@@ -56,10 +57,10 @@ pub(super) fn forward(
         host_rewrite_specifier,
     } = message;
     refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config, request_mirror_policies,
-        max_grpc_timeout, grpc_timeout_offset, internal_redirect_policy, internal_redirect_action,
+        internal_redirect_policy, internal_redirect_action,
         hedge_policy);
     // Limits per priority tune; rate limits do nothing without a policy or filter that is refused.
-    ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits, cors,
+    ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits,
         max_internal_redirects);
     let rewrites = [!prefix_rewrite.is_empty(), regex_rewrite.is_some(), path_rewrite_policy.is_some()];
     if rewrites.into_iter().filter(|set| *set).count() > 1 {
@@ -75,7 +76,18 @@ pub(super) fn forward(
     if let Some(policy) = retry_policy {
         tries.policy = cx.at("retry_policy", |cx| retry::policy(cx, policy));
     }
-    let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT));
+    // With a limit on request and response together there is none on the response alone.
+    let timeout = match max_stream_duration.is_some() {
+        true => None,
+        false => values::limit(cx, "timeout", &timeout, Some(TIMEOUT)),
+    };
+    let grpc_timeout = match max_stream_duration.is_some() {
+        true => None,
+        false => values::optional_limit(cx, "max_grpc_timeout", &max_grpc_timeout).map(|most| GrpcTimeout {
+            most,
+            offset: values::duration(cx, "grpc_timeout_offset", &grpc_timeout_offset).unwrap_or_default(),
+        }),
+    };
     let idle_timeout = values::optional_limit(cx, "idle_timeout", &idle_timeout);
     let max_stream_duration = max_stream_duration.unwrap_or_default();
     let max_stream_duration = cx.at("max_stream_duration", |cx| stream_duration(cx, &max_stream_duration));
@@ -86,6 +98,7 @@ pub(super) fn forward(
         cluster: cluster?,
         cluster_not_found: not_found(cluster_not_found_response_code),
         timeout,
+        grpc_timeout,
         idle_timeout,
         max_stream_duration,
         path_rewrite: path_rewrite?,
