@@ -17,6 +17,7 @@ use crate::route::Decision;
 use crate::upstream::{Cluster, Host};
 
 use super::failure::Failure;
+use super::filter_state::State;
 
 /// What filters leave for one another.
 #[derive(Default)]
@@ -159,6 +160,20 @@ impl Record {
     /// An object of the filter state, where it is of that type.
     pub fn object<T: Any>(&self, key: &str) -> Option<Rc<T>> {
         self.shared.borrow().as_ref()?.objects.get(key)?.clone().downcast().ok()
+    }
+
+    /// An object of the filter state that was made from a text.
+    pub fn state(&self, key: &str) -> Option<Rc<State>> {
+        self.object(key)
+    }
+
+    /// Works on the dynamic metadata of a namespace, without changing them; `None` where there is none of it.
+    pub fn with_metadata<R>(
+        &self,
+        namespace: &str,
+        work: impl FnOnce(Option<&serde_json::Map<String, serde_json::Value>>) -> R,
+    ) -> R {
+        work(self.shared.borrow().as_ref().and_then(|shared| shared.metadata.get(namespace)))
     }
 
     /// Whether filters have left anything: another epoch would not know of it.

@@ -20,6 +20,8 @@ pub(super) fn hold(conditions: &Conditions, facts: &Facts<'_>) -> bool {
         })
         && (!conditions.grpc || head.is_grpc())
         && conditions.tls.is_none_or(|wanted| tls(wanted, facts.tls.unwrap_or_default()))
+        && conditions.metadata.iter().all(|matcher| facts.around.metadata(matcher))
+        && conditions.filter_state.iter().all(|matcher| facts.around.filter_state(matcher))
 }
 
 /// Whether all of these headers match.

@@ -94,6 +94,8 @@ pub fn cluster(name: &str, hosts: &[SocketAddr]) -> Cluster {
         max_response_headers_count: 100,
         protocol: Default::default(),
         http1: UpstreamHttp1 { enable_trailers: true, ..UpstreamHttp1::default() },
+        mirrors: Vec::new(),
+        high_limits: CircuitBreakers::default(),
     }
 }
 

@@ -107,7 +107,8 @@ pub(super) fn convert(cx: &mut Context, message: api::Cluster) -> Option<Cluster
         Some(assignment) => cx.at("load_assignment", |cx| endpoint::convert(cx, assignment)),
         None => Vec::new(),
     };
-    let limits = cx.at("circuit_breakers", |cx| self::circuit_breakers(cx, circuit_breakers.unwrap_or_default()));
+    let [limits, high_limits] =
+        cx.at("circuit_breakers", |cx| self::circuit_breakers(cx, circuit_breakers.unwrap_or_default()));
     let tcp_keepalive = upstream_connection_options
         .and_then(|options| cx.at("upstream_connection_options", |cx| connection_options(cx, options)));
     let max_requests = options.max_requests_per_connection.or(values::number(&max_requests_per_connection));
@@ -130,6 +131,8 @@ pub(super) fn convert(cx: &mut Context, message: api::Cluster) -> Option<Cluster
         max_response_headers_count: options.max_response_headers_count,
         protocol,
         http1: if options.http1 == UpstreamHttp1::default() { older } else { options.http1 },
+        mirrors: options.mirrors,
+        high_limits,
     })
 }
 
@@ -217,10 +220,12 @@ fn protocol_options(
     found.or(deprecated).unwrap_or_default()
 }
 
-fn circuit_breakers(cx: &mut Context, message: api::CircuitBreakers) -> CircuitBreakers {
+/// Those of the default priority, and those of the high one; of several for one the first counts.
+fn circuit_breakers(cx: &mut Context, message: api::CircuitBreakers) -> [CircuitBreakers; 2] {
     let api::CircuitBreakers { thresholds, per_host_thresholds } = message;
     refuse!(cx; per_host_thresholds);
-    let limits = cx.each("thresholds", thresholds, |cx, message| {
+    let mut found = [None, None];
+    cx.each("thresholds", thresholds, |cx, message| {
         let api::circuit_breakers::Thresholds {
             priority,
             max_connections,
@@ -231,22 +236,25 @@ fn circuit_breakers(cx: &mut Context, message: api::CircuitBreakers) -> CircuitB
             track_remaining,
             max_connection_pools,
         } = message;
-        if priority != core::RoutingPriority::Default as i32 {
+        if priority == core::RoutingPriority::High as i32 {
             cx.at("priority", |cx| cx.warn("only the default priority is supported yet: these limits are ignored"));
-            return None;
         }
         ignore!(cx; track_remaining, max_connection_pools);
         let default = CircuitBreakers::default();
         let retry_budget = retry_budget.map(|budget| cx.at("retry_budget", |cx| self::retry_budget(cx, budget)));
-        Some(CircuitBreakers {
+        let limits = CircuitBreakers {
             max_connections: values::number(&max_connections).unwrap_or(default.max_connections),
             max_pending_requests: values::number(&max_pending_requests).unwrap_or(default.max_pending_requests),
             max_requests: values::number(&max_requests).unwrap_or(default.max_requests),
             max_retries: values::number(&max_retries).unwrap_or(default.max_retries),
             retry_budget,
-        })
+        };
+        let [of_default, of_high] = &mut found;
+        let of_priority = if priority == core::RoutingPriority::High as i32 { of_high } else { of_default };
+        of_priority.get_or_insert(limits);
+        None::<()>
     });
-    limits.into_iter().next().unwrap_or_default()
+    found.map(Option::unwrap_or_default)
 }
 
 /// The names of runtime values that go before the limits.

@@ -128,7 +128,8 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         cx.at("http2_protocol_options", |cx| http2::convert(cx, http2_protocol_options.unwrap_or_default()));
     http2.stream_error_on_invalid |= stream_error_on_invalid && !says_so;
     let access_logs = access_log::each(cx, access_log);
-    let on_new_request = cx.at("access_log_options", |cx| log_options(cx, access_log_options.unwrap_or_default()));
+    let (on_new_request, log_new_tunnels) =
+        cx.at("access_log_options", |cx| log_options(cx, access_log_options.unwrap_or_default()));
     let (internal_addresses, internal_unix_sockets) = internal(cx, internal_address_config);
     let http_filters = http_filters::chain(cx, http_filters);
     let routes = routes(cx, route_specifier);
@@ -184,19 +185,19 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         local_replies: local_reply::convert(cx, local_reply_config),
         access_logs,
         log_new_requests: flush_access_log_on_new_request || on_new_request,
+        log_new_tunnels,
     })
 }
 
-/// Whether a new request has a line of its own.
-fn log_options(cx: &mut Context, message: api::http_connection_manager::HcmAccessLogOptions) -> bool {
+/// Whether a new request has a line of its own, and a tunnel that has been agreed on.
+fn log_options(cx: &mut Context, message: api::http_connection_manager::HcmAccessLogOptions) -> (bool, bool) {
     let api::http_connection_manager::HcmAccessLogOptions {
         access_log_flush_interval,
         flush_access_log_on_new_request,
-        // Nothing is upgraded to a tunnel yet.
-        flush_log_on_tunnel_successfully_established: _,
+        flush_log_on_tunnel_successfully_established,
     } = message;
     ignore!(cx; access_log_flush_interval);
-    flush_access_log_on_new_request
+    (flush_access_log_on_new_request, flush_log_on_tunnel_successfully_established)
 }
 
 /// What is spoken: AUTO goes by ALPN, else by the first bytes.

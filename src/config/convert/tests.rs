@@ -160,6 +160,8 @@ fn a_cluster_has_the_defaults_of_envoy() {
         max_response_headers_count: 100,
         protocol: UpstreamProtocol::Http1,
         http1: UpstreamHttp1::default(),
+        mirrors: Vec::new(),
+        high_limits: CircuitBreakers::default(),
     };
     assert_eq!(*cluster, expected);
 }

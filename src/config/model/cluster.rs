@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Address, Fraction, Http2Options, Keyed, Locality, PreserveCase};
+use super::{Address, Fraction, Http2Options, Keyed, Locality, Mirror, PreserveCase};
 
 /// `envoy.config.cluster.v3.Cluster`.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +40,10 @@ pub struct Cluster {
     pub protocol: UpstreamProtocol,
     /// How HTTP/1 is spoken.
     pub http1: UpstreamHttp1,
+    /// `request_mirror_policies` of `HttpProtocolOptions`: they go before those of routes.
+    pub mirrors: Vec<Mirror>,
+    /// `circuit_breakers.thresholds` for the high priority.
+    pub high_limits: CircuitBreakers,
 }
 
 /// What is spoken to a cluster.

@@ -89,6 +89,8 @@ pub struct HttpConnectionManager {
     pub access_logs: Vec<AccessLog>,
     /// `access_log_options.flush_access_log_on_new_request`: a new request has a line too.
     pub log_new_requests: bool,
+    /// `access_log_options.flush_log_on_tunnel_successfully_established`: so has a tunnel that has been agreed on.
+    pub log_new_tunnels: bool,
 }
 
 /// With Envoy's defaults, no routes, and the router alone.
@@ -98,6 +100,7 @@ impl Default for HttpConnectionManager {
             stat_prefix: String::new(),
             access_logs: Vec::new(),
             log_new_requests: false,
+            log_new_tunnels: false,
             routes: Arc::default(),
             http_filters: vec![HttpFilter::Router(Router::default())],
             server_name: "envoy".into(),

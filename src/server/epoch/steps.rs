@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{CLOSING_TIME, Ending, Epoch, Failure, Phase, Plan, Strategy, hopeless};
 use crate::drain;
+use crate::program;
 
 impl Epoch {
     /// Nobody takes over from an epoch that runs alone: what is there ends at its next boundary, and by the time of Envoy's parent shutdown.
@@ -20,6 +21,10 @@ impl Epoch {
         self.report.accept().map_err(Failure::System)?;
         self.set_phase(Phase::Accepting);
         info!("accepting connections");
+        // What the start alone needed of the program is not needed again.
+        if let Err(error) = program::release() {
+            debug!("the pages of the program stay in memory: {error}");
+        }
         Ok(())
     }
 

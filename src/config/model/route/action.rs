@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::model::{HeadField, HeaderRules, Keyed, RouteFilters, Substitution, Tries, UriRewrite};
+use crate::config::model::{HeadField, HeaderRules, Keyed, Mirror, RouteFilters, Substitution, Tries, UriRewrite};
 
 /// What a route does with a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +57,8 @@ pub struct Forward {
     pub tries: Arc<Tries>,
     /// `upgrade_configs`, which come before the manager's.
     pub upgrades: Vec<RouteUpgrade>,
+    /// `request_mirror_policies`, or what is said above.
+    pub mirrors: Vec<Mirror>,
 }
 
 /// The timeout of a gRPC request is what it asks for in `grpc-timeout`.
@@ -84,6 +86,7 @@ impl Forward {
             hash_policy: Vec::new(),
             tries: Arc::default(),
             upgrades: Vec::new(),
+            mirrors: Vec::new(),
         }
     }
 }
