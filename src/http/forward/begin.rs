@@ -53,7 +53,7 @@ pub(super) fn begin<'a>(
     let cluster = cluster.ok_or(Failure::NoCluster { status: forward.cluster_not_found })?;
     let Request { mut head, body } = request;
     let controls = if record.controls.get() { Controls::take(&mut head.headers) } else { Controls::default() };
-    let timeouts = Timeouts::new(forward.timeout, tries, &controls);
+    let timeouts = Timeouts::new(rewrite::timeout(&head, record.grpc.get(), forward), tries, &controls);
     stream.set_timeouts(timeouts.total, forward.idle_timeout);
     stream.set_duration(rewrite::duration(&head, forward.max_stream_duration));
     stream.manager().route_stats.begin(stream, &head);

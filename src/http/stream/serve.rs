@@ -25,8 +25,9 @@ pub(in crate::http) fn open(
     parsed: Parsed<RequestHead>,
     started: Instant,
 ) -> (Stream<'_>, RequestHead, Begun) {
-    let Parsed { head, framing, keep_alive, expect_continue, upgrade } = parsed;
-    let stream = Stream::new(Client::Http1(conn), &head, framing, started);
+    let Parsed { head, framing, keep_alive, expect_continue, upgrade, hostless } = parsed;
+    let mut stream = Stream::new(Client::Http1(conn), &head, framing, started);
+    stream.hostless = hostless;
     let ours = !conn.manager.config.proxy_100_continue;
     if expect_continue && ours && !stream.is_complete() && head.version == Version::HTTP_11 {
         stream.interim.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");

@@ -10,7 +10,9 @@ use super::{Inherited, Table, clusters, hash, internal_redirect};
 use crate::config::convert::context::Context;
 use crate::config::convert::extension::PATH_REWRITERS;
 use crate::config::convert::{matcher, retry, upgrade, values};
-use crate::config::model::{Forward, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite, RouteAction, UriRewrite};
+use crate::config::model::{
+    Forward, GrpcTimeout, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite, RouteAction, UriRewrite,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -41,7 +43,8 @@ pub(super) fn forward(
         rate_limits,
         include_vh_rate_limits,
         hash_policy,
-        cors,
+        // Taken by the route, which knows of filters.
+        cors: _,
         max_grpc_timeout,
         grpc_timeout_offset,
         upgrade_configs,
@@ -55,10 +58,9 @@ pub(super) fn forward(
     } = message;
     let Inherited { mut tries, mirrors } = inherited;
     let mirrors = table.mirrors(cx, request_mirror_policies, &mirrors);
-    refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config,
-        max_grpc_timeout, grpc_timeout_offset);
+    refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config);
     // Limits per priority tune; rate limits do nothing without a policy or filter that is refused.
-    ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits, cors);
+    ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits);
     let redirects = match internal_redirect_policy {
         Some(policy) => Some(cx.at("internal_redirect_policy", |cx| internal_redirect::policy(cx, policy))),
         None => internal_redirect::older(internal_redirect_action, values::number(&max_internal_redirects)),
@@ -80,7 +82,18 @@ pub(super) fn forward(
     if let Some(policy) = hedge_policy {
         tries.hedges = cx.at("hedge_policy", |cx| retry::hedges(cx, policy));
     }
-    let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT));
+    // With a limit on request and response together there is none on the response alone.
+    let timeout = match max_stream_duration.is_some() {
+        true => None,
+        false => values::limit(cx, "timeout", &timeout, Some(TIMEOUT)),
+    };
+    let grpc_timeout = match max_stream_duration.is_some() {
+        true => None,
+        false => values::optional_limit(cx, "max_grpc_timeout", &max_grpc_timeout).map(|most| GrpcTimeout {
+            most,
+            offset: values::duration(cx, "grpc_timeout_offset", &grpc_timeout_offset).unwrap_or_default(),
+        }),
+    };
     let idle_timeout = values::optional_limit(cx, "idle_timeout", &idle_timeout);
     let max_stream_duration = max_stream_duration.unwrap_or_default();
     let max_stream_duration = cx.at("max_stream_duration", |cx| stream_duration(cx, &max_stream_duration));
@@ -91,6 +104,7 @@ pub(super) fn forward(
         cluster: cluster?,
         cluster_not_found: not_found(cluster_not_found_response_code),
         timeout,
+        grpc_timeout,
         idle_timeout,
         max_stream_duration,
         path_rewrite: path_rewrite?,
