@@ -290,7 +290,7 @@ fn silence_ends_a_tunnel_and_no_other_timeout_does() {
     run(async {
         let (send, _) = open(proxy.address).await;
         let mut tunnel = join(&send, websocket("/")).await;
-        let _ = tunnel.reset().await;
+        assert_eq!(tunnel.reset().await, Reason::INTERNAL_ERROR);
     });
     assert_settled(&proxy);
     assert_counted(
@@ -300,6 +300,32 @@ fn silence_ends_a_tunnel_and_no_other_timeout_does() {
             ("http.test.downstream_rq_tx_reset", 1),
             ("cluster.origin.upstream_rq_tx_reset", 1),
         ],
+    );
+}
+
+#[test]
+fn a_tunnel_may_last_only_so_long() {
+    let host = Host::echoing();
+    let mut manager = taking(false);
+    manager.max_stream_duration = Some(Duration::from_millis(150));
+    let proxy = Proxy::start(manager, vec![http2_cluster(host.address)]);
+    run(async {
+        let (send, _) = open(proxy.address).await;
+        let mut tunnel = join(&send, websocket("/")).await;
+        // However much is said.
+        while tunnel.say("x").await.is_ok() && tunnel.hear(1).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(tunnel.reset().await, Reason::INTERNAL_ERROR);
+    });
+    let mut client = proxy.connect();
+    client.send(ASK);
+    assert_eq!(client.response().status(), 101);
+    client.assert_closed();
+    assert_settled(&proxy);
+    assert_counted(
+        &proxy,
+        &[("http.test.downstream_rq_max_duration_reached", 2), ("http.test.downstream_rq_tx_reset", 2)],
     );
 }
 

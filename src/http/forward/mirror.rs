@@ -49,7 +49,8 @@ pub(super) fn send<'a>(
         return;
     }
     let manager = stream.manager();
-    let drawn = mirrors.iter().filter(|mirror| mirror.fraction.as_ref().is_none_or(|fraction| fraction.holds(manager.draw())));
+    let drawn =
+        mirrors.iter().filter(|mirror| mirror.fraction.as_ref().is_none_or(|fraction| fraction.holds(manager.draw())));
     let to = |mirror: &Mirror| match &mirror.cluster {
         MirrorCluster::Name(name) => manager.named.get(name).cloned(),
         MirrorCluster::Header(field) => named(&request.head, field).and_then(|name| manager.named.get(&name).cloned()),

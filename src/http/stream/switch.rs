@@ -1,6 +1,7 @@
 //! A request that asks for a tunnel: whether it may have one, and the response that is the beginning of it.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use http::header;
@@ -109,6 +110,16 @@ impl Stream<'_> {
         let Joined { host, cluster, active, down, way } = joined;
         self.log_suspended(0);
         let idle_timeout = self.deadlines.idle_timeout.get();
-        After::Tunnel(Box::new(Switching { record: self.record, idle_timeout, host, down, way, active, cluster }))
+        let until = self.timer().left(self.deadlines.duration.get()).map(|left| Instant::now() + left);
+        After::Tunnel(Box::new(Switching {
+            record: self.record,
+            idle_timeout,
+            until,
+            host,
+            down,
+            way,
+            active,
+            cluster,
+        }))
     }
 }

@@ -75,7 +75,12 @@ pub(super) fn forward(
     if let Some(policy) = retry_policy {
         tries.policy = cx.at("retry_policy", |cx| retry::policy(cx, policy));
     }
-    let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT));
+    // A limit on the whole stream comes instead of the timeout, and not beside it, as in Envoy.
+    let whole = max_stream_duration.is_some();
+    if whole && timeout.is_some() {
+        cx.at("timeout", |cx| cx.warn("it has no effect beside max_stream_duration"));
+    }
+    let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT)).filter(|_| !whole);
     let idle_timeout = values::optional_limit(cx, "idle_timeout", &idle_timeout);
     let max_stream_duration = max_stream_duration.unwrap_or_default();
     let max_stream_duration = cx.at("max_stream_duration", |cx| stream_duration(cx, &max_stream_duration));
