@@ -26,6 +26,8 @@ mod flow;
 mod frozen;
 mod host;
 mod http2;
+#[cfg(test)]
+mod tests;
 
 use super::Facts;
 pub use client::Client;

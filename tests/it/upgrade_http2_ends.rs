@@ -362,6 +362,37 @@ fn a_drain_lets_a_tunnel_go_on_up_to_its_deadline() {
 }
 
 #[test]
+fn a_host_that_goes_away_keeps_the_tunnels_that_it_has() {
+    let mut settings = h2::server::Builder::new();
+    settings.enable_connect_protocol();
+    let host = Host::leaving(settings, 2, |asked: Asked| async {
+        let _ = asked.grant().echo().await;
+    });
+    let proxy = to_http2(host.address);
+    run(async {
+        let (send, _) = open(proxy.address).await;
+        let mut tunnels = Vec::new();
+        for number in 0..4 {
+            tunnels.push(join(&send, websocket("/")).await);
+            if number % 2 == 1 {
+                let told = number as u64 / 2 + 1;
+                until("we are told", || proxy.counter("cluster.origin.upstream_cx_close_notify") == told).await;
+            }
+        }
+        assert_eq!(host.connections(), 2);
+        for tunnel in &mut tunnels {
+            tunnel.say("still").await.unwrap();
+            assert_eq!(tunnel.hear(5).await.unwrap(), "still");
+            tunnel.end();
+            assert_eq!(tunnel.hear_all().await.unwrap(), "");
+        }
+        // Behind their last streams the connections end.
+        until("they have gone", || proxy.gauge("cluster.origin.upstream_cx_active") == 0).await;
+    });
+    assert_settled(&proxy);
+}
+
+#[test]
 fn the_line_comes_with_the_end_and_says_what_went_both_ways() {
     let host = Host::echoing();
     let file = File::new();

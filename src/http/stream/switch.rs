@@ -26,7 +26,7 @@ pub(in crate::http) struct Joined {
 }
 
 impl Stream<'_> {
-    /// The request of an HTTP/2 stream asks for a tunnel. (An `upgrade` that is not ours would have made it malformed, RFC 9113, 8.2.2.) Its head is all of it.
+    /// The request of an HTTP/2 stream asks for a tunnel. Its head is all of it.
     pub(super) fn asks(&mut self, head: &RequestHead) {
         self.switch.set(Switch::of(head, true));
         self.record.received_at.set(Some(self.record.started));
