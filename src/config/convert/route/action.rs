@@ -82,12 +82,13 @@ pub(super) fn forward(
     if let Some(policy) = hedge_policy {
         tries.hedges = cx.at("hedge_policy", |cx| retry::hedges(cx, policy));
     }
-    // With a limit on request and response together there is none on the response alone.
-    let timeout = match max_stream_duration.is_some() {
-        true => None,
-        false => values::limit(cx, "timeout", &timeout, Some(TIMEOUT)),
-    };
-    let grpc_timeout = match max_stream_duration.is_some() {
+    // A limit on the whole stream comes instead of the timeout, and not beside it, as in Envoy.
+    let whole = max_stream_duration.is_some();
+    if whole && timeout.is_some() {
+        cx.at("timeout", |cx| cx.warn("it has no effect beside max_stream_duration"));
+    }
+    let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT)).filter(|_| !whole);
+    let grpc_timeout = match whole {
         true => None,
         false => values::optional_limit(cx, "max_grpc_timeout", &max_grpc_timeout).map(|most| GrpcTimeout {
             most,
