@@ -23,6 +23,7 @@ mod filters_origins;
 mod flight;
 mod foreign_filters;
 mod http2;
+mod http2_frames;
 mod limits;
 mod local_ratelimit;
 mod local_replies;
