@@ -16,6 +16,8 @@ pub mod filter;
 pub mod filters;
 mod flight;
 pub mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod headers;
 mod http2;
 pub mod local_reply;

@@ -38,6 +38,8 @@ use super::upgrade::{Granted, Switch};
 mod attempts;
 mod controls;
 mod exchange;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod handover;
 mod keeper;
 mod retry;

@@ -227,7 +227,7 @@ impl<O: Owner> Tunnel<O> {
     /// Moves bytes. Ready when something else is to be done with the tunnel.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Next> {
         let Self { client, host, rest } = self;
-        let written = rest.up.bytes + rest.down.bytes;
+        let written = rest.up.bytes.wrapping_add(rest.down.bytes);
         let blocked = (rest.up.blocked, rest.down.blocked);
         let mut client = Client { stream: client, owner: &rest.owner };
         let local = rest.owner.local();
@@ -242,7 +242,7 @@ impl<O: Owner> Tunnel<O> {
             }
             _ => {}
         }
-        if rest.up.bytes + rest.down.bytes != written {
+        if rest.up.bytes.wrapping_add(rest.down.bytes) != written {
             rest.active = Instant::now();
         }
         match rest.poll_time_to_close(context) {

@@ -233,7 +233,7 @@ impl Owner for Switched {
         // Every tunnel ends as a request that was not complete: Envoy counts it so, and so do we.
         stats.downstream_rq_rx_reset.inc();
         stats.downstream_rq_time.record((now - self.record.started).as_millis() as u64);
-        self.record.received.set(self.record.received.get() + totals.received);
+        self.record.received.set(self.record.received.get().saturating_add(totals.received));
         self.record.sent.set(totals.sent.saturating_sub(self.head));
         if let End::Whole(Who::Client) | End::Broken(Who::Client) = end {
             self.presence.ended_by(presence::End::Remote);
