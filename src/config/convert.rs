@@ -29,11 +29,14 @@ mod bootstrap;
 mod client_cert;
 mod cluster;
 mod context;
+mod cors;
 mod early_headers;
 mod endpoint;
 mod extension;
 mod filter_chain;
 mod filter_settings;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod header_rules;
 mod http2;
 mod http_connection_manager;

@@ -243,8 +243,8 @@ impl Record {
 
     /// One more try begins.
     pub(super) fn count_try(&self) {
-        self.attempts.set(self.attempts.get() + 1);
-        self.log(|live| live.context.attempts += 1);
+        self.attempts.set(self.attempts.get().saturating_add(1));
+        self.log(|live| live.context.attempts = live.context.attempts.saturating_add(1));
     }
 
     /// Sets a response flag.

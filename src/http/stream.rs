@@ -97,6 +97,8 @@ pub struct Stream<'a> {
     /// The drain was over before it began: it is let finish.
     late: bool,
     version: Version,
+    /// It names no host, and must.
+    hostless: bool,
     /// What it wants of its connection.
     switch: Cell<Switch>,
     /// It wants and may have a tunnel.
@@ -130,7 +132,7 @@ impl<'a> Stream<'a> {
             Client::Http1(conn) => {
                 stats.downstream_rq_http1_total.inc();
                 conn.set_busy(true);
-                conn.requests.set(conn.requests.get() + 1);
+                conn.requests.set(conn.requests.get().saturating_add(1));
             }
             Client::Http2(client) => {
                 stats.downstream_rq_http2_total.inc();
@@ -166,6 +168,7 @@ impl<'a> Stream<'a> {
             },
             late: client.held().phase() == Phase::Over,
             version: head.version,
+            hostless: false,
             switch: Cell::new(Switch::No),
             active: Cell::new(None),
             room: Room::default(),
@@ -324,7 +327,7 @@ impl<'a> Stream<'a> {
         let timeout = matches!(failure, Failure::RouteTimeout | Failure::PerTryTimeout | Failure::PerTryIdleTimeout);
         let mut reply = match self.record.alt_response.get() && timeout {
             true => local_reply::text(204, Bytes::new()),
-            false => local_reply::of(failure, self.record.attempts.get() > 1).ok_or(failure)?,
+            false => local_reply::of(failure, self.record.attempts.get() > 1, self.record.grpc.get()).ok_or(failure)?,
         };
         rewrite::own_response(&mut reply, |head| rewrite::response(head, self));
         if !headless {
@@ -346,7 +349,10 @@ impl<'a> Stream<'a> {
     /// Sends the request down the chain.
     pub(super) fn begin(&self, mut head: RequestHead) -> Answer<'_> {
         let chain = &self.manager().chain;
-        let prepared = self.manager().prepare_request(&mut head, self);
+        let prepared = match self.hostless {
+            true => Err(Turned::Refused(Refusal::MISSING_HOST)),
+            false => self.manager().prepare_request(&mut head, self),
+        };
         if self.manager().replies.is_some() {
             *self.record.head.borrow_mut() = Some(Box::new(head.clone()));
         }

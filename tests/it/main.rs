@@ -25,6 +25,7 @@ mod foreign_filters;
 mod foreign_network_filters;
 mod hedging;
 mod http2;
+mod http2_frames;
 mod internal_redirects;
 mod limits;
 mod local_ratelimit;

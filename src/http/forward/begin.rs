@@ -17,7 +17,7 @@ use super::attempts::Attempts;
 use super::connect::{open, send};
 use super::controls::Controls;
 use super::retry::Retries;
-use super::timeouts::{self, Timeouts};
+use super::timeouts::Timeouts;
 use super::{State, controls, exchange, mirror, rewrite};
 
 /// What a request comes to at once; `attempts` is for one that may be tried again.
@@ -64,7 +64,7 @@ pub(super) fn begin<'a>(
     };
     record.alt_response.set(controls.alt_response);
     let grpc = record.grpc.get();
-    let timeouts = Timeouts::new(timeouts::of_route(forward, &head, grpc), tries, &controls);
+    let timeouts = Timeouts::new(rewrite::timeout(&head, grpc, forward), tries, &controls);
     stream.set_timeouts(timeouts.total, forward.idle_timeout);
     stream.set_duration(rewrite::duration(&head, forward.max_stream_duration));
     stream.manager().route_stats.begin(stream, &head);

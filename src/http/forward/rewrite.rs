@@ -141,8 +141,19 @@ pub(super) fn duration(head: &RequestHead, limits: MaxStreamDuration) -> Option<
     limits.limit
 }
 
+/// The limit on the response: of a gRPC request what it asks for, where the route takes it, else the route's own.
+pub(super) fn timeout(head: &RequestHead, is_grpc: bool, forward: &Forward) -> Option<Duration> {
+    let Some(grpc) = forward.grpc_timeout.filter(|_| is_grpc) else { return forward.timeout };
+    let asked = grpc_timeout(head).filter(|asked| !asked.is_zero());
+    let asked = asked.map(|asked| if grpc.offset < asked { asked - grpc.offset } else { asked });
+    match (asked, grpc.most) {
+        (Some(asked), Some(most)) => Some(asked.min(most)),
+        (asked, most) => asked.or(most),
+    }
+}
+
 /// `grpc-timeout`: up to eight digits and a unit.
-pub(super) fn grpc_timeout(head: &RequestHead) -> Option<Duration> {
+fn grpc_timeout(head: &RequestHead) -> Option<Duration> {
     let value = head.headers.get(&HeaderName::from_static("grpc-timeout")).map(HeaderValue::as_bytes)?;
     let (unit, digits) = value.split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use crate::codec::head::RequestHead;
-use crate::config::model::{Forward, GrpcTimeout, Tries};
+use crate::config::model::Tries;
 
 use super::controls::Controls;
-use super::rewrite;
 use super::try_limits::TryLimits;
 
 /// The timeouts of a request.
@@ -20,18 +18,6 @@ pub(super) struct Timeouts {
     pub(super) hedges: bool,
     /// The host has been told by another proxy.
     told: bool,
-}
-
-/// The timeout of a route for a request: `grpc-timeout` where the route takes it, up to its limit.
-pub(super) fn of_route(forward: &Forward, head: &RequestHead, grpc: bool) -> Option<Duration> {
-    let Some(GrpcTimeout { most, offset }) = forward.grpc_timeout.filter(|_| grpc) else { return forward.timeout };
-    let asked = rewrite::grpc_timeout(head).filter(|asked| !asked.is_zero());
-    // An offset that would leave nothing is not taken off.
-    let asked = asked.map(|asked| asked.checked_sub(offset).filter(|left| !left.is_zero()).unwrap_or(asked));
-    match (asked, most) {
-        (Some(asked), Some(most)) => Some(asked.min(most)),
-        (asked, most) => asked.or(most),
-    }
 }
 
 impl Timeouts {
@@ -76,7 +62,10 @@ impl Timeouts {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rewrite;
     use super::*;
+    use crate::codec::head::RequestHead;
+    use crate::config::model::{Forward, GrpcTimeout};
     use http::{HeaderName, HeaderValue, Method};
 
     #[test]
@@ -89,7 +78,7 @@ mod tests {
             if let Some(asked) = asked {
                 head.headers.set(HeaderName::from_static("grpc-timeout"), HeaderValue::from_static(asked));
             }
-            of_route(&forward, &head, grpc)
+            rewrite::timeout(&head, grpc, &forward)
         };
         assert_eq!(of(Some(5000), 0, Some("3S"), true), Some(ms(3000)));
         assert_eq!(of(Some(2000), 0, Some("3S"), true), Some(ms(2000)));

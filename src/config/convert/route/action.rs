@@ -43,7 +43,8 @@ pub(super) fn forward(
         rate_limits,
         include_vh_rate_limits,
         hash_policy,
-        cors,
+        // Taken by the route, which knows of filters.
+        cors: _,
         max_grpc_timeout,
         grpc_timeout_offset,
         upgrade_configs,
@@ -59,7 +60,7 @@ pub(super) fn forward(
     let mirrors = table.mirrors(cx, request_mirror_policies, &mirrors);
     refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config);
     // Rate limits do nothing without a policy or filter that is refused.
-    ignore!(cx; flush_timeout, early_data_policy, rate_limits, include_vh_rate_limits, cors);
+    ignore!(cx; flush_timeout, early_data_policy, rate_limits, include_vh_rate_limits);
     let redirects = match internal_redirect_policy {
         Some(policy) => Some(cx.at("internal_redirect_policy", |cx| internal_redirect::policy(cx, policy))),
         None => internal_redirect::older(internal_redirect_action, values::number(&max_internal_redirects)),
@@ -81,12 +82,20 @@ pub(super) fn forward(
     if let Some(policy) = hedge_policy {
         tries.hedges = cx.at("hedge_policy", |cx| retry::hedges(cx, policy));
     }
-    let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT));
+    // A limit on the whole stream comes instead of the timeout, and not beside it, as in Envoy.
+    let whole = max_stream_duration.is_some();
+    if whole && timeout.is_some() {
+        cx.at("timeout", |cx| cx.warn("it has no effect beside max_stream_duration"));
+    }
+    let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT)).filter(|_| !whole);
+    let grpc_timeout = match whole {
+        true => None,
+        false => values::optional_limit(cx, "max_grpc_timeout", &max_grpc_timeout).map(|most| GrpcTimeout {
+            most,
+            offset: values::duration(cx, "grpc_timeout_offset", &grpc_timeout_offset).unwrap_or_default(),
+        }),
+    };
     let idle_timeout = values::optional_limit(cx, "idle_timeout", &idle_timeout);
-    let grpc_timeout = max_grpc_timeout.filter(|_| max_stream_duration.is_none()).map(|most| GrpcTimeout {
-        most: values::limit(cx, "max_grpc_timeout", &Some(most), None),
-        offset: values::duration(cx, "grpc_timeout_offset", &grpc_timeout_offset).unwrap_or_default(),
-    });
     let max_stream_duration = max_stream_duration.unwrap_or_default();
     let max_stream_duration = cx.at("max_stream_duration", |cx| stream_duration(cx, &max_stream_duration));
     let hash_policy = cx.each("hash_policy", hash_policy, hash::policy);
@@ -96,6 +105,7 @@ pub(super) fn forward(
         cluster: cluster?,
         cluster_not_found: not_found(cluster_not_found_response_code),
         timeout,
+        grpc_timeout,
         idle_timeout,
         max_stream_duration,
         path_rewrite: path_rewrite?,
@@ -105,7 +115,6 @@ pub(super) fn forward(
         tries: Arc::new(tries),
         upgrades,
         mirrors,
-        grpc_timeout,
         high_priority: priority == core::RoutingPriority::High as i32,
         redirects: redirects.map(Box::new),
     })))

@@ -41,6 +41,8 @@ pub struct Forward {
     pub cluster_not_found: u16,
     /// `timeout`, default 15 s; `None` is off.
     pub timeout: Option<Duration>,
+    /// `max_grpc_timeout`: the timeout of gRPC requests instead.
+    pub grpc_timeout: Option<GrpcTimeout>,
     /// `idle_timeout` of the route: overrides the manager's stream idle timeout. `Some(None)` turns it off.
     pub idle_timeout: Option<Option<Duration>>,
     /// `max_stream_duration`.
@@ -59,12 +61,19 @@ pub struct Forward {
     pub upgrades: Vec<RouteUpgrade>,
     /// `request_mirror_policies`, or what is said above.
     pub mirrors: Vec<Mirror>,
-    /// `max_grpc_timeout` and `grpc_timeout_offset`; not where `max_stream_duration` is set, which goes before them.
-    pub grpc_timeout: Option<GrpcTimeout>,
     /// `priority: HIGH`: it has circuit breakers and connections of its own.
     pub high_priority: bool,
     /// `internal_redirect_policy`.
     pub redirects: Option<Box<InternalRedirects>>,
+}
+
+/// The timeout of a gRPC request is what it asks for in `grpc-timeout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrpcTimeout {
+    /// `max_grpc_timeout`: the most that it gets; `None` has no end.
+    pub most: Option<Duration>,
+    /// `grpc_timeout_offset`: so much earlier, where that leaves something.
+    pub offset: Duration,
 }
 
 impl Forward {
@@ -74,6 +83,7 @@ impl Forward {
             cluster: ClusterSpecifier::Name(cluster.into()),
             cluster_not_found: 503,
             timeout: Some(Duration::from_secs(15)),
+            grpc_timeout: None,
             idle_timeout: None,
             max_stream_duration: MaxStreamDuration::default(),
             path_rewrite: PathRewrite::None,
@@ -83,7 +93,6 @@ impl Forward {
             tries: Arc::default(),
             upgrades: Vec::new(),
             mirrors: Vec::new(),
-            grpc_timeout: None,
             high_priority: false,
             redirects: None,
         }
@@ -143,15 +152,6 @@ pub struct MaxStreamDuration {
     pub grpc_max: Option<Option<Duration>>,
     /// `grpc_timeout_header_offset`: what is taken off it.
     pub grpc_offset: Duration,
-}
-
-/// The timeout of gRPC requests is what they ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GrpcTimeout {
-    /// `max_grpc_timeout`: the most; `None` (zero) is no limit.
-    pub most: Option<Duration>,
-    /// `grpc_timeout_offset`: what is taken off.
-    pub offset: Duration,
 }
 
 /// What becomes of a path; the query stays.
