@@ -26,6 +26,8 @@ struct Shared {
     metadata: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
     objects: HashMap<String, Rc<dyn Any>>,
     redirects: Redirects,
+    /// `x-envoy-upstream-alt-stat-name`.
+    alt_stat: Option<String>,
 }
 
 /// The record of one request. Filled by whoever learns something; read when the request has ended.
@@ -198,6 +200,18 @@ impl Record {
         self.shared.borrow().is_some()
     }
 
+    /// The response is counted under this name too.
+    pub(super) fn count_as(&self, name: String) {
+        self.shared.borrow_mut().get_or_insert_default().alt_stat = Some(name);
+    }
+
+    /// A name under which the response is counted once more.
+    pub(super) fn with_alt_stat(&self, count: impl FnOnce(&str)) {
+        if let Some(name) = self.shared.borrow().as_ref().and_then(|shared| shared.alt_stat.as_deref()) {
+            count(name);
+        }
+    }
+
     /// What it has followed so far.
     pub(super) fn redirects<R>(&self, look: impl FnOnce(&Redirects) -> R) -> R {
         match &*self.shared.borrow() {
@@ -221,6 +235,7 @@ impl Record {
         if let Some(shared) = &mut *self.shared.borrow_mut() {
             shared.metadata.clear();
             shared.objects.clear();
+            shared.alt_stat = None;
         }
         self.received_at.set(Some(now));
         self.attempts.set(0);

@@ -184,3 +184,20 @@ fn a_direct_response_may_have_a_format() {
     let head = client.head();
     assert_eq!((head.status(), head.header("content-length")), (404, Some("17")));
 }
+
+/// A caller may have its responses counted apart, under names that can be names, and no more of them than are kept.
+#[test]
+fn responses_are_counted_under_names_that_callers_give() {
+    let origin = Origin::text("x");
+    let proxy = inside("", vec![route("/", "origin")], vec![cluster("origin", &[origin.address])]);
+    for name in ["by_caller", "by_caller", "bad name", ".", "a/b"] {
+        assert_eq!(ask(&proxy, &format!("x-envoy-upstream-alt-stat-name: {name}\r\n")).status(), 200);
+    }
+    assert_eq!(proxy.counter("cluster.origin.by_caller.upstream_rq_200"), 2);
+    assert_eq!(proxy.counter("cluster.origin.upstream_rq_200"), 5);
+    for number in 0..100 {
+        ask(&proxy, &format!("x-envoy-upstream-alt-stat-name: many.n{number}\r\n"));
+    }
+    let counted = (0..100).filter(|n| proxy.counter(&format!("cluster.origin.many.n{n}.upstream_rq_200")) > 0).count();
+    assert_eq!(counted, 63, "with the one from before as many as are kept");
+}

@@ -69,6 +69,9 @@ pub(super) fn begin<'a>(
         Controls::default()
     };
     record.alt_response.set(controls.alt_response);
+    if let Some(name) = &controls.alt_stat {
+        record.count_as(name.clone());
+    }
     let grpc = record.grpc.get();
     let timeouts = Timeouts::new(rewrite::timeout(&head, grpc, forward), tries, &controls);
     stream.set_timeouts(timeouts.total, forward.idle_timeout);
