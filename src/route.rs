@@ -8,6 +8,7 @@
 
 mod conditions;
 mod decision;
+mod descriptors;
 mod facts;
 mod hash;
 mod headers;
@@ -21,6 +22,7 @@ mod table;
 mod weighted;
 
 pub use decision::{Decision, Entry, Retriable};
+pub use descriptors::{Counted, Descriptor, Entry as DescriptorEntry, RateLimits};
 pub use facts::{Facts, Tls, cookie, field, query};
 pub use hash::{Hashed, hash};
 pub use headers::HeaderMatcher;

@@ -35,7 +35,8 @@ const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// Layer 1 reads the shape of settings that the configuration describes; the model is data without a neighbour's behaviour.
-const EXCEPTIONS: &[(&str, &str)] = &[("stats", "config::model"), ("codec", "config::model"), ("matching", "config::model"), ("logging", "cli::")];
+const EXCEPTIONS: &[(&str, &str)] =
+    &[("stats", "config::model"), ("codec", "config::model"), ("matching", "config::model"), ("logging", "cli::")];
 
 struct Source {
     path: PathBuf,

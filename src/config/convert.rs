@@ -46,6 +46,7 @@ mod listener_filter;
 mod local_reply;
 mod matcher;
 mod matching;
+mod rate_limit;
 mod reading;
 mod retry;
 mod route;

@@ -324,6 +324,14 @@ impl<'a> Stream<'a> {
         chain.run(Request { head, body }, self)
     }
 
+    /// Looks for the route anew, where filters have left what routes can ask for. A request that wants a tunnel keeps the route that has let it.
+    pub(super) fn find_route_again(&self, head: &RequestHead) {
+        if self.switch.get() == Switch::No && head.method != Method::CONNECT {
+            let found = self.manager().route(head, self);
+            *self.record.route.borrow_mut() = found;
+        }
+    }
+
     /// What the client has yet to send of the request's body.
     pub(super) fn body(&self) -> Body<'_> {
         Body::Request(RequestBody { stream: self })

@@ -15,12 +15,8 @@ pub(super) struct Names<T> {
 impl<T> Names<T> {
     /// Of patterns that differ, in lower case.
     pub(super) fn new(names: Vec<(Vec<String>, T)>) -> Self {
-        let mut made = Self {
-            leads_to: Vec::with_capacity(names.len()),
-            exact: HashMap::new(),
-            under: HashMap::new(),
-            any: None,
-        };
+        let mut made =
+            Self { leads_to: Vec::with_capacity(names.len()), exact: HashMap::new(), under: HashMap::new(), any: None };
         for (at, (names, leads_to)) in names.into_iter().enumerate() {
             for name in names {
                 match name.strip_prefix('*') {

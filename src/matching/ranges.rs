@@ -24,7 +24,8 @@ struct Family {
 impl<T> Ranges<T> {
     /// Each with whether it is exclusive.
     pub(super) fn new(ranges: Vec<(Vec<Cidr>, bool, T)>) -> Self {
-        let mut made = Self { leads_to: Vec::with_capacity(ranges.len()), v4: Family::default(), v6: Family::default() };
+        let mut made =
+            Self { leads_to: Vec::with_capacity(ranges.len()), v4: Family::default(), v6: Family::default() };
         for (at, (ranges, exclusive, leads_to)) in ranges.into_iter().enumerate() {
             for range in ranges {
                 let (family, bits) = made.family(range.network);
@@ -43,7 +44,9 @@ impl<T> Ranges<T> {
         };
         let found = family.lengths.iter().filter_map(move |length| {
             let host = u32::from(width - length.min(&width));
-            family.networks.get(&(*length, bits.checked_shr(host).unwrap_or_default().checked_shl(host).unwrap_or_default()))
+            family
+                .networks
+                .get(&(*length, bits.checked_shr(host).unwrap_or_default().checked_shl(host).unwrap_or_default()))
         });
         let found = found.flatten().filter_map(|at| self.leads_to.get(*at));
         found.enumerate().filter(|(nth, (exclusive, _))| *nth == 0 || !exclusive).map(|(_, (_, leads_to))| leads_to)

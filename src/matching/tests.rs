@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::config::model::{
-    Branches, Cidr, HeadField, InputMatch, MatchTree, OnMatch, Predicate, Ranges, StringMatch, Then,
-};
+use crate::config::model::{Branches, Cidr, HeadField, InputMatch, MatchTree, OnMatch, Predicate, Ranges, StringMatch};
 
 /// Query parameters stand for inputs; one that is `?` is not known yet.
 struct Given(HashMap<&'static str, &'static str>);
@@ -28,15 +26,11 @@ fn input(name: &str) -> MatchInput {
 }
 
 fn act(action: &'static str) -> OnMatch<&'static str> {
-    OnMatch { then: Then::Act(action), keep_matching: false }
-}
-
-fn keep(action: &'static str) -> OnMatch<&'static str> {
-    OnMatch { keep_matching: true, ..act(action) }
+    OnMatch::Act(action)
 }
 
 fn nested(tree: Model) -> OnMatch<&'static str> {
-    OnMatch { then: Then::Match(Box::new(tree)), keep_matching: false }
+    OnMatch::Match(Box::new(tree))
 }
 
 fn is(name: &str, value: &str) -> Predicate {
@@ -47,20 +41,13 @@ fn list(list: Vec<(Predicate, OnMatch<&'static str>)>, otherwise: Option<OnMatch
     MatchTree { branches: Branches::List(list), otherwise }
 }
 
-fn ask(model: &Model, given: &[(&'static str, &'static str)]) -> (Match<&'static str>, Vec<&'static str>) {
+fn found(model: &Model, given: &[(&'static str, &'static str)]) -> Match<&'static str> {
     let tree = Tree::compile(model, &mut |action| Ok::<_, ()>(*action)).unwrap();
-    let mut passed = Vec::new();
-    let found = tree.find(&Given(given.iter().copied().collect()), &mut |action| passed.push(*action));
-    let found = match found {
+    match tree.find(&Given(given.iter().copied().collect())) {
         Match::Found(action) => Match::Found(*action),
         Match::None => Match::None,
         Match::NotYet => Match::NotYet,
-    };
-    (found, passed)
-}
-
-fn found(model: &Model, given: &[(&'static str, &'static str)]) -> Match<&'static str> {
-    ask(model, given).0
+    }
 }
 
 #[test]
@@ -83,13 +70,6 @@ fn a_nested_tree_that_says_nothing_lets_the_search_go_on() {
 }
 
 #[test]
-fn what_keeps_matching_is_told_and_passed() {
-    let model = list(vec![(is("a", "1"), keep("noted")), (is("a", "1"), act("taken"))], Some(keep("last")));
-    assert_eq!(ask(&model, &[("a", "1")]), (Match::Found("taken"), vec!["noted"]));
-    assert_eq!(ask(&model, &[]), (Match::None, vec!["last"]));
-}
-
-#[test]
 fn predicates_have_three_values() {
     let (yes, no, later) = (is("y", "1"), is("n", "1"), is("l", "1"));
     let given = [("y", "1"), ("l", "?")];
@@ -99,7 +79,10 @@ fn predicates_have_three_values() {
     let all = |all: &[&Predicate]| Predicate::All(all.iter().map(|one| (*one).clone()).collect());
     let not = |one: &Predicate| Predicate::Not(Box::new(one.clone()));
     assert_eq!([holds(any(&[&no, &yes])), holds(any(&[&later, &yes])), holds(any(&[&no, &later]))], [it, it, not_yet]);
-    assert_eq!([holds(all(&[&yes, &yes])), holds(all(&[&no, &later])), holds(all(&[&yes, &later]))], [it, none, not_yet]);
+    assert_eq!(
+        [holds(all(&[&yes, &yes])), holds(all(&[&no, &later])), holds(all(&[&yes, &later]))],
+        [it, none, not_yet]
+    );
     assert_eq!([holds(not(&no)), holds(not(&yes)), holds(not(&later))], [it, none, not_yet]);
     assert_eq!(holds(not(&is("absent", "1"))), it);
 }
@@ -124,8 +107,14 @@ fn maps_find_the_key_or_the_longest_beginning() {
         otherwise: None,
     };
     let asked = |text| found(&prefix, &[("a", text)]);
-    assert_eq!([asked("/a/x"), asked("/a/b"), asked("/a/bc")], [Match::Found("a"), Match::Found("ab"), Match::Found("ab")]);
-    assert_eq!([asked("/c"), asked("x"), asked("/b/a")], [Match::Found("root"), Match::Found("root"), Match::Found("b")]);
+    assert_eq!(
+        [asked("/a/x"), asked("/a/b"), asked("/a/bc")],
+        [Match::Found("a"), Match::Found("ab"), Match::Found("ab")]
+    );
+    assert_eq!(
+        [asked("/c"), asked("x"), asked("/b/a")],
+        [Match::Found("root"), Match::Found("root"), Match::Found("b")]
+    );
     assert_eq!(asked("/a/b/c/d"), Match::Found("ab"), "the longest has nothing to say");
     assert_eq!(found(&prefix, &[("a", "/a/b/c"), ("b", "1")]), Match::Found("inner"));
 }
@@ -183,7 +172,8 @@ fn names_are_tried_from_the_most_specific_on() {
 #[test]
 fn other_questions_to_an_input() {
     let asks = |wanted: InputMatch, text| {
-        found(&list(vec![(Predicate::Input(input("a"), wanted), act("it"))], None), &[("a", text)]) == Match::Found("it")
+        found(&list(vec![(Predicate::Input(input("a"), wanted), act("it"))], None), &[("a", text)])
+            == Match::Found("it")
     };
     let within = || InputMatch::Ip(vec![Cidr { network: "10.0.0.0".parse().unwrap(), prefix: 8 }]);
     assert!(asks(within(), "10.1.1.1") && !asks(within(), "11.1.1.1") && !asks(within(), "x"));

@@ -12,7 +12,7 @@ use envoy_types::pb::xds::r#type::matcher::v3 as api;
 use super::address;
 use super::context::Context;
 use super::extension::{decode, type_of};
-use crate::config::model::{Branches, Cidr, MatchInput, MatchTree, OnMatch, Predicate, Ranges, Then};
+use crate::config::model::{Branches, Cidr, MatchInput, MatchTree, OnMatch, Predicate, Ranges};
 
 mod inputs;
 mod metadata;
@@ -20,6 +20,7 @@ mod reading;
 mod values;
 mod wire;
 
+pub(super) use inputs::convert as input;
 pub(super) use metadata::{filter_state, metadata, metadata_key, of_resource};
 
 /// Trees within trees, and predicates within predicates.
@@ -31,18 +32,12 @@ const NAME_MATCHER: &str = "xds.type.matcher.v3.ServerNameMatcher";
 /// Reads an action, at its `typed_config`, by its name and type. `None` is for faults, each of which has been told.
 pub(super) type ReadAction<'r, A> = &'r mut dyn FnMut(&mut Context, &str, &Any) -> Option<A>;
 
-
 /// Converts a tree.
 pub(super) fn tree<A>(cx: &mut Context, message: api::Matcher, action: ReadAction<'_, A>) -> Option<MatchTree<A>> {
     nested(cx, message, action, 0)
 }
 
-fn nested<A>(
-    cx: &mut Context,
-    message: api::Matcher,
-    action: ReadAction<'_, A>,
-    depth: usize,
-) -> Option<MatchTree<A>> {
+fn nested<A>(cx: &mut Context, message: api::Matcher, action: ReadAction<'_, A>, depth: usize) -> Option<MatchTree<A>> {
     use api::matcher::MatcherType;
     if depth == MAX_DEPTH {
         cx.error(format!("more than {MAX_DEPTH} matchers within one another"));
@@ -83,26 +78,26 @@ fn on_match<A>(
 ) -> Option<OnMatch<A>> {
     use api::matcher::on_match::OnMatch as Kind;
     let api::matcher::OnMatch { keep_matching, on_match } = message;
-    let then = match on_match? {
+    // All trees there are have one answer, and whoever has one says so, as in Envoy.
+    if keep_matching {
+        cx.error_at("keep_matching", "keep_matching is not supported in this context");
+    }
+    match on_match? {
         Kind::Matcher(message) => {
-            Then::Match(Box::new(cx.at("matcher", |cx| nested(cx, *message, action, depth + 1))?))
+            let tree = cx.at("matcher", |cx| nested(cx, *message, action, depth + 1))?;
+            Some(OnMatch::Match(Box::new(tree)))
         }
         Kind::Action(core::TypedExtensionConfig { name, typed_config }) => cx.at("action", |cx| {
             let Some(any) = typed_config else {
                 cx.error_at("typed_config", "is required");
                 return None;
             };
-            cx.at("typed_config", |cx| action(cx, &name, &any)).map(Then::Act)
-        })?,
-    };
-    Some(OnMatch { then, keep_matching })
+            cx.at("typed_config", |cx| action(cx, &name, &any)).map(OnMatch::Act)
+        }),
+    }
 }
 
-fn predicate(
-    cx: &mut Context,
-    message: api::matcher::matcher_list::Predicate,
-    depth: usize,
-) -> Option<Predicate> {
+fn predicate(cx: &mut Context, message: api::matcher::matcher_list::Predicate, depth: usize) -> Option<Predicate> {
     use api::matcher::matcher_list::predicate::{MatchType, PredicateList, SinglePredicate};
     if depth == MAX_DEPTH {
         cx.error(format!("more than {MAX_DEPTH} predicates within one another"));
@@ -163,7 +158,9 @@ fn branches_of<A>(
                     other => {
                         let known = format!("{IP_MATCHER}, {NAME_MATCHER}");
                         cx.error(match other {
-                            "" => format!("'{name}' has no \"@type\" that would say which matcher it is; known: {known}"),
+                            "" => {
+                                format!("'{name}' has no \"@type\" that would say which matcher it is; known: {known}")
+                            }
                             other => format!("the custom matcher {other} is not supported yet; known: {known}"),
                         });
                         None
@@ -232,7 +229,9 @@ fn name(cx: &mut Context, domain: &str, seen: &mut HashSet<String>) -> Option<St
     let name = domain.to_ascii_lowercase();
     let rest = name.strip_prefix("*.").unwrap_or(&name);
     if name != "*" && (rest.is_empty() || rest.contains('*')) {
-        cx.error(format!("`{domain}` is no name: `*` may only stand alone or for the first labels, as in `*.example.com`"));
+        cx.error(format!(
+            "`{domain}` is no name: `*` may only stand alone or for the first labels, as in `*.example.com`"
+        ));
         return None;
     }
     if !seen.insert(name.clone()) {

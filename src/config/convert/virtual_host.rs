@@ -7,10 +7,10 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 use envoy_types::pb::google::protobuf::Any;
 
 use super::context::Context;
+use super::extension::{Category, Extension, decode};
 use super::header_rules::{self, Lists};
 use super::route::{self, Table};
-use super::extension::{Category, Extension, decode};
-use super::{http_filters, matcher, matching, retry};
+use super::{http_filters, matcher, matching, rate_limit, retry};
 use crate::config::model::{RequireTls, Route, Tries, VirtualCluster, VirtualHost};
 
 /// Names and domains of one table so far.
@@ -49,8 +49,8 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
     } = message;
     refuse!(cx; retry_policy_typed_config, hedge_policy,
         request_mirror_policies, route_specifiers);
-    // Rate limits and CORS do nothing without their filters, and those are refused.
-    ignore!(cx; rate_limits, cors, metadata);
+    ignore!(cx; cors, metadata);
+    let rate_limits = rate_limit::convert(cx, "rate_limits", rate_limits);
     let limits = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit);
     let (body_limit, request_limit) = limits.unwrap_or_default();
     let tries = Tries {
@@ -105,6 +105,7 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         routes,
         matcher,
         require_tls: required_tls(require_tls),
+        rate_limits,
         virtual_clusters: cx.each("virtual_clusters", virtual_clusters, virtual_cluster),
         rules,
         filters: http_filters::of_route(cx, typed_per_filter_config),

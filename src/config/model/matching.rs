@@ -43,18 +43,9 @@ pub struct Ranges<A> {
     pub exclusive: bool,
 }
 
-/// What follows from a match.
+/// `xds.type.matcher.v3.Matcher.OnMatch`: what follows from a match.
 #[derive(Clone, Debug, PartialEq)]
-pub struct OnMatch<A> {
-    /// An action, or a further tree.
-    pub then: Then<A>,
-    /// `keep_matching`: the action is taken, and the search goes on as if nothing had matched.
-    pub keep_matching: bool,
-}
-
-/// An action, or a further tree.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Then<A> {
+pub enum OnMatch<A> {
     /// `action`.
     Act(A),
     /// `matcher`: where it has nothing to say, nothing has matched here either.
@@ -268,10 +259,10 @@ pub enum StateMatch {
 }
 
 impl StateMatch {
-    /// Whether an object matches that is this text, and perhaps an address.
-    pub fn matches(&self, text: &[u8], address: Option<IpAddr>) -> bool {
+    /// Whether an object matches that is this text, or this address.
+    pub fn matches(&self, text: Option<&str>, address: Option<IpAddr>) -> bool {
         match self {
-            Self::Text(wanted) => wanted.matches(text),
+            Self::Text(wanted) => text.is_some_and(|text| wanted.matches(text.as_bytes())),
             Self::Address { ranges, invert } => {
                 address.is_some_and(|address| ranges.iter().any(|range| range.contains(address)) != *invert)
             }

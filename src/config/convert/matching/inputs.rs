@@ -17,7 +17,10 @@ macro_rules! network {
     };
 }
 
-pub(super) fn convert(cx: &mut Context, message: Option<TypedExtensionConfig>) -> Option<MatchInput> {
+pub(in crate::config::convert) fn convert(
+    cx: &mut Context,
+    message: Option<TypedExtensionConfig>,
+) -> Option<MatchInput> {
     let TypedExtensionConfig { name, typed_config } = message?;
     let input = cx.at("typed_config", |cx| INPUTS.parse(cx, &name, typed_config.as_ref()))?;
     if input.is_of_response() {

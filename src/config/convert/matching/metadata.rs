@@ -57,9 +57,7 @@ fn nested(cx: &mut Context, message: api::ValueMatcher, depth: usize) -> Option<
             Number::Exact(number) => ValueMatch::Number(number),
             Number::Range(range) => ValueMatch::Range { start: range.start, end: range.end },
         },
-        MatchPattern::StringMatch(message) => {
-            ValueMatch::Text(cx.at("string_match", |cx| matcher::text(cx, message))?)
-        }
+        MatchPattern::StringMatch(message) => ValueMatch::Text(cx.at("string_match", |cx| matcher::text(cx, message))?),
         MatchPattern::BoolMatch(wanted) => ValueMatch::Bool(wanted),
         MatchPattern::PresentMatch(wanted) => ValueMatch::Present(wanted),
         MatchPattern::ListMatch(message) => {

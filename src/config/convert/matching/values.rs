@@ -21,15 +21,16 @@ pub(super) fn convert(cx: &mut Context, message: Matcher, input: Option<&MatchIn
             ("custom_match", cx.at("custom_match", |cx| cx.at("typed_config", read))?)
         }
     };
-    let (has_text, wants_text) = (
-        input.map(|input| !matches!(input, MatchInput::Metadata(_))),
-        !matches!(wanted, InputMatch::Metadata { .. }),
-    );
+    let (has_text, wants_text) =
+        (input.map(|input| !matches!(input, MatchInput::Metadata(_))), !matches!(wanted, InputMatch::Metadata { .. }));
     if has_text.is_some_and(|has_text| has_text != wants_text) {
-        cx.error_at(field, match wants_text {
-            true => "wants a text, and the input is a value of the metadata",
-            false => "wants a value of the metadata (DynamicMetadataInput), and the input is a text",
-        });
+        cx.error_at(
+            field,
+            match wants_text {
+                true => "wants a text, and the input is a value of the metadata",
+                false => "wants a value of the metadata (DynamicMetadataInput), and the input is a text",
+            },
+        );
         return None;
     }
     Some(wanted)

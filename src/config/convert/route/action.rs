@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 use super::{Table, clusters, hash};
 use crate::config::convert::context::Context;
 use crate::config::convert::extension::PATH_REWRITERS;
-use crate::config::convert::{matcher, retry, upgrade, values};
+use crate::config::convert::{matcher, rate_limit, retry, upgrade, values};
 use crate::config::model::{
     Forward, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite, RouteAction, Tries, UriRewrite,
 };
@@ -58,9 +58,9 @@ pub(super) fn forward(
     refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config, request_mirror_policies,
         max_grpc_timeout, grpc_timeout_offset, internal_redirect_policy, internal_redirect_action,
         hedge_policy);
-    // Limits per priority tune; rate limits do nothing without a policy or filter that is refused.
-    ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits, cors,
-        max_internal_redirects);
+    // Limits per priority tune.
+    ignore!(cx; flush_timeout, early_data_policy, priority, cors, max_internal_redirects);
+    let rate_limits = rate_limit::convert(cx, "rate_limits", rate_limits);
     let rewrites = [!prefix_rewrite.is_empty(), regex_rewrite.is_some(), path_rewrite_policy.is_some()];
     if rewrites.into_iter().filter(|set| *set).count() > 1 {
         cx.error("only one of prefix_rewrite, regex_rewrite and path_rewrite_policy may be set");
@@ -92,6 +92,8 @@ pub(super) fn forward(
         host_rewrite: host_rewrite?,
         append_forwarded_host: append_x_forwarded_host,
         hash_policy,
+        rate_limits,
+        include_host_limits: values::is_true(&include_vh_rate_limits),
         tries: Arc::new(tries),
         upgrades,
     })))

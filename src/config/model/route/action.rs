@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::model::{HeadField, HeaderRules, RouteFilters, Substitution, Tries, UriRewrite};
+use crate::config::model::{HeadField, HeaderRules, RateLimit, RouteFilters, Substitution, Tries, UriRewrite};
 
 /// What a route does with a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +53,10 @@ pub struct Forward {
     pub hash_policy: Vec<HashPolicy>,
     /// Whether and how it is tried again.
     pub tries: Arc<Tries>,
+    /// `rate_limits`: what its requests are counted by.
+    pub rate_limits: Vec<RateLimit>,
+    /// `include_vh_rate_limits`: those of the virtual host count, too.
+    pub include_host_limits: bool,
     /// `upgrade_configs`, which come before the manager's.
     pub upgrades: Vec<RouteUpgrade>,
 }
@@ -71,6 +75,8 @@ impl Forward {
             append_forwarded_host: false,
             hash_policy: Vec::new(),
             tries: Arc::default(),
+            rate_limits: Vec::new(),
+            include_host_limits: false,
             upgrades: Vec::new(),
         }
     }
@@ -216,6 +222,8 @@ pub enum HashSource {
     SourceIp,
     /// The first query parameter of that name.
     Query(String),
+    /// `filter_state`: an object of that name that can be hashed.
+    FilterState(String),
 }
 
 /// `envoy.config.route.v3.RouteAction.UpgradeConfig`.

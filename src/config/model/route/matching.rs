@@ -1,8 +1,6 @@
 //! What a route matches.
 
-use crate::config::model::{
-    FilterStateMatch, Fraction, HeaderMatch, MetadataMatch, Regex, StringMatch, UriTemplate,
-};
+use crate::config::model::{FilterStateMatch, Fraction, HeaderMatch, MetadataMatch, Regex, StringMatch, UriTemplate};
 
 /// The path specifier of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
