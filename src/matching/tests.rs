@@ -165,7 +165,8 @@ fn names_are_tried_from_the_most_specific_on() {
         Match::Found(action) => action,
         _ => "none",
     };
-    assert_eq!(["A.example.com", "b.test", "x.y.example.com"].map(asked), ["exact", "exact", "under"]);
+    assert_eq!(["a.example.com", "b.test", "x.y.example.com"].map(asked), ["exact", "exact", "under"]);
+    assert_eq!(asked("A.example.com"), "under", "case counts");
     assert_eq!(["example.com", "com", ".com"].map(asked), ["com", "any", "any"]);
 }
 

@@ -86,7 +86,7 @@ impl<A> Tree<A> {
                 until_found(ranges.of(address).map(|then| then.follow(inputs)))
             }),
             Branches::Names(input, names) => text(inputs.get(input), |text| {
-                until_found(names.of(&text.to_ascii_lowercase()).map(|then| then.follow(inputs)))
+                until_found(names.of(text).map(|then| then.follow(inputs)))
             }),
         };
         match (found, &self.otherwise) {

@@ -94,12 +94,14 @@ macro_rules! themes {
 
 themes! {
     connect
+    descriptors
     faults
     forwarded
     forwarded_edge
     headers
     lifetimes
     local_replies
+    matching
     messages
     redirects
     retries

@@ -226,19 +226,18 @@ fn names<A>(
 
 /// `example.com`, `*.example.com` or `*`.
 fn name(cx: &mut Context, domain: &str, seen: &mut HashSet<String>) -> Option<String> {
-    let name = domain.to_ascii_lowercase();
-    let rest = name.strip_prefix("*.").unwrap_or(&name);
-    if name != "*" && (rest.is_empty() || rest.contains('*')) {
+    let rest = domain.strip_prefix("*.").unwrap_or(domain);
+    if domain != "*" && (rest.is_empty() || rest.contains('*')) {
         cx.error(format!(
             "`{domain}` is no name: `*` may only stand alone or for the first labels, as in `*.example.com`"
         ));
         return None;
     }
-    if !seen.insert(name.clone()) {
+    if !seen.insert(domain.to_owned()) {
         cx.error(format!("`{domain}` is there already"));
         return None;
     }
-    Some(name)
+    Some(domain.to_owned())
 }
 
 /// Converts a list; `None` where an element could not be, as what follows would be taken for what it is not.
