@@ -14,6 +14,8 @@ const LAYERS: &[(&str, u8)] = &[
     ("net", 0),
     ("drain", 0),
     ("local", 0),
+    ("program", 0),
+    ("runtime", 0),
     ("stats", 1),
     ("codec", 1),
     ("config", 1),
@@ -158,7 +160,7 @@ fn protobuf_stays_in_the_configuration() {
 
 #[test]
 fn unsafe_stays_where_memory_is_mapped_and_descriptors_pass() {
-    forbid("src", "unsafe {", &["src/net"]);
+    forbid("src", "unsafe {", &["src/net", "src/program"]);
     forbid("supervisor/src", "unsafe {", &["supervisor/src/shm", "supervisor/src/wire", "supervisor/src/process"]);
 }
 

@@ -20,9 +20,11 @@ mod listener;
 mod local_reply;
 mod matcher;
 mod matching;
+mod mirror;
 mod rate_limit;
 mod retry;
 mod route;
+mod runtime;
 mod stats;
 mod tls;
 mod uri_template;
@@ -39,9 +41,11 @@ pub use listener::*;
 pub use local_reply::*;
 pub use matcher::*;
 pub use matching::*;
+pub use mirror::*;
 pub use rate_limit::*;
 pub use retry::*;
 pub use route::*;
+pub use runtime::*;
 pub use stats::*;
 pub use tls::*;
 pub use uri_template::*;
@@ -57,6 +61,8 @@ pub struct Bootstrap {
     pub listeners: Vec<Arc<Listener>>,
     /// `static_resources.clusters`, names unique.
     pub clusters: Vec<Arc<Cluster>>,
+    /// `layered_runtime`.
+    pub runtime: RuntimeLayers,
     /// Statistics: tags, sinks, flush interval.
     pub stats: Stats,
 }

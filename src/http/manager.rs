@@ -77,7 +77,7 @@ pub struct Manager {
     early: Vec<HeaderEdits>,
     /// `local_reply_config`.
     pub(super) replies: Option<local_reply::Rules>,
-    own_address: Option<IpAddr>,
+    pub(super) own_address: Option<IpAddr>,
     pub(super) buffer_limit: u32,
     date: RefCell<DateCache>,
 }

@@ -85,9 +85,9 @@ impl<A> Tree<A> {
                 let Some(address) = address else { return Match::None };
                 until_found(ranges.of(address).map(|then| then.follow(inputs)))
             }),
-            Branches::Names(input, names) => text(inputs.get(input), |text| {
-                until_found(names.of(text).map(|then| then.follow(inputs)))
-            }),
+            Branches::Names(input, names) => {
+                text(inputs.get(input), |text| until_found(names.of(text).map(|then| then.follow(inputs))))
+            }
         };
         match (found, &self.otherwise) {
             (Match::None, Some(then)) => then.follow(inputs),

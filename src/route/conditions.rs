@@ -7,7 +7,7 @@ use crate::config::model::{Conditions, HeaderMatch, QueryMatch, QueryPattern, Tl
 /// Whether all of it holds.
 pub(super) fn hold(conditions: &Conditions, facts: &Facts<'_>) -> bool {
     let head = facts.head;
-    conditions.fraction.is_none_or(|fraction| fraction.holds(facts.random))
+    conditions.fraction.as_ref().is_none_or(|fraction| fraction.holds(facts.random))
         && headers(&conditions.headers, facts)
         && conditions.query.iter().all(|matcher| has_query(matcher, head))
         && conditions.cookies.iter().all(|matcher| {

@@ -9,7 +9,7 @@ use envoy_types::pb::google::protobuf::Any;
 use super::context::Context;
 use super::extension::{Category, Extension, decode};
 use super::header_rules::{self, Lists};
-use super::route::{self, Table};
+use super::route::{self, Inherited, Table};
 use super::{http_filters, matcher, matching, rate_limit, retry};
 use crate::config::model::{RequireTls, Route, Tries, VirtualCluster, VirtualHost};
 
@@ -47,20 +47,24 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         metadata,
         route_specifiers,
     } = message;
-    refuse!(cx; retry_policy_typed_config, hedge_policy,
-        request_mirror_policies, route_specifiers);
+    refuse!(cx; retry_policy_typed_config, hedge_policy, route_specifiers);
     ignore!(cx; cors, metadata);
     let rate_limits = rate_limit::convert(cx, "rate_limits", rate_limits);
     let limits = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit);
     let (body_limit, request_limit) = limits.unwrap_or_default();
     let tries = Tries {
-        policy: retry_policy.map(|policy| cx.at("retry_policy", |cx| retry::policy(cx, policy))).unwrap_or_default(),
+        policy: match retry_policy {
+            Some(policy) => cx.at("retry_policy", |cx| retry::policy(cx, policy)),
+            None => retry::none(cx),
+        },
         count_in_request: include_request_attempt_count,
         count_in_response: include_attempt_count_in_response,
         timeout_in_request: include_is_timeout_retry_header,
         body_limit,
         request_limit,
     };
+    let mirrors = table.mirrors(cx, request_mirror_policies, table.own_mirrors());
+    let inherited = Inherited { tries, mirrors };
     // Envoy accepts it; nothing but a statistic goes by the name.
     if !name.is_empty() && !seen.names.insert(name.clone()) {
         cx.at("name", |cx| cx.warn(format!("another virtual host of this table is called '{name}' too")));
@@ -79,14 +83,14 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         });
         None
     });
-    let routes = cx.each("routes", routes, |cx, message| route::convert(cx, message, table, &tries).map(Arc::new));
+    let routes = cx.each("routes", routes, |cx, message| route::convert(cx, message, table, &inherited).map(Arc::new));
     if matcher.is_some() && !routes.is_empty() {
         cx.error("cannot set both matcher and routes on virtual host");
     }
     let matcher = matcher.and_then(|message| {
         let mut action = |cx: &mut Context, name: &str, any: &Any| {
             let routes = ROUTES.parse(cx, name, Some(any))?;
-            route_list(cx, routes, table, &tries)
+            route_list(cx, routes, table, &inherited)
         };
         cx.at("matcher", |cx| matching::tree(cx, message, &mut action)).map(Arc::new)
     });
@@ -146,11 +150,11 @@ const ROUTES: Category<Found> = Category {
     ],
 };
 
-fn route_list(cx: &mut Context, found: Found, table: &Table, tries: &Tries) -> Option<Vec<Arc<Route>>> {
+fn route_list(cx: &mut Context, found: Found, table: &Table, inherited: &Inherited) -> Option<Vec<Arc<Route>>> {
     match found {
-        Found::Route(message) => route::convert(cx, *message, table, tries).map(|route| vec![Arc::new(route)]),
+        Found::Route(message) => route::convert(cx, *message, table, inherited).map(|route| vec![Arc::new(route)]),
         Found::List(messages) => {
-            let routes = |cx: &mut Context, message| route::convert(cx, message, table, tries).map(Arc::new);
+            let routes = |cx: &mut Context, message| route::convert(cx, message, table, inherited).map(Arc::new);
             Some(cx.each("routes", messages, routes))
         }
     }

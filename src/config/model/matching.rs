@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{Cidr, Fraction, HeadField, Regex, StringMatch, StringPattern};
+use super::{Cidr, Fraction, HeadField, Keyed, Regex, StringMatch, StringPattern};
 
 /// `xds.type.matcher.v3.Matcher`.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,7 +132,7 @@ pub enum InputMatch {
         seed: u64,
     },
     /// `…runtime_fraction.v3.RuntimeFraction`: a part of all inputs, by their hash.
-    Part(Fraction, u64),
+    Part(Keyed<Fraction>, u64),
     /// `…metadata.v3.Metadata`: a value of the metadata.
     Metadata {
         /// How.

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use super::kept::Kept;
 use crate::config::extension::{HttpFilterKind, RouteKind};
-use crate::config::model::{Fraction, MatchTree};
+use crate::config::model::{Fraction, Keyed, MatchTree};
 use crate::http::draws::Draws;
 use crate::http::filter::{Answer, Building, Extension, Filter, Maker, Next, Request};
 use crate::matching::Tree;
@@ -74,7 +74,7 @@ struct Composite {
 /// What is done with a request that has matched.
 enum Act {
     Nothing,
-    Execute { filters: Vec<Rc<dyn Filter>>, part: Option<Fraction> },
+    Execute { filters: Vec<Rc<dyn Filter>>, part: Option<Keyed<Fraction>> },
 }
 
 fn compile(matcher: &MatchTree<Action>, model: &Model, maker: &Maker) -> Result<Tree<Act>, String> {
@@ -82,7 +82,7 @@ fn compile(matcher: &MatchTree<Action>, model: &Model, maker: &Maker) -> Result<
         let Action::Execute(Execute { filters, part }) = action else { return Ok(Act::Nothing) };
         let Some(models) = filters.of(model) else { return Ok(Act::Nothing) };
         let filters = models.iter().map(|model| maker.make(model)).collect::<Result<_, _>>()?;
-        Ok(Act::Execute { filters, part: *part })
+        Ok(Act::Execute { filters, part: part.clone() })
     })
 }
 
@@ -113,7 +113,7 @@ impl Filter for Composite {
         };
         let asked = Asked { head: &request.head, around: next.stream() };
         match tree.find(&asked).found() {
-            Some(Act::Execute { filters, part }) if part.is_none_or(|part| part.holds(self.draws.next())) => {
+            Some(Act::Execute { filters, part }) if part.as_ref().is_none_or(|part| part.holds(self.draws.next())) => {
                 self.stats.filter_delegation_success.inc();
                 next.through(filters, request)
             }

@@ -224,7 +224,7 @@ impl Filter for LocalRateLimit {
     fn call<'a>(&'a self, mut request: Request<'a>, next: Next<'a>) -> Answer<'a> {
         let own = self.own(&next);
         let Some(limit) = own.settings.get::<Limit>() else { return next.run(request) };
-        if !limit.enabled.is_some_and(|part| part.holds(self.draws.next())) {
+        if !limit.enabled.as_ref().is_some_and(|part| part.holds(self.draws.next())) {
             return next.run(request);
         }
         let stream = next.stream();
@@ -254,7 +254,7 @@ impl Filter for LocalRateLimit {
             }
             Outcome::Denied => {
                 own.stats.rate_limited.inc();
-                if limit.enforced.is_some_and(|part| part.holds(self.draws.next())) {
+                if limit.enforced.as_ref().is_some_and(|part| part.holds(self.draws.next())) {
                     own.stats.enforced.inc();
                     let response = deny(&own, limit, shown, &request.head, stream);
                     return Answer::later(std::future::ready(Ok(response)));

@@ -6,9 +6,9 @@ use envoy_types::pb::xds::r#type::matcher::v3 as text;
 use envoy_types::pb::xds::r#type::matcher::v3::matcher::matcher_list::predicate::single_predicate::Matcher;
 
 use super::metadata;
+use crate::config::convert::address;
 use crate::config::convert::context::Context;
 use crate::config::convert::extension::{Category, Extension, decode};
-use crate::config::convert::{address, matcher};
 use crate::config::model::{InputMatch, MatchInput, Regex, StringMatch, StringPattern};
 
 pub(super) fn convert(cx: &mut Context, message: Matcher, input: Option<&MatchInput>) -> Option<InputMatch> {
@@ -59,7 +59,7 @@ const MATCHERS: Category<InputMatch> = Category {
             type_name: "envoy.extensions.matching.input_matchers.runtime_fraction.v3.RuntimeFraction",
             parse: |cx, bytes| {
                 let api::runtime_fraction::v3::RuntimeFraction { runtime_fraction, seed } = decode(cx, bytes)?;
-                Some(InputMatch::Part(matcher::fraction(runtime_fraction?), seed))
+                Some(InputMatch::Part(cx.fraction(runtime_fraction?), seed))
             },
         },
         Extension {

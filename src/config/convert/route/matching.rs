@@ -31,7 +31,7 @@ pub(super) fn convert(cx: &mut Context, message: api::RouteMatch) -> (Option<Pat
             presented: presented.map(|on| on.value),
             validated: validated.map(|on| on.value),
         }),
-        fraction: runtime_fraction.map(matcher::fraction),
+        fraction: runtime_fraction.map(|fraction| cx.fraction(fraction)),
         metadata: cx.each("dynamic_metadata", dynamic_metadata, matching::metadata),
         filter_state: cx.each("filter_state", filter_state, matching::filter_state),
     };

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::model::{HeadField, HeaderRules, RateLimit, RouteFilters, Substitution, Tries, UriRewrite};
+use crate::config::model::{
+    HeadField, HeaderRules, Keyed, Mirror, RateLimit, RouteFilters, Substitution, Tries, UriRewrite,
+};
 
 /// What a route does with a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +61,8 @@ pub struct Forward {
     pub include_host_limits: bool,
     /// `upgrade_configs`, which come before the manager's.
     pub upgrades: Vec<RouteUpgrade>,
+    /// `request_mirror_policies`, or what is said above.
+    pub mirrors: Vec<Mirror>,
 }
 
 impl Forward {
@@ -78,6 +82,7 @@ impl Forward {
             rate_limits: Vec::new(),
             include_host_limits: false,
             upgrades: Vec::new(),
+            mirrors: Vec::new(),
         }
     }
 }
@@ -108,7 +113,7 @@ pub struct WeightedCluster {
     /// Its cluster.
     pub cluster: WeightedName,
     /// So many of the sum.
-    pub weight: u32,
+    pub weight: Keyed<u32>,
     /// `host_rewrite_literal`, or empty.
     pub host_rewrite: String,
     /// What is done to heads that go this way.

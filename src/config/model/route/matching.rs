@@ -1,6 +1,8 @@
 //! What a route matches.
 
-use crate::config::model::{FilterStateMatch, Fraction, HeaderMatch, MetadataMatch, Regex, StringMatch, UriTemplate};
+use crate::config::model::{
+    FilterStateMatch, Fraction, HeaderMatch, Keyed, MetadataMatch, Regex, StringMatch, UriTemplate,
+};
 
 /// The path specifier of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +50,7 @@ pub struct Conditions {
     /// `tls_context`.
     pub tls: Option<TlsMatch>,
     /// `runtime_fraction`.
-    pub fraction: Option<Fraction>,
+    pub fraction: Option<Keyed<Fraction>>,
     /// `dynamic_metadata`: all of them.
     pub metadata: Vec<MetadataMatch>,
     /// `filter_state`: all of them.

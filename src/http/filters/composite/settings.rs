@@ -8,7 +8,7 @@ use envoy_types::pb::google::protobuf::Any;
 use envoy_types::pb::xds::r#type::matcher::v3::Matcher;
 
 use crate::config::extension::{Given, Reader};
-use crate::config::model::{FilterModel, Fraction, MatchTree, Settings};
+use crate::config::model::{FilterModel, Fraction, Keyed, MatchTree, Settings};
 
 /// `envoy.extensions.filters.http.composite.v3.Composite`.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +36,7 @@ pub(in super::super) enum Action {
 pub(in super::super) struct Execute {
     pub(super) filters: Filters,
     /// `sample_percent`: of so many requests; `None` is all.
-    pub(super) part: Option<Fraction>,
+    pub(super) part: Option<Keyed<Fraction>>,
 }
 
 /// Which filters.

@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::r#type::v3::TokenBucket;
 use super::bucket::{Bucket, Rate};
 use super::rules::{Rule, Rules};
 use crate::config::extension::{Given, Reader};
-use crate::config::model::{Fraction, HeaderAddition, RateLimit, Settings};
+use crate::config::model::{Fraction, HeaderAddition, Keyed, RateLimit, Settings};
 
 /// `envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit`, and the bucket that it is about.
 #[derive(Debug, PartialEq)]
@@ -34,9 +34,9 @@ pub(super) struct Limit {
     /// `always_consume_default_token_bucket`.
     pub(super) always_default: bool,
     /// `filter_enabled`: none where it is not set.
-    pub(super) enabled: Option<Fraction>,
+    pub(super) enabled: Option<Keyed<Fraction>>,
     /// `filter_enforced`: none where it is not set.
-    pub(super) enforced: Option<Fraction>,
+    pub(super) enforced: Option<Keyed<Fraction>>,
     /// `request_headers_to_add_when_not_enforced`.
     pub(super) not_enforced: Vec<HeaderAddition>,
     /// `response_headers_to_add`.
