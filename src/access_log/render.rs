@@ -28,6 +28,12 @@ fn text(parts: &[Part], omit_empty: bool, kind: LogType, live: &Live, line: &mut
                 Value::Empty => {}
                 Value::Text(text) => line.extend_from_slice(cut(&text, *most)),
                 Value::Number(number) => line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+                Value::Json(text) => line.extend_from_slice(cut(text.as_bytes(), *most)),
+                Value::Quoted(text) => {
+                    let mut quoted = Vec::new();
+                    string(text.as_bytes(), &mut quoted);
+                    line.extend_from_slice(cut(&quoted, *most));
+                }
             },
         }
     }
@@ -114,6 +120,8 @@ fn single(show: &Show, most: Option<usize>, kind: LogType, live: &Live, line: &m
         Value::Empty => line.extend_from_slice(b"\"\""),
         Value::Text(text) => string(cut(&text, most), line),
         Value::Number(number) => line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+        Value::Json(text) => line.extend_from_slice(text.as_bytes()),
+        Value::Quoted(text) => string(cut(text.as_bytes(), most), line),
     }
     true
 }

@@ -4,13 +4,13 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Instant;
 
 use http::{HeaderValue, Method};
 
-use crate::access_log::{Context, Line, Live};
+use crate::access_log::{Context, Left, Line, Live};
 use crate::codec::head::RequestHead;
 use crate::fault::Flag;
 use crate::route::Decision;
@@ -174,6 +174,20 @@ impl Record {
         work: impl FnOnce(Option<&serde_json::Map<String, serde_json::Value>>) -> R,
     ) -> R {
         work(self.shared.borrow().as_ref().and_then(|shared| shared.metadata.get(namespace)))
+    }
+
+    /// What filters have left, for the line in the access logs.
+    pub(super) fn left(&self) -> Option<Left> {
+        let shared = self.shared.borrow();
+        let Shared { metadata, objects } = &**shared.as_ref()?;
+        let metadata = metadata.iter().map(|(namespace, values)| (namespace.clone(), values.clone().into()));
+        let states = objects.iter().filter_map(|(key, object)| Some((key.clone(), object.downcast_ref::<State>()?)));
+        let states = states.map(|(key, state)| match state {
+            State::Text(text) | State::Hashable(text) => (key, text.as_str().into()),
+            // An address shows with a port, which it does not have.
+            State::Address(address) => (key, vec![SocketAddr::new(*address, 0).to_string()].into()),
+        });
+        Some(Left { metadata: metadata.collect(), states: states.collect() })
     }
 
     /// Whether filters have left anything: another epoch would not know of it.

@@ -269,3 +269,104 @@ fn faults_have_their_place() {
         faults(&STATE.replace("factory_key: envoy.string", "factory_key: envoy.tcp_proxy.cluster"), "routes: []");
     assert!(told.contains("on_request_headers[0].factory_key: is not supported yet"), "{told}");
 }
+
+/// A log of one line for each request, of this format and with this filter.
+fn log(path: &std::path::Path, format: &str, filter: &str) -> String {
+    format!(
+        "{{ name: a, {filter} typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: {}, \
+         log_format: {{ {format} }} }} }}",
+        path.display()
+    )
+}
+
+const LEAVES: &str = "- name: md\n  typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.http.set_metadata.v3.Config, metadata: [{ \
+    metadata_namespace: ns, value: { s: te xt, num: 3, b: true, z: null, l: [a, 1], o: { x: deep } } }] }\n- name: fs\n  typed_config: { \
+    \"@type\": type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config, on_request_headers: [{ object_key: k, factory_key: \
+    envoy.string, format_string: { text_format_source: { inline_string: \"a \\\"b\\\"\" } } }, { object_key: ip, factory_key: envoy.network.ip, \
+    format_string: { text_format_source: { inline_string: 10.1.1.1 } } }] }\n";
+
+#[test]
+fn access_logs_show_and_ask_for_what_filters_have_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let text_of = |format: &str| log(&path, &format!("text_format_source: {{ inline_string: \"{format}\\n\" }}"), "");
+    let filtered = |says: &str, key: &str, value: &str, more: &str| {
+        let filter = format!(
+            "filter: {{ metadata_filter: {{ matcher: {{ filter: ns, path: [{{ key: {key} }}], value: {{ {value} }} }}{more} }} }},"
+        );
+        log(&path, &format!("text_format_source: {{ inline_string: \"{says}\\n\" }}"), &filter)
+    };
+    let json = "json_format: { a: \"%DYNAMIC_METADATA(ns:s)%\", b: \"%DYNAMIC_METADATA(ns:num)%\", c: \"%DYNAMIC_METADATA(ns:o)%\", d: \
+                \"%DYNAMIC_METADATA(ns:z)%\", e: \"%DYNAMIC_METADATA(ns:l)% %DYNAMIC_METADATA(ns:b)%\", f: \"%FILTER_STATE(k)%\", g: \
+                \"%FILTER_STATE(k:PLAIN):3%\", h: \"%FILTER_STATE(ip)%\" }";
+    let logs = [
+        text_of(
+            "1 %DYNAMIC_METADATA(ns:s)% %DYNAMIC_METADATA(ns:o:x)% %DYNAMIC_METADATA(ns:q)% %DYNAMIC_METADATA(ns:s):2%",
+        ),
+        text_of(
+            "2 %FILTER_STATE(k)% %FILTER_STATE(k:PLAIN)% %FILTER_STATE(ip:PLAIN)% %FILTER_STATE(ip)% %FILTER_STATE(q)%",
+        ),
+        log(&path, json, ""),
+        filtered("3 match", "s", "string_match: { exact: te xt }", ""),
+        filtered("3 other", "s", "string_match: { exact: other }", ""),
+        filtered("3 absent", "q", "string_match: { exact: a }", ""),
+        filtered("3 absent and asked for", "q", "string_match: { exact: a }", ", match_if_key_not_found: false"),
+        filtered("3 null", "z", "string_match: { exact: a }", ""),
+    ];
+    let manager = format!("access_log: [{}]\n", logs.join(", "));
+    let proxy = crate::support::filtered::start(crate::support::filtered::text(
+        &manager,
+        LEAVES,
+        crate::support::filtered::HELLO,
+        &[],
+    ));
+    assert_eq!(proxy.connect().get("/").status(), 200);
+    let lines = || {
+        let mut lines: Vec<String> =
+            std::fs::read_to_string(&path).unwrap_or_default().lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    crate::support::eventually("all is logged", || lines().len() == 5);
+    assert_eq!(
+        lines(),
+        [
+            "1 te xt deep - te",
+            "2 \"a \\u0022b\\u0022\" a \"b\" 10.1.1.1:0 - -",
+            "3 absent",
+            "3 match",
+            "{\"a\":\"te xt\",\"b\":3,\"c\":{\"x\":\"deep\"},\"d\":null,\"e\":\"[\\u0022a\\u0022,1] true\",\"f\":\"a \\u0022b\\u0022\",\"g\":\"a \\u0022\",\"h\":null}",
+        ]
+    );
+}
+
+#[test]
+fn a_line_that_is_written_in_another_epoch_has_it_too() {
+    use crate::support::filtered;
+    use std::io::Write;
+    let (tell, wires) = std::sync::mpsc::channel();
+    let tell = std::sync::Mutex::new(tell);
+    let origin = crate::support::origin::Origin::raw(move |_, wire| drop(tell.lock().unwrap().send(wire)));
+    let directory = tempfile::tempdir().unwrap();
+    let begin = |name: &str| {
+        let format = "text_format_source: { inline_string: \"%DYNAMIC_METADATA(ns:o:x)% %FILTER_STATE(k:PLAIN)%\\n\" }";
+        let manager = format!("access_log: [{}]\n", log(&directory.path().join(name), format, ""));
+        let routes = "- match: { prefix: / }\n  route: { cluster: origin }\n";
+        filtered::start(filtered::text(&manager, LEAVES, routes, &[("origin", origin.address)]))
+    };
+    let (old, new) = (begin("old"), begin("new"));
+    let mut client = old.connect();
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut host = wires.recv_timeout(crate::support::PATIENCE).unwrap();
+    host.head().unwrap().unwrap();
+    host.socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf").unwrap();
+    assert_eq!(client.head().status(), 200);
+    let way = crate::motion::Way::open(&old, &new);
+    new.await_gauge("http.test.downstream_rq_active", 1);
+    host.socket.write_all(b"done").unwrap();
+    assert_eq!(client.wire.bytes(8).unwrap(), b"halfdone");
+    assert_eq!(way.close(&old), (1, Vec::new()));
+    let line = || std::fs::read_to_string(directory.path().join("new")).unwrap_or_default();
+    crate::support::eventually("the line is written", || !line().is_empty());
+    assert_eq!(line(), "deep a \"b\"\n");
+}

@@ -188,19 +188,31 @@ impl MetadataMatch {
     }
 }
 
+/// A number that is the same as itself, whatever it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Double(pub f64);
+
+impl PartialEq for Double {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.total_cmp(&other.0).is_eq()
+    }
+}
+
+impl Eq for Double {}
+
 /// `envoy.type.matcher.v3.ValueMatcher`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValueMatch {
     /// `null_match`.
     Null,
     /// `double_match` of one number.
-    Number(f64),
+    Number(Double),
     /// `double_match` from `start` up to, and without, `end`.
     Range {
         /// The first that matches.
-        start: f64,
+        start: Double,
         /// The first that does not match any more.
-        end: f64,
+        end: Double,
     },
     /// `string_match`.
     Text(StringMatch),
@@ -223,9 +235,9 @@ impl ValueMatch {
             (Self::Present(wanted), value) => *wanted && value.is_some(),
             (_, None) => false,
             (Self::Null, Some(value)) => value.is_null(),
-            (Self::Number(wanted), Some(value)) => value.as_f64().is_some_and(|number| number == *wanted),
+            (Self::Number(wanted), Some(value)) => value.as_f64().is_some_and(|number| number == wanted.0),
             (Self::Range { start, end }, Some(value)) => {
-                value.as_f64().is_some_and(|number| number >= *start && number < *end)
+                value.as_f64().is_some_and(|number| number >= start.0 && number < end.0)
             }
             (Self::Text(text), Some(Value::String(value))) => text.matches(value.as_bytes()),
             (Self::Bool(wanted), Some(Value::Bool(value))) => wanted == value,
