@@ -10,6 +10,8 @@ mod conditions;
 mod decision;
 mod descriptors;
 mod facts;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod hash;
 mod headers;
 mod hosts;

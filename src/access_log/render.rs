@@ -135,7 +135,9 @@ fn string(text: &[u8], line: &mut Vec<u8>) {
                 '\n' => line.extend_from_slice(b"\\n"),
                 '\r' => line.extend_from_slice(b"\\r"),
                 '\t' => line.extend_from_slice(b"\\t"),
-                letter if letter < ' ' || matches!(letter, '"' | '\\' | '\u{7f}') => {
+                '"' => line.extend_from_slice(b"\\\""),
+                '\\' => line.extend_from_slice(b"\\\\"),
+                letter if letter < ' ' || letter == '\u{7f}' => {
                     // A vector takes everything.
                     let _ = write!(line, "\\u{:04x}", u32::from(letter));
                 }

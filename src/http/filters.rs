@@ -15,6 +15,9 @@ mod rbac;
 mod recoded;
 mod set_filter_state;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use compressor::accepts as accept_encoding;
+
 use crate::config::extension::HttpFilterKind;
 
 use super::filter::Extension;

@@ -52,6 +52,8 @@ impl Surroundings for Stream<'_> {
             | MatchInput::Status
             | MatchInput::StatusClass
             | MatchInput::LocalReply
+            | MatchInput::TransportProtocol
+            | MatchInput::ApplicationProtocol
             | MatchInput::Query(_)
             | MatchInput::Constant(_) => Input::Absent,
         }

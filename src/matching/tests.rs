@@ -9,7 +9,7 @@ use crate::config::model::{Branches, Cidr, HeadField, InputMatch, MatchTree, OnM
 struct Given(HashMap<&'static str, &'static str>);
 
 impl Inputs for Given {
-    fn get(&self, input: &MatchInput) -> Input<'_> {
+    fn get<'a>(&'a self, input: &'a MatchInput) -> Input<'a> {
         let MatchInput::Query(name) = input else { return Input::Absent };
         match self.0.get(name.as_str()) {
             Some(&"?") => Input::Later,

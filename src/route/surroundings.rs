@@ -55,14 +55,14 @@ pub struct Asked<'a> {
 }
 
 impl Inputs for Asked<'_> {
-    fn get(&self, input: &MatchInput) -> Input<'_> {
+    fn get<'a>(&'a self, input: &'a MatchInput) -> Input<'a> {
         match input {
             MatchInput::RequestHeader(name) => field(self.head, name).map_or(Input::Absent, Input::Text),
             MatchInput::Query(name) => {
                 query(self.head, name).map_or(Input::Absent, |value| Input::Text(decoded(value)))
             }
-            MatchInput::Constant(value) => {
-                value.as_ref().map_or(Input::Absent, |value| Input::Text(Cow::Owned(value.clone().into_bytes())))
+            MatchInput::Constant(text) => {
+                text.as_ref().map_or(Input::Absent, |text| Input::Text(text.as_bytes().into()))
             }
             MatchInput::ResponseHeader(_) | MatchInput::Status | MatchInput::StatusClass | MatchInput::LocalReply => {
                 Input::Later

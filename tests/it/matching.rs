@@ -332,10 +332,10 @@ fn access_logs_show_and_ask_for_what_filters_have_left() {
         lines(),
         [
             "1 te xt deep - te",
-            "2 \"a \\u0022b\\u0022\" a \"b\" 10.1.1.1:0 - -",
+            "2 \"a \\\"b\\\"\" a \"b\" 10.1.1.1:0 - -",
             "3 absent",
             "3 match",
-            "{\"a\":\"te xt\",\"b\":3,\"c\":{\"x\":\"deep\"},\"d\":null,\"e\":\"[\\u0022a\\u0022,1] true\",\"f\":\"a \\u0022b\\u0022\",\"g\":\"a \\u0022\",\"h\":null}",
+            "{\"a\":\"te xt\",\"b\":3,\"c\":{\"x\":\"deep\"},\"d\":null,\"e\":\"[\\\"a\\\",1] true\",\"f\":\"a \\\"b\\\"\",\"g\":\"a \\\"\",\"h\":null}",
         ]
     );
 }
@@ -369,4 +369,89 @@ fn a_line_that_is_written_in_another_epoch_has_it_too() {
     let line = || std::fs::read_to_string(directory.path().join("new")).unwrap_or_default();
     crate::support::eventually("the line is written", || !line().is_empty());
     assert_eq!(line(), "deep a \"b\"\n");
+}
+
+/// A listener whose filter chains `near` and `far`, and the default one, answer with their names.
+fn listener(fields: &str, own: &str) -> String {
+    let chain = |says: &str| {
+        format!(
+            "filters: [{{ name: hcm, typed_config: {{ \"@type\": \
+             type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: test, \
+             http_filters: [{{ name: r, typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }} }}], \
+             route_config: {{ virtual_hosts: [{{ name: all, domains: [\"*\"], routes: [{{ {} }}] }}] }} }} }}]",
+            route("/", says)
+        )
+    };
+    format!(
+        "static_resources:\n  listeners:\n  - address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}\n    {fields}\n    filter_chains:\n    - {{ name: \
+         near, {own} {} }}\n    - {{ name: far, {} }}\n    default_filter_chain: {{ {} }}\n",
+        chain("near"),
+        chain("far"),
+        chain("default"),
+    )
+}
+
+#[test]
+fn a_tree_leads_to_filter_chains() {
+    use crate::support::filtered;
+    const NETWORK: &str = "envoy.extensions.matching.common_inputs.network.v3";
+    let to = |name: &str| {
+        format!(
+            "{{ action: {{ name: a, typed_config: {{ \"@type\": type.googleapis.com/google.protobuf.StringValue, value: {name} }} }} }}"
+        )
+    };
+    let by = |of: &str, key: &str, then: &str| {
+        let input = input(&format!("{NETWORK}.{of}"));
+        format!(
+            "filter_chain_matcher: {{ matcher_tree: {{ {input}, exact_match_map: {{ map: {{ {key}: {} }} }} }} }}",
+            to(then)
+        )
+    };
+    let inspected = "listener_filters: [{ name: t, typed_config: { \"@type\": \
+                     type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector } }]\n    ";
+    for (fields, says) in [
+        (by("DirectSourceIPInput", "127.0.0.1", "near"), "near"),
+        (by("SourceTypeInput", "local", "far"), "far"),
+        (by("DestinationIPInput", "127.0.0.2", "near"), "default"),
+        (inspected.to_owned() + &by("TransportProtocolInput", "raw_buffer", "far"), "far"),
+        (inspected.to_owned() + &by("ServerNameInput", "a.test", "far"), "default"),
+    ] {
+        let proxy = filtered::start(listener(&fields, ""));
+        assert_eq!(ask(&proxy, "GET / HTTP/1.1"), says, "{fields}");
+    }
+    let ignored = filtered::read(listener(
+        &by("SourceTypeInput", "local", "near"),
+        "filter_chain_match: { destination_port: 1 },",
+    ));
+    let warnings: Vec<String> =
+        ignored.unwrap_or_else(|faults| panic!("{faults}")).warnings.iter().map(ToString::to_string).collect();
+    assert!(warnings.iter().any(|text| text.contains("filter_chain_match of 'near' has no effect")), "{warnings:?}");
+    let near = by("SourceTypeInput", "local", "near");
+    for (text, fault) in [
+        (listener(&near, "").replace("name: far", "name: near"), "\"name\" field is duplicated with value 'near'"),
+        (listener(&near, "").replace("name: far, ", ""), "\"name\" field is required when using a listener matcher"),
+        (
+            listener(&by("SourceTypeInput", "local", "none"), ""),
+            "exact_match_map.map.local.action.typed_config: no filter chain is called 'none'",
+        ),
+        (
+            listener(
+                &near.replace(
+                    &format!("{NETWORK}.SourceTypeInput"),
+                    "envoy.extensions.matching.common_inputs.ssl.v3.SubjectInput",
+                ),
+                "",
+            ),
+            "matcher_tree.input: is not known before the filter chain is chosen",
+        ),
+        (
+            listener(
+                &near.replace("google.protobuf.StringValue, value: near", "envoy.config.rbac.v3.Action, name: a"),
+                "",
+            ),
+            "the action of a filter_chain_matcher must be a google.protobuf.StringValue",
+        ),
+    ] {
+        filtered::refuses(text, fault);
+    }
 }

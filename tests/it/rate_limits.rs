@@ -30,7 +30,10 @@ fn host(fields: &str, route: &str) -> String {
 const GENERIC: &str = "{ actions: [{ generic_key: { descriptor_value: a } }] }";
 const BY_USER: &str = "{ actions: [{ request_headers: { header_name: x-user, descriptor_key: user } }] }";
 
-struct Limited(Proxy, Origin);
+struct Limited {
+    proxy: Proxy,
+    _origin: Origin,
+}
 
 impl Limited {
     fn new(settings: &str, host: &str) -> Self {
@@ -38,11 +41,11 @@ impl Limited {
         // Some of it is deprecated, which is a warning.
         let loaded = read(text(&limit(settings), host, origin.address)).unwrap_or_else(|faults| panic!("{faults}"));
         let clusters = loaded.bootstrap.clusters.iter().map(|cluster| (**cluster).clone()).collect();
-        Self(Proxy::start_with((*loaded.bootstrap.listeners[0]).clone(), clusters, &[]), origin)
+        Self { proxy: Proxy::start_with((*loaded.bootstrap.listeners[0]).clone(), clusters, &[]), _origin: origin }
     }
 
     fn ask(&self, head: &str) -> Message {
-        let mut client = self.0.connect();
+        let mut client = self.proxy.connect();
         client.send(format!("GET {head}\r\nhost: a.test\r\n\r\n"));
         client.response()
     }
@@ -56,7 +59,7 @@ impl Limited {
 
     fn counted(&self) -> [u64; 5] {
         ["enabled", "ok", "rate_limited", "enforced", "shadow_mode"]
-            .map(|name| self.0.counter(&format!("lim.http_local_rate_limit.{name}")))
+            .map(|name| self.proxy.counter(&format!("lim.http_local_rate_limit.{name}")))
     }
 }
 
@@ -126,7 +129,7 @@ fn each_connection_has_its_own_buckets_for_descriptors_too() {
     );
     let limited = Limited::new(&rules, &host("", &format!("rate_limits: [{BY_USER}]")));
     for _ in 0..70 {
-        let mut client = limited.0.connect();
+        let mut client = limited.proxy.connect();
         let mut of = |user: &str| {
             client.send(format!("GET / HTTP/1.1\r\nhost: a\r\nx-user: {user}\r\n\r\n"));
             client.response().status()
@@ -217,7 +220,7 @@ fn actions_are_what_they_say() {
         let routes = host("", &format!("rate_limits: [{{ actions: [{{ {action} }}] }}]"))
             .replace("[{ match", "[{ metadata: { filter_metadata: { of: { r: route } } }, match");
         let origin = Origin::http(|_| ok("hello"));
-        let limited = Limited(start(text(&filters, &routes, origin.address)), origin);
+        let limited = Limited { proxy: start(text(&filters, &routes, origin.address)), _origin: origin };
         let head = "/a?q=x%20y HTTP/1.1\r\nx-user: me\r\nx-forwarded-for: 10.1.2.3";
         assert_eq!(limited.left(head), (200, 7, 6), "{action}");
     }

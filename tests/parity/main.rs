@@ -94,24 +94,35 @@ macro_rules! themes {
 }
 
 themes! {
+    chain
     connect
+    cors
     descriptors
+    edge
     faults
     forwarded
     forwarded_edge
     headers
+    hedging
     http2_connect
     http2_upgrades
+    internal_redirects
+    levels
     lifetimes
     local_replies
     matching
     messages
     mirroring
+    normal_form
     redirects
     retries
     rewrites
     routing
+    runtime
+    shaped_replies
     strictness
+    tolerant
+    trailers
     upgrades
     weighted
 }

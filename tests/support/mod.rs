@@ -9,11 +9,13 @@ pub mod client;
 pub mod configured;
 
 pub mod filtered;
+pub mod frames;
 pub mod http2;
 pub mod models;
 pub mod origin;
 pub mod proxy;
 pub mod tls;
+pub mod tunnels;
 pub mod wire;
 
 use std::time::{Duration, Instant};

@@ -183,7 +183,8 @@ fn metadata(
 /// An input of matchers: the entry has the name of the extension.
 fn extension(cx: &mut Context, message: core::TypedExtensionConfig) -> Option<DescriptorAction> {
     let core::TypedExtensionConfig { name, typed_config } = message;
-    let input = matching::input(cx, Some(TypedExtensionConfig { name: name.clone(), typed_config }))?;
+    let input =
+        matching::input(cx, Some(TypedExtensionConfig { name: name.clone(), typed_config }), matching::Place::Request)?;
     Some(DescriptorAction::Input(name, input))
 }
 

@@ -9,8 +9,9 @@ use envoy_types::pb::google::protobuf::Any;
 use super::context::Context;
 use super::extension::{Category, Extension, decode};
 use super::header_rules::{self, Lists};
+use super::matching::Place;
 use super::route::{self, Inherited, Table};
-use super::{http_filters, matcher, matching, rate_limit, retry};
+use super::{cors, http_filters, matcher, matching, rate_limit, retry};
 use crate::config::model::{RequireTls, Route, Tries, VirtualCluster, VirtualHost};
 
 /// Names and domains of one table so far.
@@ -47,8 +48,8 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         metadata,
         route_specifiers,
     } = message;
-    refuse!(cx; retry_policy_typed_config, hedge_policy, route_specifiers);
-    ignore!(cx; cors, metadata);
+    refuse!(cx; retry_policy_typed_config, route_specifiers);
+    ignore!(cx; metadata);
     let rate_limits = rate_limit::convert(cx, "rate_limits", rate_limits);
     let limits = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit);
     let (body_limit, request_limit) = limits.unwrap_or_default();
@@ -62,6 +63,7 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         timeout_in_request: include_is_timeout_retry_header,
         body_limit,
         request_limit,
+        hedges: hedge_policy.is_some_and(|policy| cx.at("hedge_policy", |cx| retry::hedges(cx, policy))),
     };
     let mirrors = table.mirrors(cx, request_mirror_policies, table.own_mirrors());
     let inherited = Inherited { tries, mirrors };
@@ -92,7 +94,7 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
             let routes = ROUTES.parse(cx, name, Some(any))?;
             route_list(cx, routes, table, &inherited)
         };
-        cx.at("matcher", |cx| matching::tree(cx, message, &mut action)).map(Arc::new)
+        cx.at("matcher", |cx| matching::tree(cx, message, Place::Request, &mut action)).map(Arc::new)
     });
     let rules = header_rules::convert(
         cx,
@@ -103,6 +105,8 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
             response_remove: response_headers_to_remove,
         },
     );
+    let mut filters = http_filters::of_route(cx, typed_per_filter_config);
+    cors::add(cx, cors, &mut filters);
     VirtualHost {
         name,
         domains,
@@ -112,7 +116,7 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         rate_limits,
         virtual_clusters: cx.each("virtual_clusters", virtual_clusters, virtual_cluster),
         rules,
-        filters: http_filters::of_route(cx, typed_per_filter_config),
+        filters,
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccessLog, Address, DownstreamTls, HttpConnectionManager, Keyed};
+use super::{AccessLog, Address, DownstreamTls, HttpConnectionManager, Keyed, MatchTree, NetworkFilterModel};
 
 /// `envoy.config.listener.v3.Listener`.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +21,8 @@ pub struct Listener {
     pub per_connection_buffer_limit: u32,
     /// Filter chains in order of the file.
     pub filter_chains: Vec<Arc<FilterChain>>,
+    /// `filter_chain_matcher`: leads to the name of a filter chain, and goes before what those match themselves.
+    pub matcher: Option<Arc<MatchTree<String>>>,
     /// `default_filter_chain`.
     pub default_filter_chain: Option<Arc<FilterChain>>,
     /// `envoy.filters.listener.tls_inspector`, named or needed by a filter chain: which chain is found out by what the client says first.
@@ -151,6 +153,18 @@ pub enum NetworkFilter {
     HttpConnectionManager(Arc<HttpConnectionManager>),
     /// `envoy.filters.network.tcp_proxy`.
     TcpProxy(Arc<TcpProxy>),
+    /// One that the program brings along.
+    Extension(NetworkFilterModel),
+}
+
+impl NetworkFilter {
+    /// It keeps the connection until it ends.
+    pub fn is_terminal(&self) -> bool {
+        match self {
+            Self::HttpConnectionManager(_) | Self::TcpProxy(_) => true,
+            Self::Extension(model) => model.is_terminal,
+        }
+    }
 }
 
 /// `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.

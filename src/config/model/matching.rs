@@ -94,6 +94,10 @@ pub enum MatchInput {
     SourceType,
     /// `ServerNameInput`.
     ServerName,
+    /// `TransportProtocolInput`: `tls` or `raw_buffer`.
+    TransportProtocol,
+    /// `ApplicationProtocolInput`: those that the client offers, as `'h2','http/1.1'`.
+    ApplicationProtocol,
     /// `UriSanInput`: of the client's certificate, joined with commas.
     UriSan,
     /// `DnsSanInput`.
@@ -108,7 +112,69 @@ pub enum MatchInput {
     Constant(Option<String>),
 }
 
+impl<A> MatchTree<A> {
+    /// Shows every input that the tree may look at.
+    pub fn each_input(&self, see: &mut dyn FnMut(&MatchInput)) {
+        let then = |then: &OnMatch<A>, see: &mut dyn FnMut(&MatchInput)| {
+            if let OnMatch::Match(tree) = then {
+                tree.each_input(see);
+            }
+        };
+        match &self.branches {
+            Branches::List(list) => list.iter().for_each(|(predicate, next)| {
+                predicate.each_input(see);
+                then(next, see);
+            }),
+            Branches::Exact(input, map) | Branches::Prefix(input, map) => {
+                see(input);
+                map.iter().for_each(|(_, next)| then(next, see));
+            }
+            Branches::Ranges(input, ranges) => {
+                see(input);
+                ranges.iter().for_each(|range| then(&range.then, see));
+            }
+            Branches::Names(input, names) => {
+                see(input);
+                names.iter().for_each(|(_, next)| then(next, see));
+            }
+        }
+        self.otherwise.iter().for_each(|next| then(next, see));
+    }
+}
+
+impl Predicate {
+    fn each_input(&self, see: &mut dyn FnMut(&MatchInput)) {
+        match self {
+            Self::Input(input, _) => see(input),
+            Self::All(all) | Self::Any(all) => all.iter().for_each(|one| one.each_input(see)),
+            Self::Not(one) => one.each_input(see),
+        }
+    }
+}
+
 impl MatchInput {
+    /// Whether it is known of a connection before its filter chain is.
+    pub fn is_of_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::DestinationIp
+                | Self::DestinationPort
+                | Self::SourceIp
+                | Self::SourcePort
+                | Self::DirectSourceIp
+                | Self::SourceType
+                | Self::ServerName
+                | Self::TransportProtocol
+                | Self::ApplicationProtocol
+                | Self::Constant(_)
+        )
+    }
+
+    /// Whether it is known of a request before it has a response.
+    pub fn is_of_request(&self) -> bool {
+        !self.is_of_response() && !matches!(self, Self::TransportProtocol | Self::ApplicationProtocol)
+    }
+
     /// Whether it is of a response.
     pub fn is_of_response(&self) -> bool {
         matches!(self, Self::ResponseHeader(_) | Self::Status | Self::StatusClass | Self::LocalReply)

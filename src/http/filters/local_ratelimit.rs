@@ -256,7 +256,8 @@ impl Filter for LocalRateLimit {
                 own.stats.rate_limited.inc();
                 if limit.enforced.as_ref().is_some_and(|part| part.holds(self.draws.next())) {
                     own.stats.enforced.inc();
-                    let response = deny(&own, limit, shown, &request.head, stream);
+                    let mut response = deny(&own, limit, shown, &request.head, stream);
+                    next.pass_over(&mut response);
                     return Answer::later(std::future::ready(Ok(response)));
                 }
                 let seen = own.not_enforced.has_formats().then(|| request.head.clone());
@@ -265,13 +266,23 @@ impl Filter for LocalRateLimit {
             }
         }
         let Some(shown) = limit.shows(shown) else { return next.run(request) };
+        stream.record().set_object(SHOWN, shown);
         Answer::later(async move {
             let mut response = next.run(request).await?;
             show(&mut response.head.headers, shown);
             Ok(response)
         })
     }
+
+    fn dress<'a>(&'a self, reply: &mut Response<'a>, next: Next<'a>) {
+        if let Some(shown) = next.stream().record().object::<Shown>(SHOWN) {
+            show(&mut reply.head.headers, *shown);
+        }
+    }
 }
+
+/// What a response shows, for one that is made here.
+const SHOWN: &str = "envoy.filters.http.local_ratelimit.shown";
 
 impl Limit {
     /// The bucket that a response speaks of.

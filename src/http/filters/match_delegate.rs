@@ -13,7 +13,7 @@ use super::composite::{self, Action, OnRoute};
 use super::kept::Kept;
 use crate::config::extension::{Given, HttpFilterKind, Reader, RouteKind};
 use crate::config::model::{FilterModel, MatchTree, Settings};
-use crate::http::filter::{Answer, Building, Extension, Filter, Next, Request};
+use crate::http::filter::{Answer, Building, Extension, Filter, Next, Request, Response};
 use crate::matching::Tree;
 use crate::route::Asked;
 
@@ -107,5 +107,9 @@ impl Filter for Delegate {
             tree.find(&asked).found().is_some_and(|skips| *skips)
         });
         if skips { next.run(request) } else { self.filter.call(request, next) }
+    }
+
+    fn dress<'a>(&'a self, reply: &mut Response<'a>, next: Next<'a>) {
+        self.filter.dress(reply, next);
     }
 }

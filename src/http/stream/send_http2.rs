@@ -34,6 +34,8 @@ impl Stream<'_> {
         if !bodiless {
             // A filter may have changed the body behind the head.
             match length {
+                // Nothing need not be announced: the head ends the stream.
+                Some(0) if !head.headers.contains(&header::CONTENT_LENGTH) => {}
                 Some(0) if head.status == StatusCode::NO_CONTENT => {}
                 Some(length) => head.headers.set(header::CONTENT_LENGTH, HeaderValue::from(length)),
                 None => {

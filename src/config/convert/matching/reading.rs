@@ -6,6 +6,7 @@ use envoy_types::pb::xds::r#type::matcher::v3 as api;
 
 use crate::config::convert::extension::type_of;
 use crate::config::convert::http_filters;
+use crate::config::convert::matching::Place;
 use crate::config::extension::{Given, Reader};
 use crate::config::model::{FilterModel, FilterStateMatch, MatchTree, MetadataMatch};
 
@@ -19,7 +20,7 @@ impl Reader<'_> {
         message: api::Matcher,
         mut action: impl FnMut(&mut Reader<'_>, &str, &Any) -> Option<A>,
     ) -> Option<MatchTree<A>> {
-        super::tree(self.context, message, &mut |cx, name, any| action(&mut Reader::new(cx), name, any))
+        super::tree(self.context, message, Place::Request, &mut |cx, name, any| action(&mut Reader::new(cx), name, any))
     }
 
     /// Reads a message of one of these types; the first is for the message when it is none of them.

@@ -241,6 +241,11 @@ impl<'a> Exchange<'a> {
                 }
                 if source.is_done() {
                     self.complete();
+                } else if source.length() == Some(0)
+                    && let Some(lease) = &mut self.lease
+                {
+                    // All that was announced has come, and nobody may ask for the end behind it.
+                    lease.ended();
                 }
                 Poll::Ready(Ok(frame))
             }
@@ -361,6 +366,9 @@ impl<'a> Exchange<'a> {
         let Some(limits) = &mut self.limits else { return Poll::Pending };
         let sent = self.upload.as_ref().map_or(0, |upload| upload.taken);
         let failure = ready!(limits.poll(context, self.stream, &self.cluster, sent, head));
+        if limits.is_soft() {
+            return Poll::Ready(failure);
+        }
         self.response = None;
         self.download = None;
         self.upload = None;
