@@ -105,6 +105,7 @@ themes! {
     local_replies
     messages
     mirroring
+    not_extended
     redirects
     retries
     rewrites
