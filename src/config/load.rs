@@ -20,7 +20,7 @@ use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
 use super::diagnostic::{Diagnostic, Faults, Path, Severity};
 use super::document::{Document, Format};
 use super::encode::encode;
-use super::extension::HttpFilterKind;
+use super::extension::{HttpFilterKind, NetworkFilterKind};
 use super::proto::Decode;
 use super::schema::Message;
 use super::{check, convert, model, wire};
@@ -51,6 +51,17 @@ pub struct LoadOptions {
     pub allow_unknown_static_fields: bool,
     /// The kinds of HTTP filters that there are, beside the router.
     pub http_filters: Vec<HttpFilterKind>,
+    /// The kinds of network filters that there are, beside the connection manager and the TCP proxy.
+    pub network_filters: Vec<NetworkFilterKind>,
+}
+
+impl LoadOptions {
+    /// The types of which only the extensions themselves know what may be in them.
+    pub(super) fn foreign_types(&self) -> Vec<&'static str> {
+        let http =
+            self.http_filters.iter().flat_map(|kind| [Some(kind.type_name), kind.route.map(|route| route.type_name)]);
+        http.flatten().chain(self.network_filters.iter().map(|kind| kind.type_name)).collect()
+    }
 }
 
 /// A configuration that may be run.
@@ -80,13 +91,24 @@ pub struct Validated {
 /// # Errors
 /// Everything that is wrong with it, each with its place; also a file that is absent, unreadable or too large.
 pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, Faults> {
-    with_documents(source, |documents, report| {
+    load_texts(&read(source)?, source.path.is_some(), options)
+}
+
+/// The configuration that texts make together; `from_file` says that the first of them is a file's.
+fn load_texts(texts: &[Text], from_file: bool, options: &LoadOptions) -> Result<Loaded, Faults> {
+    with_documents(texts, |documents, report| {
         let wire = gather(documents, options, report);
-        let file = documents.first().filter(|_| source.path.is_some());
+        let file = documents.first().filter(|_| from_file);
         let text = file.map(|(text, _)| text.content.clone()).unwrap_or_default();
         (to_model(&wire, options, documents, report), wire, text)
     })
     .map(|((bootstrap, wire, text), warnings)| Loaded { bootstrap, warnings, wire, text })
+}
+
+/// A text of a format, as if it stood in a file.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn text(content: &str, format: Format, options: &LoadOptions) -> Result<Loaded, Faults> {
+    load_texts(&[Text { name: "text".into(), content: content.to_owned(), format }], true, options)
 }
 
 /// The first half of [`load`]: does the configuration conform to the schema and its rules?
@@ -94,22 +116,22 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, Faults> {
 /// # Errors
 /// As [`load`], without what is not supported and what does not fit together.
 pub fn validate(source: &Source, options: &LoadOptions) -> Result<Validated, Faults> {
-    with_documents(source, |documents, report| gather(documents, options, report))
+    with_documents(&read(source)?, |documents, report| gather(documents, options, report))
         .map(|(wire, warnings)| Validated { warnings, wire })
 }
 
-/// Reads and parses the texts of `source`, has `work` done with them, and judges the report.
+fn read(source: &Source) -> Result<Vec<Text>, Faults> {
+    source::read(source).map_err(|errors| Faults { errors, warnings: Vec::new() })
+}
+
+/// Parses texts, has `work` done with them, and judges the report.
 fn with_documents<T>(
-    source: &Source,
+    texts: &[Text],
     work: impl FnOnce(&[(&Text, Document<'_>)], &mut Report) -> T,
 ) -> Result<(T, Vec<Diagnostic>), Faults> {
     let mut report = Report::default();
-    let texts = match source::read(source) {
-        Ok(texts) => texts,
-        Err(faults) => return Err(Faults { errors: faults, warnings: Vec::new() }),
-    };
     let mut documents = Vec::new();
-    for text in &texts {
+    for text in texts {
         match Document::parse(&text.content, text.format) {
             Ok(document) if document.is_empty() => {
                 let message = "the configuration is empty";
@@ -144,8 +166,13 @@ fn to_model(
     }
     match Bootstrap::decode_wire(wire) {
         Ok(message) => {
-            let (bootstrap, findings) =
-                convert::bootstrap(message, unknown_fields(options), &report.error_paths(), &options.http_filters);
+            let (bootstrap, findings) = convert::bootstrap(
+                message,
+                unknown_fields(options),
+                &report.error_paths(),
+                &options.http_filters,
+                &options.network_filters,
+            );
             report.add_located(findings, documents);
             bootstrap
         }
@@ -171,7 +198,7 @@ fn gather(documents: &[(&Text, Document<'_>)], options: &LoadOptions, report: &m
     }
     put_node(options, &mut wire);
     if !report.is_hopeless() {
-        let findings = check::check(bootstrap, &wire, unknown_fields, &options.http_filters);
+        let findings = check::check(bootstrap, &wire, unknown_fields, &options.foreign_types());
         report.add_located(findings, documents);
     }
     wire

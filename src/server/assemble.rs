@@ -8,10 +8,11 @@ use std::sync::atomic::AtomicU64;
 
 use crate::access_log;
 use crate::config::model::{Address, Bootstrap, SocketOptions};
-use crate::drain::motion::Mover;
+use crate::drain::motion::{Frozen, Mover, Reason};
 use crate::drain::{Drain, Phase, Plan};
 use crate::handoff::motion::Staging;
 use crate::http::filter::Extension;
+use crate::l4;
 use crate::listener::{Crowd, Set, Sockets, Thawed, WorkerContext};
 use crate::local::Local;
 use crate::net::{BindAddress, BindOptions};
@@ -36,6 +37,8 @@ pub(super) struct Parts {
     crowd: Crowd,
     /// HTTP filters beside our own.
     http_filters: &'static [Extension],
+    /// Network filters beside our own.
+    network_filters: &'static [l4::extension::Extension],
 }
 
 impl Parts {
@@ -46,6 +49,7 @@ impl Parts {
         store: Store,
         files: access_log::Files,
         http_filters: &'static [Extension],
+        network_filters: &'static [l4::extension::Extension],
     ) -> Self {
         let shared = Shared::new(&bootstrap.clusters);
         let crowd = Crowd::new(&bootstrap.listeners);
@@ -62,6 +66,7 @@ impl Parts {
             next_connection,
             crowd,
             http_filters,
+            network_filters,
         }
     }
 
@@ -95,6 +100,7 @@ impl Assembly {
             clusters: clusters.clone(),
             drain: drain.clone(),
             http_filters: parts.http_filters,
+            network_filters: parts.network_filters,
             tls: parts.tls.clone(),
             own_address: parts.own_address,
             files: parts.files.clone(),
@@ -133,13 +139,21 @@ impl Assembly {
         unmovable
     }
 
+    /// Puts a connection from another epoch together.
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    pub(super) fn thaw(&self, frozen: Frozen) -> Result<Thawed, Reason> {
+        self.listeners.thaw(frozen)
+    }
+
     /// Puts connections from another epoch together, and begins with them when that one has let go of them.
     pub(super) fn stage(&self, staging: Staging) {
         let Staging { frozen, refused, verdict } = staging;
         let mut staged = Vec::with_capacity(frozen.len());
         let mut reasons = Vec::new();
         for (index, frozen) in frozen {
-            match self.listeners.thaw(frozen) {
+            match self.thaw(frozen) {
                 Ok(thawed) => staged.push(thawed),
                 Err(reason) => reasons.push((index, reason)),
             }

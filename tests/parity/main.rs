@@ -94,23 +94,34 @@ macro_rules! themes {
 }
 
 themes! {
+    chain
     connect
+    cors
+    edge
     faults
     forwarded
     forwarded_edge
     headers
+    hedging
     http2_connect
     http2_upgrades
+    internal_redirects
+    levels
     lifetimes
     local_replies
     messages
     mirroring
+    normal_form
     not_extended
     redirects
     retries
     rewrites
     routing
+    runtime
+    shaped_replies
     strictness
+    tolerant
+    trailers
     upgrades
     weighted
 }

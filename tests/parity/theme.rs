@@ -3,6 +3,8 @@
 //! ```text
 //! # A comment, in the first column.
 //! @hcm                          what follows is set in the connection manager, up to the next mark
+//! @http_filters                 ... is the list of HTTP filters before the router; @router sets something in that one
+//! @bootstrap                    ... is set in the whole
 //! @route_config                 ... in the route configuration
 //! @virtual_hosts                ... is the list of virtual hosts
 //! @cluster a                    ... is set in cluster `a`; `a`, `b` and `c` have one host each, nobody listens at the host of `dead`

@@ -81,11 +81,11 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         route_specifier,
         strip_port_mode,
     } = message;
-    // A value that says what is done anyway needs no support.
-    let stream_error_on_invalid_http_message = values::is_true(&stream_error_on_invalid_http_message);
+    let stream_error_on_invalid = values::is_true(&stream_error_on_invalid_http_message);
     refuse!(cx; forward_client_cert_matcher, represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
-        stream_error_on_invalid_http_message, path_normalization_options, proxy_status_config,
-        typed_header_validation_config, append_local_overload, forward_proto_config);
+        path_normalization_options, proxy_status_config, typed_header_validation_config, append_local_overload);
+    // It is about addresses from the PROXY protocol, which no connection here has.
+    ignore!(cx; forward_proto_config);
     ignore!(cx; tracing, http1_safe_max_connection_duration, http3_protocol_options,
         stream_flush_timeout, drain_timeout_jitter, access_log_flush_interval,
         add_proxy_protocol_connection_state);
@@ -118,9 +118,15 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         max_stream_duration,
     } = common;
     let http1 = cx.at("http_protocol_options", |cx| {
-        http_options::downstream_http1(cx, http_protocol_options.unwrap_or_default())
+        http_options::downstream_http1(cx, http_protocol_options.unwrap_or_default(), stream_error_on_invalid)
     });
-    let http2 = cx.at("http2_protocol_options", |cx| http2::convert(cx, http2_protocol_options.unwrap_or_default()));
+    let says_so = http2_protocol_options.as_ref().is_some_and(|options| {
+        options.stream_error_on_invalid_http_messaging
+            || options.override_stream_error_on_invalid_http_message.is_some()
+    });
+    let mut http2 =
+        cx.at("http2_protocol_options", |cx| http2::convert(cx, http2_protocol_options.unwrap_or_default()));
+    http2.stream_error_on_invalid |= stream_error_on_invalid && !says_so;
     let access_logs = access_log::each(cx, access_log);
     let (on_new_request, log_new_tunnels) =
         cx.at("access_log_options", |cx| log_options(cx, access_log_options.unwrap_or_default()));

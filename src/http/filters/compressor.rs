@@ -4,6 +4,8 @@
 //! Several compressors of a chain agree: what the client prefers is done by whoever does it. The filter waits for the response, so a
 //! request that it has seen stays in its epoch until its response is through, and so does a body that is being compressed.
 
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzz;
 mod negotiation;
 mod settings;
 
@@ -21,6 +23,8 @@ use crate::http::failure::Failure;
 use crate::http::filter::{Answer, Building, Extension, Filter, Next, Request, Response};
 use crate::stats::names::{AcceptStats, CompressionStats, compressor as scope_of};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzz::accepts;
 use negotiation::{Choice, Offer, Offers, choose};
 use settings::{Compressor, Etag, OnRoute, What};
 
@@ -93,10 +97,24 @@ impl Filter for Compress {
             if response.local && (stream.record().grpc.get() || stream.manager().replies.is_some()) {
                 self.responses.not_compressed.inc();
             } else {
-                self.compress_response(compressor, what, &offers, &mut response);
+                self.compress_response(compressor, what, Some(&offers), &mut response);
             }
             Ok(response)
         })
+    }
+
+    fn dress<'a>(&'a self, reply: &mut Response<'a>, next: Next<'a>) {
+        let Some(compressor) = self.settings.get::<Compressor>() else { return };
+        let is_off = next.route_settings().as_ref().and_then(|said| said.get::<OnRoute>()) == Some(&OnRoute::Disabled);
+        if is_off || !compressor.response.enabled.now() {
+            return;
+        }
+        let record = next.stream().record();
+        if reply.local && (record.grpc.get() || next.stream().manager().replies.is_some()) {
+            return self.responses.not_compressed.inc();
+        }
+        let offers = record.object::<Offers>(OFFERS);
+        self.compress_response(compressor, &compressor.response, offers.as_deref(), reply);
     }
 }
 
@@ -119,7 +137,7 @@ impl Compress {
             }
         };
         let offer = Offer { encoding: compressor.library.encoding(), first: compressor.choose_first };
-        offers.made.borrow_mut().push(offer);
+        offers.made.borrow_mut().push((offer, self.settings.clone()));
         offers
     }
 
@@ -144,7 +162,8 @@ impl Compress {
         &self,
         compressor: &Compressor,
         what: &What,
-        offers: &Offers,
+        // Of a request that has come as far as here.
+        offers: Option<&Offers>,
         response: &mut Response<'a>,
     ) {
         if matches!(response.body, Body::Tunnel(_)) {
@@ -152,7 +171,9 @@ impl Compress {
         }
         let head = &mut response.head;
         let is_long = is_long(&head.headers, what, &self.responses);
-        let is_accepted = is_long && response.body.length() != Some(0) && self.is_accepted(compressor, offers);
+        let is_accepted = is_long
+            && response.body.length() != Some(0)
+            && offers.is_some_and(|offers| self.is_accepted(compressor, offers, &head.headers));
         let could = is_long
             && !compressor.codes.contains(&head.status.as_u16().into())
             && is_of_type(&head.headers, what)
@@ -181,9 +202,14 @@ impl Compress {
     }
 
     /// Whether the client accepts it, and prefers it to what the other compressors do.
-    fn is_accepted(&self, compressor: &Compressor, offers: &Offers) -> bool {
+    fn is_accepted(&self, compressor: &Compressor, offers: &Offers, headers: &Headers) -> bool {
         let own = compressor.library.encoding();
-        let (counter, accepted) = match choose(offers.accepts.borrow().as_deref(), &offers.made.borrow()) {
+        let made = offers.made.borrow();
+        let fits = |made: &&(Offer, Settings)| {
+            made.1.get::<Compressor>().is_none_or(|maker| is_of_type(headers, &maker.response))
+        };
+        let fitting: Vec<Offer> = made.iter().filter(fits).map(|(offer, _)| *offer).collect();
+        let (counter, accepted) = match choose(offers.accepts.borrow().as_deref(), &fitting) {
             Choice::NoHeader => (&self.accepts.no_accept_header, false),
             Choice::Identity => (&self.accepts.header_identity, false),
             Choice::NotValid => (&self.accepts.header_not_valid, false),

@@ -25,11 +25,13 @@ pub(in crate::http) fn open(
     parsed: Parsed<RequestHead>,
     started: Instant,
 ) -> (Stream<'_>, RequestHead, Begun) {
-    let Parsed { head, framing, keep_alive, expect_continue, upgrade } = parsed;
-    let stream = Stream::new(Client::Http1(conn), &head, framing, started);
+    let Parsed { head, framing, keep_alive, expect_continue, upgrade, hostless } = parsed;
+    let mut stream = Stream::new(Client::Http1(conn), &head, framing, started);
+    stream.hostless = hostless;
     let ours = !conn.manager.config.proxy_100_continue;
     if expect_continue && ours && !stream.is_complete() && head.version == Version::HTTP_11 {
         stream.interim.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        stream.count_interim();
     }
     let begun = Begun { close: !keep_alive, ..Begun::default() };
     if upgrade || head.method == Method::CONNECT {
@@ -70,6 +72,7 @@ pub(in crate::http) async fn run_http2(conn: Rc<Conn>, request: Request<RecvStre
     }
     if waits && !client.conn.manager.config.proxy_100_continue && !stream.is_complete() {
         client.go_on();
+        stream.count_interim();
     }
     let mut begun = Begun::default();
     let answer = stream.begin(head);
