@@ -50,5 +50,7 @@ mod tls_clients;
 mod upgrade;
 mod upgrade_http2;
 mod upgrade_http2_ends;
+mod upgrade_http2_many;
+mod upgrade_http2_tls;
 mod upgrade_motion;
 mod upstream_faults;

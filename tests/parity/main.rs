@@ -114,6 +114,7 @@ themes! {
     messages
     mirroring
     normal_form
+    not_extended
     redirects
     retries
     rewrites
