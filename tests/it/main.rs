@@ -40,6 +40,7 @@ mod rate_limits;
 mod rbac;
 mod replays;
 mod retries;
+mod router;
 mod routing;
 mod runtime;
 mod targets;

@@ -118,6 +118,7 @@ themes! {
     redirects
     retries
     rewrites
+    router
     routing
     runtime
     shaped_replies
