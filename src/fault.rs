@@ -67,13 +67,15 @@ pub enum Flag {
     FaultInjected,
     /// `URX`: it was tried as often as is allowed.
     UpstreamRetryLimitExceeded,
+    /// `UMSDR`: the cluster's limit on request and response together passed.
+    UpstreamMaxStreamDurationReached,
     /// `DR`: the client reset the stream.
     DownstreamRemoteReset,
 }
 
 impl Flag {
     /// All of them, in the order in which Envoy's access log prints them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::FailedLocalHealthCheck,
         Self::NoHealthyUpstream,
         Self::UpstreamRequestTimeout,
@@ -90,6 +92,7 @@ impl Flag {
         Self::StreamIdleTimeout,
         Self::DownstreamProtocolError,
         Self::DurationTimeout,
+        Self::UpstreamMaxStreamDurationReached,
         Self::UpstreamProtocolError,
         Self::NoClusterFound,
         Self::OverloadManager,
@@ -128,6 +131,7 @@ impl Flag {
             Self::DelayInjected => "DelayInjected",
             Self::FaultInjected => "FaultInjected",
             Self::UpstreamRetryLimitExceeded => "UpstreamRetryLimitExceeded",
+            Self::UpstreamMaxStreamDurationReached => "UpstreamMaxStreamDurationReached",
             Self::DownstreamRemoteReset => "DownstreamRemoteReset",
         }
     }
@@ -154,6 +158,7 @@ impl Flag {
             Self::DelayInjected => "DI",
             Self::FaultInjected => "FI",
             Self::UpstreamRetryLimitExceeded => "URX",
+            Self::UpstreamMaxStreamDurationReached => "UMSDR",
             Self::DownstreamRemoteReset => "DR",
         }
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
 
 use crate::access_log::{Context, Line, Live};
 use crate::codec::head::RequestHead;
@@ -75,6 +75,8 @@ pub struct Record {
     /// What filters leave for one another; most requests have none.
     shared: RefCell<Option<Box<Shared>>>,
     flags: Cell<u32>,
+    /// The status before the client was told another; 0 where it was not.
+    charged: Cell<u16>,
     details: RefCell<Cow<'static, str>>,
 }
 
@@ -105,6 +107,7 @@ impl Record {
             head: RefCell::new(None),
             shared: RefCell::new(None),
             flags: Cell::new(0),
+            charged: Cell::new(0),
             details: RefCell::new(Cow::Borrowed("")),
         }
     }
@@ -185,6 +188,21 @@ impl Record {
     pub(super) fn count_try(&self) {
         self.attempts.set(self.attempts.get() + 1);
         self.log(|live| live.context.attempts += 1);
+    }
+
+    /// Whatever the client is told from here on, the cluster is charged with this status.
+    pub(super) fn charge(&self, status: StatusCode) {
+        if self.charged.get() == 0 {
+            self.charged.set(status.as_u16());
+        }
+    }
+
+    /// The status that the cluster is charged with, of a response with that status.
+    pub(super) fn charged(&self, status: u16) -> u16 {
+        match self.charged.get() {
+            0 => status,
+            charged => charged,
+        }
     }
 
     /// Sets a response flag.

@@ -28,6 +28,7 @@ mod limits;
 mod local_ratelimit;
 mod local_replies;
 mod malformed;
+mod manager_options;
 mod manners;
 mod mirroring;
 mod motion;

@@ -110,6 +110,7 @@ themes! {
     messages
     mirroring
     normal_form
+    proxy_status
     redirects
     retries
     rewrites

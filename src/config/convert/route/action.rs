@@ -62,7 +62,7 @@ pub(super) fn forward(
         internal_redirect_policy, internal_redirect_action,
         hedge_policy);
     // Limits per priority tune; rate limits do nothing without a policy or filter that is refused.
-    ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits,
+    ignore!(cx; early_data_policy, priority, rate_limits, include_vh_rate_limits,
         max_internal_redirects);
     let rewrites = [!prefix_rewrite.is_empty(), regex_rewrite.is_some(), path_rewrite_policy.is_some()];
     if rewrites.into_iter().filter(|set| *set).count() > 1 {
@@ -91,6 +91,7 @@ pub(super) fn forward(
         }),
     };
     let idle_timeout = values::optional_limit(cx, "idle_timeout", &idle_timeout);
+    let flush_timeout = values::optional_limit(cx, "flush_timeout", &flush_timeout);
     let max_stream_duration = max_stream_duration.unwrap_or_default();
     let max_stream_duration = cx.at("max_stream_duration", |cx| stream_duration(cx, &max_stream_duration));
     let hash_policy = cx.each("hash_policy", hash_policy, hash::policy);
@@ -102,6 +103,7 @@ pub(super) fn forward(
         timeout,
         grpc_timeout,
         idle_timeout,
+        flush_timeout,
         max_stream_duration,
         path_rewrite: path_rewrite?,
         host_rewrite: host_rewrite?,
