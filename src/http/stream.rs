@@ -40,6 +40,7 @@ use super::record::Record;
 use super::upgrade::{Active, Switch, Switching};
 
 mod client;
+mod follow;
 mod log;
 mod motion;
 mod own;
@@ -133,7 +134,7 @@ impl<'a> Stream<'a> {
             Client::Http1(conn) => {
                 stats.downstream_rq_http1_total.inc();
                 conn.set_busy(true);
-                conn.requests.set(conn.requests.get() + 1);
+                conn.requests.set(conn.requests.get().saturating_add(1));
             }
             Client::Http2(client) => {
                 stats.downstream_rq_http2_total.inc();
@@ -266,7 +267,7 @@ impl<'a> Stream<'a> {
         begun: &'s mut Begun,
     ) -> impl Future<Output = Result<Course, Failure>> + 's {
         async move {
-            let waited = poll_fn(|context| match Pin::new(&mut answer).poll(context) {
+            let waited = poll_fn(|context| match self.poll_answer(context, &mut answer) {
                 Poll::Ready(answer) => Poll::Ready(Ok(answer)),
                 Poll::Pending => match self.poll_ended(context) {
                     Poll::Ready(failure) => Poll::Ready(Ok(Err(failure))),
@@ -289,6 +290,22 @@ impl<'a> Stream<'a> {
                 }
                 Ok(Err(failure)) => self.fail(failure, begun).await,
                 Err(_) => Err(Failure::Internal),
+            }
+        }
+    }
+
+    /// The answer of the chain; one that sends the request elsewhere, to be followed here, gives way to the next.
+    fn poll_answer<'s>(
+        &'s self,
+        context: &mut Context<'_>,
+        answer: &mut Answer<'s>,
+    ) -> Poll<Result<Response<'s>, Failure>> {
+        loop {
+            let polled = Pin::new(&mut *answer).poll(context);
+            let redirected = matches!(polled, Poll::Ready(Err(Failure::Redirected)));
+            match redirected.then(|| self.record.take_again()).flatten() {
+                Some(again) => *answer = self.follow(again),
+                None => return polled,
             }
         }
     }
@@ -401,6 +418,10 @@ impl<'a> Stream<'a> {
             Failure::RouteTimeout => {
                 if let Some(cluster) = &*self.record.cluster.borrow() {
                     cluster.stats().upstream_rq_timeout.inc();
+                    for _ in 0..self.record.beside.take() {
+                        cluster.stats().upstream_rq_timeout.inc();
+                        cluster.count_response(504, self.record.internal.get());
+                    }
                 }
                 if let Some(host) = &*self.record.host.borrow() {
                     host.count_timeout();

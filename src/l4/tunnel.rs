@@ -26,6 +26,8 @@ mod flow;
 mod frozen;
 mod host;
 mod http2;
+#[cfg(test)]
+mod tests;
 
 use super::Facts;
 pub use client::Client;
@@ -230,7 +232,7 @@ impl<O: Owner> Tunnel<O> {
             End::Broken(Who::Host) => self.client.reset_on_close(Reason::CONNECT_ERROR),
             End::Reset(Who::Host) => self.client.reset_on_close(Reason::INTERNAL_ERROR),
             End::Whole(_) => self.host.ended(),
-            End::Idle | End::TooOld | End::Drained => {}
+            End::Idle | End::TooOld | End::Drained => self.client.cut(),
         }
         let Rest { owner, up, down, .. } = self.rest;
         owner.ended(end, Totals { received: up.read, sent: down.bytes });
@@ -239,7 +241,7 @@ impl<O: Owner> Tunnel<O> {
     /// Moves bytes. Ready when something else is to be done with the tunnel.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Next> {
         let Self { client, host, rest } = self;
-        let written = rest.up.bytes + rest.down.bytes;
+        let written = rest.up.bytes.wrapping_add(rest.down.bytes);
         let blocked = (rest.up.blocked, rest.down.blocked);
         let mut counted = Counted { client, owner: &rest.owner };
         let local = rest.owner.local();
@@ -265,7 +267,7 @@ impl<O: Owner> Tunnel<O> {
         if rest.up.over && rest.down.over {
             return Poll::Ready(Next::Close(End::Whole(rest.first.unwrap_or(Who::Host))));
         }
-        if rest.up.bytes + rest.down.bytes != written {
+        if rest.up.bytes.wrapping_add(rest.down.bytes) != written {
             rest.active = Instant::now();
         }
         match rest.poll_time_to_close(context) {

@@ -102,8 +102,10 @@ themes! {
     forwarded
     forwarded_edge
     headers
+    hedging
     http2_connect
     http2_upgrades
+    internal_redirects
     levels
     lifetimes
     local_replies

@@ -12,6 +12,7 @@ mod action;
 mod clusters;
 mod direct_response;
 mod hash;
+mod internal_redirect;
 mod matching;
 mod redirect;
 

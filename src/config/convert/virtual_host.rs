@@ -47,7 +47,7 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         metadata,
         route_specifiers,
     } = message;
-    refuse!(cx; retry_policy_typed_config, hedge_policy, route_specifiers);
+    refuse!(cx; retry_policy_typed_config, route_specifiers);
     // Rate limits do nothing without their filter, which is refused.
     ignore!(cx; rate_limits, metadata);
     let limits = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit);
@@ -62,6 +62,7 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         timeout_in_request: include_is_timeout_retry_header,
         body_limit,
         request_limit,
+        hedges: hedge_policy.is_some_and(|policy| cx.at("hedge_policy", |cx| retry::hedges(cx, policy))),
     };
     let mirrors = table.mirrors(cx, request_mirror_policies, table.own_mirrors());
     let inherited = Inherited { tries, mirrors };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as api;
 
-use super::{Inherited, Table, clusters, hash};
+use super::{Inherited, Table, clusters, hash, internal_redirect};
 use crate::config::convert::context::Context;
 use crate::config::convert::extension::PATH_REWRITERS;
 use crate::config::convert::{matcher, retry, upgrade, values};
@@ -58,12 +58,13 @@ pub(super) fn forward(
     } = message;
     let Inherited { mut tries, mirrors } = inherited;
     let mirrors = table.mirrors(cx, request_mirror_policies, &mirrors);
-    refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config,
-        internal_redirect_policy, internal_redirect_action,
-        hedge_policy);
+    refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config);
     // Limits per priority tune; rate limits do nothing without a policy or filter that is refused.
-    ignore!(cx; early_data_policy, priority, rate_limits, include_vh_rate_limits,
-        max_internal_redirects);
+    ignore!(cx; early_data_policy, priority, rate_limits, include_vh_rate_limits);
+    let redirects = match internal_redirect_policy {
+        Some(policy) => Some(cx.at("internal_redirect_policy", |cx| internal_redirect::policy(cx, policy))),
+        None => internal_redirect::older(internal_redirect_action, values::number(&max_internal_redirects)),
+    };
     let rewrites = [!prefix_rewrite.is_empty(), regex_rewrite.is_some(), path_rewrite_policy.is_some()];
     if rewrites.into_iter().filter(|set| *set).count() > 1 {
         cx.error("only one of prefix_rewrite, regex_rewrite and path_rewrite_policy may be set");
@@ -78,12 +79,16 @@ pub(super) fn forward(
     if let Some(policy) = retry_policy {
         tries.policy = cx.at("retry_policy", |cx| retry::policy(cx, policy));
     }
-    // With a limit on request and response together there is none on the response alone.
-    let timeout = match max_stream_duration.is_some() {
-        true => None,
-        false => values::limit(cx, "timeout", &timeout, Some(TIMEOUT)),
-    };
-    let grpc_timeout = match max_stream_duration.is_some() {
+    if let Some(policy) = hedge_policy {
+        tries.hedges = cx.at("hedge_policy", |cx| retry::hedges(cx, policy));
+    }
+    // A limit on the whole stream comes instead of the timeout, and not beside it, as in Envoy.
+    let whole = max_stream_duration.is_some();
+    if whole && timeout.is_some() {
+        cx.at("timeout", |cx| cx.warn("it has no effect beside max_stream_duration"));
+    }
+    let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT)).filter(|_| !whole);
+    let grpc_timeout = match whole {
         true => None,
         false => values::optional_limit(cx, "max_grpc_timeout", &max_grpc_timeout).map(|most| GrpcTimeout {
             most,
@@ -112,6 +117,7 @@ pub(super) fn forward(
         tries: Arc::new(tries),
         upgrades,
         mirrors,
+        redirects: redirects.map(Box::new),
     })))
 }
 

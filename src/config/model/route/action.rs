@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::model::{HeadField, HeaderRules, Keyed, Mirror, RouteFilters, Substitution, Tries, UriRewrite};
+use crate::config::model::{
+    HeadField, HeaderRules, InternalRedirects, Keyed, Mirror, RouteFilters, Substitution, Tries, UriRewrite,
+};
 
 /// What a route does with a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +63,8 @@ pub struct Forward {
     pub upgrades: Vec<RouteUpgrade>,
     /// `request_mirror_policies`, or what is said above.
     pub mirrors: Vec<Mirror>,
+    /// `internal_redirect_policy`.
+    pub redirects: Option<Box<InternalRedirects>>,
 }
 
 /// The timeout of a gRPC request is what it asks for in `grpc-timeout`.
@@ -90,6 +94,7 @@ impl Forward {
             tries: Arc::default(),
             upgrades: Vec::new(),
             mirrors: Vec::new(),
+            redirects: None,
         }
     }
 }

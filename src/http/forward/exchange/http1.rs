@@ -301,7 +301,7 @@ impl<'a> Exchange<'a> {
             self.replay = None;
             return Ok(Some(parsed.head));
         }
-        self.interim += 1;
+        self.interim = self.interim.saturating_add(1);
         // Nobody asked to switch protocols.
         if status == StatusCode::SWITCHING_PROTOCOLS || self.interim > MAX_INTERIM {
             return Err(self.broken());
@@ -384,6 +384,9 @@ impl<'a> Exchange<'a> {
     fn poll_late(&mut self, context: &mut Context<'_>, head: bool) -> Poll<Failure> {
         let Some(limits) = &mut self.limits else { return Poll::Pending };
         let failure = ready!(limits.poll(context, self.stream, &self.cluster, self.upload.sent, head));
+        if limits.is_soft() {
+            return Poll::Ready(failure);
+        }
         self.lease = None;
         Poll::Ready(failure)
     }
