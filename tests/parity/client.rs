@@ -5,24 +5,28 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use super::http2;
 use super::support::PATIENCE;
 use super::theme::{Exchange, Step};
 
 /// How the two connections of an exchange stand: not answered, answered and open, open for a while, closed.
 #[derive(Debug, Default)]
-pub(crate) struct Fates([AtomicU8; 2]);
+pub(crate) struct Fates(pub(crate) [AtomicU8; 2]);
 
-const ANSWERED: u8 = 1;
-const STAYED: u8 = 2;
-const CLOSED: u8 = 3;
+pub(crate) const ANSWERED: u8 = 1;
+pub(crate) const STAYED: u8 = 2;
+pub(crate) const CLOSED: u8 = 3;
 
 /// How long an answered connection is watched if the other proxy's stays open too.
-const WHILE: Duration = Duration::from_millis(120);
+pub(crate) const WHILE: Duration = Duration::from_millis(120);
 /// How long it is watched if the other proxy's was closed.
-const LONG: Duration = Duration::from_secs(3);
+pub(crate) const LONG: Duration = Duration::from_secs(3);
 
 /// What the client got: lines for each response, and the fate of the connection.
 pub(crate) fn run(address: SocketAddr, exchange: &Exchange, fates: &Fates, me: usize) -> Vec<Vec<String>> {
+    if exchange.http2 {
+        return http2::client::run(address, exchange, fates, me);
+    }
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_nodelay(true).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
@@ -43,6 +47,7 @@ pub(crate) fn run(address: SocketAddr, exchange: &Exchange, fates: &Fates, me: u
             }
             Step::Fin => drop(socket.shutdown(Shutdown::Write)),
             Step::Leave => left = true,
+            Step::Http2(_) => panic!("{}: a stream on a connection of HTTP/1", exchange.name),
         }
     }
     if left {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 mod client;
 mod compare;
+mod http2;
 mod side;
 #[path = "../support/mod.rs"]
 mod support;

@@ -5,6 +5,7 @@
 //! @hcm                          what follows is set in the connection manager, up to the next mark
 //! @route_config                 ... in the route configuration
 //! @virtual_hosts                ... is the list of virtual hosts
+//! @filters                      ... is the list of HTTP filters before the router
 //! @cluster a                    ... is set in cluster `a`; `a`, `b` and `c` have one host each, nobody listens at the host of `dead`
 //! ## name of the exchange
 //! > GET / HTTP/1.1\r\n          the client sends; lines that follow each other go out together
@@ -22,9 +23,11 @@
 //! ```
 //!
 //! `\r \n \t \0 \\ \xHH` mean what they do in Rust, `\{x*3}` is `xxx`, `\s` a blank at the end of a line. Without any `<` the upstream answers 200 `ok`; when the
-//! scripts are used up, the last one goes for all others.
+//! scripts are used up, the last one goes for all others. What is said over HTTP/2 is told in [`super::http2`].
 
 use std::collections::BTreeMap;
+
+use super::http2;
 
 /// What one file says.
 #[derive(Debug, Default)]
@@ -39,6 +42,8 @@ pub(crate) struct Theme {
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) name: String,
+    /// The client speaks HTTP/2.
+    pub(crate) http2: bool,
     pub(crate) client: Vec<Step>,
     pub(crate) responses: usize,
     pub(crate) upstream: Vec<Vec<Act>>,
@@ -52,6 +57,7 @@ pub(crate) enum Step {
     Pause(u64),
     Fin,
     Leave,
+    Http2(http2::Ask),
 }
 
 /// What the upstream does.
@@ -63,6 +69,7 @@ pub(crate) enum Act {
     Pause(u64),
     Close,
     Reset,
+    Http2(http2::Answer),
 }
 
 impl Theme {
@@ -75,7 +82,13 @@ impl Theme {
             if let Some(name) = line.strip_prefix("## ") {
                 mark = None;
                 let (name, responses) = (name.trim().to_owned(), 1);
-                theme.exchanges.push(Exchange { name, client: Vec::new(), responses, upstream: Vec::new() });
+                theme.exchanges.push(Exchange {
+                    name,
+                    http2: false,
+                    client: Vec::new(),
+                    responses,
+                    upstream: Vec::new(),
+                });
             } else if let Some(name) = line.strip_prefix('@') {
                 mark = Some(name.trim().to_owned());
             } else if line.starts_with('#') || line.trim().is_empty() {
@@ -98,6 +111,13 @@ impl Theme {
 
 impl Exchange {
     fn line(&mut self, line: &str) -> Option<()> {
+        if line == "http2" {
+            self.http2 = true;
+            return Some(());
+        }
+        if self.http2 && !line.starts_with('<') && http2::client_line(self, line).is_some() {
+            return Some(());
+        }
         if let Some(text) = line.strip_prefix("> ") {
             match self.client.last_mut() {
                 Some(Step::Send(bytes)) => bytes.extend(bytes_of(text)),
@@ -110,6 +130,9 @@ impl Exchange {
                 self.upstream.push(Vec::new());
             }
             let acts = self.upstream.last_mut()?;
+            if http2::host_line(acts, act).is_some() {
+                return Some(());
+            }
             match act.split_once(' ').unwrap_or((act, "")) {
                 ("", text) => match acts.last_mut() {
                     Some(Act::Send(bytes)) => bytes.extend(bytes_of(text)),
@@ -137,7 +160,7 @@ impl Exchange {
     }
 }
 
-fn bytes_of(text: &str) -> Vec<u8> {
+pub(crate) fn bytes_of(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\\') {

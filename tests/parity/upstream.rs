@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use super::http2;
 use super::support::wire::{Message, Wire};
 use super::theme::Act;
 
@@ -13,12 +14,30 @@ pub(crate) struct Upstream {
     state: Arc<Mutex<State>>,
 }
 
+/// What the hosts of a proxy do and have seen.
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     scripts: Vec<Vec<Act>>,
     next: usize,
     seen: Vec<Vec<String>>,
     open: Vec<TcpStream>,
+}
+
+impl State {
+    /// A request has come: its number, and what is to be done; `None` is what is done without a script.
+    pub(crate) fn begin(&mut self, lines: Vec<String>) -> (usize, Option<Vec<Act>>) {
+        let acts = self.scripts.get(self.next).or(self.scripts.last()).cloned();
+        self.next += 1;
+        self.seen.push(lines);
+        (self.seen.len() - 1, acts)
+    }
+
+    /// Something more has been seen of a request.
+    pub(crate) fn note(&mut self, number: usize, line: String) {
+        if let Some(lines) = self.seen.get_mut(number) {
+            lines.push(line);
+        }
+    }
 }
 
 impl Upstream {
@@ -32,7 +51,13 @@ impl Upstream {
                 for socket in listener.incoming() {
                     let (socket, state) = (socket.unwrap(), state.clone());
                     state.lock().unwrap().open.push(socket.try_clone().unwrap());
-                    std::thread::spawn(move || serve(name, Wire::new(socket), &state));
+                    std::thread::spawn(move || {
+                        if http2::host::is_spoken(&socket) {
+                            http2::host::serve(name, socket, &state);
+                        } else {
+                            serve(name, Wire::new(socket), &state);
+                        }
+                    });
                 }
             });
             (name, address)
@@ -65,19 +90,9 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 fn serve(name: &str, mut wire: Wire, state: &Mutex<State>) {
     while let Ok(Some(mut request)) = wire.head() {
-        let (number, acts) = {
-            let mut state = state.lock().unwrap();
-            let default = vec![Act::Send(OK.to_vec())];
-            let acts = state.scripts.get(state.next).or(state.scripts.last()).cloned().unwrap_or(default);
-            state.next += 1;
-            state.seen.push(lines(name, &request));
-            (state.seen.len() - 1, acts)
-        };
-        let note = |line: String| {
-            if let Some(lines) = state.lock().unwrap().seen.get_mut(number) {
-                lines.push(line);
-            }
-        };
+        let (number, acts) = state.lock().unwrap().begin(lines(name, &request));
+        let acts = acts.unwrap_or_else(|| vec![Act::Send(OK.to_vec())]);
+        let note = |line: String| state.lock().unwrap().note(number, line);
         if acts.first() != Some(&Act::Head) {
             let whole = wire.body(&mut request, false).is_ok();
             if !request.body.is_empty() || !whole {
@@ -90,6 +105,7 @@ fn serve(name: &str, mut wire: Wire, state: &Mutex<State>) {
         for act in &acts {
             match act {
                 Act::Head => {}
+                Act::Http2(_) => panic!("an act of HTTP/2 on a connection of HTTP/1"),
                 Act::Send(bytes) => drop(wire.socket.write_all(bytes)),
                 Act::Read(count) => {
                     let read = wire.bytes(*count);
