@@ -303,7 +303,7 @@ fn begin<'a>(
     let controls = if record.controls.get() { Controls::take(&mut head.headers) } else { Controls::default() };
     let timeouts = Timeouts::new(forward.timeout, tries, &controls);
     stream.set_timeouts(timeouts.total, forward.idle_timeout);
-    stream.set_duration(rewrite::duration(&head, forward.max_stream_duration));
+    stream.set_duration(rewrite::duration(&mut head, record.grpc.get(), forward.max_stream_duration));
     stream.manager().route_stats.begin(stream, &head);
     *record.cluster.borrow_mut() = Some(cluster.clone());
     record.announces_attempts.set(tries.count_in_response);

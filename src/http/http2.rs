@@ -62,6 +62,8 @@ pub(super) struct Conn {
     /// When the last stream ended, or the connection began.
     idle_since: Cell<Instant>,
     presence: Presence,
+    /// The connection has ended: with the requests that it had then.
+    over: Cell<bool>,
     /// The client has ended the connection.
     gone: RefCell<Rc<Cell<bool>>>,
 }
@@ -79,7 +81,9 @@ impl Conn {
     pub(super) fn finish(&self, now: Instant) {
         let active = self.active.get().saturating_sub(1);
         self.active.set(active);
-        self.presence.set_busy(active > 0);
+        if !self.over.get() {
+            self.presence.set_busy(active > 0);
+        }
         self.idle_since.set(now);
         self.manager.http2_stats.streams_active.dec();
     }
@@ -99,6 +103,7 @@ pub(super) async fn run(manager: Rc<Manager>, parts: Parts) {
         held,
         requests: Cell::new(0),
         active: Cell::new(0),
+        over: Cell::new(false),
         gone: RefCell::default(),
     });
     let timer = manager.local.timers().timer();
@@ -181,6 +186,7 @@ impl Driver {
 
     async fn run(mut self) {
         poll_fn(|context| self.poll(context)).await;
+        self.conn.over.set(true);
         if self.conn.gone.borrow().get() {
             self.conn.presence.ended_by(End::Remote);
         }

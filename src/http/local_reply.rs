@@ -37,6 +37,11 @@ pub(super) fn of<'a>(failure: Failure, retried: bool) -> Option<Response<'a>> {
     Some(response)
 }
 
+/// Says to a gRPC client that its deadline has passed, where the status alone would not.
+pub(super) fn deadline_exceeded(head: &mut ResponseHead) {
+    head.headers.set(http::HeaderName::from_static("grpc-status"), HeaderValue::from_static("4"));
+}
+
 /// A response with a plain text, or with none.
 pub fn text<'a>(status: u16, body: Bytes) -> Response<'a> {
     let mut head = ResponseHead::new(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
@@ -80,6 +85,7 @@ pub(super) fn shape<'a>(mut response: Response<'a>, stream: &Stream<'_>) -> Resp
         rules.apply(head, &mut text, live, record.head.borrow().as_deref());
     }
     if record.grpc.get() {
+        record.stands_for.set(head.status.as_u16());
         grpc::translate(head, &text, record.method == Method::HEAD);
     } else if !text.is_empty() {
         response.body = Body::Full(text);

@@ -51,6 +51,8 @@ pub struct Record {
     pub(super) uncharged: Cell<bool>,
     /// The status the client got, 0 for none.
     pub status: Cell<u16>,
+    /// The status that a reply to a gRPC client stands for, 0 where it is the one the client got.
+    pub(super) stands_for: Cell<u16>,
     /// Body bytes received from the client.
     pub received: Cell<u64>,
     /// Body bytes sent to the client, as the client's framing counts them.
@@ -92,6 +94,7 @@ impl Record {
             request_id: RefCell::new(None),
             uncharged: Cell::new(false),
             status: Cell::new(0),
+            stands_for: Cell::new(0),
             received: Cell::new(0),
             sent: Cell::new(0),
             route: RefCell::new(None),

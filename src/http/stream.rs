@@ -282,6 +282,9 @@ impl<'a> Stream<'a> {
             _ => false,
         };
         self.record.uncharged.set(own);
+        if own {
+            self.record.announces_attempts.set(false);
+        }
         let headless = match failure {
             Failure::Refused(refusal) => refusal.codec,
             other => matches!(other, Failure::HeaderTimeout),
@@ -293,6 +296,9 @@ impl<'a> Stream<'a> {
         }
         begun.close |= failure.told().is_some_and(|told| told.close);
         let mut reply = local_reply::of(failure, self.record.attempts.get() > 1).ok_or(failure)?;
+        if matches!(failure, Failure::MaxDuration { .. }) && self.record.grpc.get() {
+            local_reply::deadline_exceeded(&mut reply.head);
+        }
         rewrite::response(&mut reply.head, self);
         self.send(local_reply::shape(reply, self), begun).await
     }
@@ -372,6 +378,23 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// Counts a response that ends before its end.
+    fn count_cut(&self, failure: Failure) {
+        let stats = &self.manager().stats;
+        if failure == Failure::DownstreamClosed {
+            return;
+        }
+        stats.downstream_rq_tx_reset.inc();
+        // Whoever ends a stream, as Envoy counts.
+        if matches!(self.client, Client::Http2(_)) {
+            stats.downstream_rq_rx_reset.inc();
+        }
+        let by_host = matches!(failure, Failure::UpstreamClosed | Failure::UpstreamReset | Failure::UpstreamProtocol);
+        if by_host && self.record.grpc.get() {
+            stats.rq_reset_after_downstream_response_started.inc();
+        }
+    }
+
     /// Ends the request: what it was is counted, and what becomes of the connection is decided.
     pub(super) fn finish(self, course: Result<Course, Failure>, begun: Begun) -> After {
         if let Some(joined) = begun.tunnel {
@@ -386,12 +409,18 @@ impl<'a> Stream<'a> {
                 }
                 After::Close { linger: begun.linger || self.client.has_unread() }
             }
-            Ok(Course::Over) => After::Keep,
+            Ok(Course::Over) => {
+                if matches!(self.client, Client::Http2(_)) && !self.is_complete() {
+                    // The rest of the request is not wanted: its stream is reset.
+                    stats.downstream_rq_rx_reset.inc();
+                }
+                After::Keep
+            }
             Err(failure) => {
                 if begun.head {
                     self.count(failure);
                     self.record.failed(failure, true);
-                    stats.downstream_rq_tx_reset.inc();
+                    self.count_cut(failure);
                 }
                 After::Cut { reset: begun.until_close }
             }

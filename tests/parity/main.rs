@@ -98,6 +98,7 @@ themes! {
     faults
     forwarded
     forwarded_edge
+    grpc
     headers
     lifetimes
     local_replies

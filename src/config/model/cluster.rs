@@ -87,6 +87,8 @@ pub struct Endpoint {
 /// `Http1ProtocolOptions` of a cluster: how request heads are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamHttp1 {
+    /// `enable_trailers`: a client's trailers go on to the hosts, whatever the connection manager says. Those of hosts always go on.
+    pub enable_trailers: bool,
     /// `send_fully_qualified_url`: the target is a whole URL.
     pub full_url: bool,
     /// `header_key_format.proper_case_words`: names begin with capitals.

@@ -73,7 +73,8 @@ pub(super) fn encode<'a>(
     if style.proper_case {
         proper_case(&mut outbox.front);
     }
-    let upload = Pump::new(outbox, framing, stream.manager().config.http1.enable_trailers);
+    let trailers = style.enable_trailers || stream.manager().config.http1.enable_trailers;
+    let upload = Pump::new(outbox, framing, trailers);
     let exchange = http1::Exchange::new(stream, cluster.clone(), head.method, upload, body);
     Ok(Exchange::Http1(Box::new(exchange)))
 }

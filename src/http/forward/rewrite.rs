@@ -86,21 +86,34 @@ pub(super) fn answer<'a>(
 }
 
 /// The limit on request and response together: `grpc-timeout` where the route takes it, else the route's own. `None` leaves it to the
-/// connection manager.
-pub(super) fn duration(head: &RequestHead, limits: MaxStreamDuration) -> Option<Option<Duration>> {
-    if let Some(most) = limits.grpc_max
-        && let Some(asked) = grpc_timeout(head)
-    {
-        let allowed = most.map_or(asked, |most| asked.min(most));
-        // An offset that would leave nothing is not taken off.
-        return Some(Some(allowed.checked_sub(limits.grpc_offset).filter(|left| !left.is_zero()).unwrap_or(allowed)));
+/// connection manager. A host that is asked by gRPC is told what is left of it.
+pub(super) fn duration(head: &mut RequestHead, grpc: bool, limits: MaxStreamDuration) -> Option<Option<Duration>> {
+    let asked = limits.grpc_max.and_then(|most| {
+        let asked = grpc_timeout(head)?;
+        Some(most.map_or(asked, |most| asked.min(most)).saturating_sub(limits.grpc_offset))
+    });
+    let limit = asked.map(Some).or(limits.limit);
+    if let Some(Some(limit)) = limit.filter(|_| grpc) {
+        head.headers.set(GRPC_TIMEOUT, to_grpc_timeout(limit));
     }
-    limits.limit
+    limit
+}
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// A duration as `grpc-timeout` says it: in the smallest unit from milliseconds on that it fits in with eight digits.
+fn to_grpc_timeout(duration: Duration) -> HeaderValue {
+    const MOST: u128 = 99_999_999;
+    let units = [(1, 'm'), (1000, 'S'), (60_000, 'M'), (3_600_000, 'H')];
+    let millis = duration.as_millis();
+    let fitting = units.iter().map(|(unit, name)| (millis / unit, name)).find(|(number, _)| *number <= MOST);
+    let (number, name) = fitting.unwrap_or((MOST, &'H'));
+    HeaderValue::from_maybe_shared(Bytes::from(format!("{number}{name}"))).unwrap_or(HeaderValue::from_static("0m"))
 }
 
 /// `grpc-timeout`: up to eight digits and a unit.
 fn grpc_timeout(head: &RequestHead) -> Option<Duration> {
-    let value = head.headers.get(&HeaderName::from_static("grpc-timeout")).map(HeaderValue::as_bytes)?;
+    let value = head.headers.get(&GRPC_TIMEOUT).map(HeaderValue::as_bytes)?;
     let (unit, digits) = value.split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
         return None;

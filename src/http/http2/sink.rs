@@ -20,6 +20,8 @@ pub(in crate::http) struct Sink {
     ended: bool,
     /// The end has been sent.
     done: bool,
+    /// Data has been sent.
+    begun: bool,
     /// The window is shut.
     blocked: bool,
     /// Bytes of data taken out of the body.
@@ -29,7 +31,7 @@ pub(in crate::http) struct Sink {
 impl Sink {
     /// Behind a head that has been sent; `done` where that was all.
     pub(in crate::http) fn new(stream: SendStream<Bytes>, done: bool) -> Self {
-        Self { stream, held: Bytes::new(), ended: done, done, blocked: false, taken: 0 }
+        Self { stream, held: Bytes::new(), ended: done, done, begun: false, blocked: false, taken: 0 }
     }
 
     /// All is sent.
@@ -75,11 +77,13 @@ impl Sink {
         while self.stream.capacity() == 0 {
             self.stream.reserve_capacity(self.held.len());
             let room = self.stream.poll_capacity(context);
-            self.blocked = room.is_pending();
+            // The first room of a stream comes when the connection has been looked at: nobody holds it back.
+            self.blocked = room.is_pending() && self.begun;
             if !matches!(ready!(room), Some(Ok(_))) {
                 return Poll::Ready(Err(Broken::Sink));
             }
         }
+        self.begun = true;
         let part = self.held.len().min(self.stream.capacity());
         let data = self.held.copy_to_bytes(part);
         self.done = self.ended && self.held.is_empty();

@@ -34,6 +34,8 @@ impl Stream<'_> {
         if !bodiless {
             // A filter may have changed the body behind the head.
             match length {
+                // The end of the stream goes with the head, and says it.
+                Some(0) if !head.headers.contains(&header::CONTENT_LENGTH) => {}
                 Some(0) if head.status == StatusCode::NO_CONTENT => {}
                 Some(length) => head.headers.set(header::CONTENT_LENGTH, HeaderValue::from(length)),
                 None => {
@@ -81,6 +83,8 @@ impl Stream<'_> {
         match sent {
             Ok(()) => Ok(Course::Over),
             Err(failure) => {
+                // A reset takes back what has not been written: what came before it goes out first.
+                tokio::task::yield_now().await;
                 sink.reset(Reason::INTERNAL_ERROR);
                 Err(failure)
             }

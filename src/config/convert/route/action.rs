@@ -75,7 +75,15 @@ pub(super) fn forward(
     if let Some(policy) = retry_policy {
         tries.policy = cx.at("retry_policy", |cx| retry::policy(cx, policy));
     }
-    let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT));
+    let timeout_is_set = timeout.is_some();
+    let mut timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT));
+    if max_stream_duration.is_some() {
+        // The newer setting stands for the older one, whatever of it is set.
+        timeout = None;
+        if timeout_is_set {
+            cx.warn("timeout has no effect beside max_stream_duration");
+        }
+    }
     let idle_timeout = values::optional_limit(cx, "idle_timeout", &idle_timeout);
     let max_stream_duration = max_stream_duration.unwrap_or_default();
     let max_stream_duration = cx.at("max_stream_duration", |cx| stream_duration(cx, &max_stream_duration));

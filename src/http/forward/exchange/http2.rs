@@ -50,6 +50,8 @@ pub struct Exchange<'a> {
     limits: Option<Box<TryLimits>>,
     /// The answer is not passed on: it counts as none.
     dismissed: bool,
+    /// The stream has ended: by itself, or by the host.
+    ended: bool,
 }
 
 impl<'a> Exchange<'a> {
@@ -76,6 +78,7 @@ impl<'a> Exchange<'a> {
             interim: 0,
             limits: None,
             dismissed: false,
+            ended: false,
         }
     }
 
@@ -233,6 +236,7 @@ impl<'a> Exchange<'a> {
 
     /// Gives up the stream that failed.
     pub(in crate::http::forward) fn let_go(&mut self) {
+        self.ended = false;
         self.response = None;
         self.upload = None;
         self.lease = None;
@@ -283,6 +287,7 @@ impl<'a> Exchange<'a> {
     /// The response is complete.
     fn complete(&mut self) {
         let Some(lease) = self.lease.take() else { return };
+        self.ended = true;
         self.stream.record().log(|live| live.reach(Moment::ResponseEnd, Instant::now()));
         if let Some(received_at) = self.stream.record().received_at.get().filter(|_| !self.dismissed) {
             let time = Instant::now().saturating_duration_since(received_at);
@@ -295,6 +300,7 @@ impl<'a> Exchange<'a> {
         {
             // Nobody wants the rest of the request (RFC 9113, 8.1).
             upload.reset(Reason::NO_ERROR);
+            self.cluster.stats().upstream_rq_tx_reset.inc();
         }
         drop(lease);
     }
@@ -304,12 +310,21 @@ impl<'a> Exchange<'a> {
         let refused = error.reason() == Some(Reason::REFUSED_STREAM);
         // A stream that a GOAWAY leaves out ends with the error of the whole connection.
         self.unseen = refused || (error.is_go_away() && error.is_remote());
+        let stats = self.cluster.stats();
         let failure = match () {
             () if refused => Failure::UpstreamRefused,
-            () if error.is_reset() && error.is_remote() => Failure::UpstreamReset,
+            () if error.is_reset() && error.is_remote() => {
+                stats.upstream_rq_rx_reset.inc();
+                Failure::UpstreamReset
+            }
             () if error.is_library() => self.broken(),
-            () => Failure::UpstreamClosed,
+            () => {
+                // As Envoy counts a stream that goes with its connection.
+                stats.upstream_rq_pending_failure_eject.inc();
+                Failure::UpstreamClosed
+            }
         };
+        self.ended = true;
         self.response = None;
         failure
     }
@@ -319,6 +334,9 @@ impl<'a> Exchange<'a> {
         let Some(limits) = &mut self.limits else { return Poll::Pending };
         let sent = self.upload.as_ref().map_or(0, |upload| upload.taken);
         let failure = ready!(limits.poll(context, self.stream, &self.cluster, sent, head));
+        if self.upload.is_some() && !std::mem::replace(&mut self.ended, true) {
+            self.cluster.stats().upstream_rq_tx_reset.inc();
+        }
         self.response = None;
         self.download = None;
         self.upload = None;
@@ -331,5 +349,14 @@ impl<'a> Exchange<'a> {
             lease.broken();
         }
         Failure::UpstreamProtocol
+    }
+}
+
+impl Drop for Exchange<'_> {
+    /// A stream that has not ended is reset by us.
+    fn drop(&mut self) {
+        if self.upload.is_some() && !self.ended {
+            self.cluster.stats().upstream_rq_tx_reset.inc();
+        }
     }
 }

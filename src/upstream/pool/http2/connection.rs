@@ -24,6 +24,8 @@ pub(super) struct Connection {
     streams: Cell<u32>,
     /// Requests that it has carried.
     requests: Cell<u32>,
+    /// One of them is over: the host's settings have come.
+    answered: Cell<bool>,
     /// When the last stream ended.
     used: Cell<Instant>,
     /// We end it.
@@ -37,6 +39,7 @@ impl Connection {
             send: RefCell::new(Some(send)),
             streams: Cell::new(0),
             requests: Cell::new(0),
+            answered: Cell::new(false),
             used: Cell::new(Instant::now()),
             by_us: Cell::new(false),
         })
@@ -52,7 +55,10 @@ impl Connection {
             return false;
         }
         let Some(pool) = self.pool.upgrade() else { return false };
-        let most = (pool.options().max_concurrent_streams as usize).min(send.current_max_send_streams());
+        let mut most = (pool.options().max_concurrent_streams as usize).min(send.current_max_send_streams());
+        if !self.answered.get() {
+            most = most.min(pool.learned.get() as usize);
+        }
         (self.streams.get() as usize) < most
     }
 
@@ -155,6 +161,8 @@ impl Drop for Lease {
         drop_one(&self.pool.counts.rq_active);
         let connection = &self.connection;
         connection.streams.set(connection.streams.get().saturating_sub(1));
+        connection.answered.set(true);
+        self.pool.learned.set(u32::try_from(self.send.current_max_send_streams()).unwrap_or(u32::MAX).max(1));
         connection.used.set(Instant::now());
         self.pool.tell_one();
     }
