@@ -6,6 +6,12 @@
 mod compressor;
 mod decompressor;
 mod denial;
+mod grpc;
+mod grpc_http1_bridge;
+mod grpc_http1_reverse_bridge;
+mod grpc_stats;
+mod grpc_web;
+mod held;
 mod local_ratelimit;
 mod owned;
 mod rbac;
@@ -32,6 +38,10 @@ pub const ALL: &[Extension] = &[
     csrf::EXTENSION,
     decompressor::EXTENSION,
     fault::EXTENSION,
+    grpc_http1_bridge::EXTENSION,
+    grpc_http1_reverse_bridge::EXTENSION,
+    grpc_stats::EXTENSION,
+    grpc_web::EXTENSION,
     header_mutation::EXTENSION,
     header_to_metadata::EXTENSION,
     health_check::EXTENSION,

@@ -17,10 +17,15 @@ use crate::route::Decision;
 use crate::upstream::{Cluster, Host};
 
 use super::failure::Failure;
+use super::filter::Response;
 
-/// What filters leave for one another.
+/// What a filter does to a reply that is made behind it, or instead of it.
+pub type OnReply = Rc<dyn for<'r> Fn(&mut Response<'r>)>;
+
+/// What filters leave for one another, and for whoever makes replies.
 #[derive(Default)]
 struct Shared {
+    replies: Vec<OnReply>,
     metadata: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
     objects: HashMap<String, Rc<dyn Any>>,
 }
@@ -51,8 +56,8 @@ pub struct Record {
     pub(super) uncharged: Cell<bool>,
     /// The status the client got, 0 for none.
     pub status: Cell<u16>,
-    /// The status that a reply to a gRPC client stands for, 0 where it is the one the client got.
-    pub(super) stands_for: Cell<u16>,
+    /// The status that cluster and host are charged with, where the client got another; else 0.
+    pub(super) charged: Cell<u16>,
     /// Body bytes received from the client.
     pub received: Cell<u64>,
     /// Body bytes sent to the client, as the client's framing counts them.
@@ -94,7 +99,7 @@ impl Record {
             request_id: RefCell::new(None),
             uncharged: Cell::new(false),
             status: Cell::new(0),
-            stands_for: Cell::new(0),
+            charged: Cell::new(0),
             received: Cell::new(0),
             sent: Cell::new(0),
             route: RefCell::new(None),
@@ -164,6 +169,19 @@ impl Record {
         self.shared.borrow().as_ref()?.objects.get(key)?.clone().downcast().ok()
     }
 
+    /// A filter wants to have its hand in a reply of ours, whoever makes it and why: a deadline that passes does not go up the filters.
+    pub fn on_reply(&self, hook: OnReply) {
+        self.shared.borrow_mut().get_or_insert_default().replies.push(hook);
+    }
+
+    /// Shows a reply of ours to the filters that asked for it, the last of the chain first.
+    pub(super) fn show_reply(&self, reply: &mut Response<'_>) {
+        let hooks = self.shared.borrow().as_ref().map_or_else(Vec::new, |shared| shared.replies.clone());
+        for hook in hooks.iter().rev() {
+            hook(reply);
+        }
+    }
+
     /// Whether filters have left anything: another epoch would not know of it.
     pub(super) fn has_shared(&self) -> bool {
         self.shared.borrow().is_some()
@@ -173,6 +191,18 @@ impl Record {
     pub(super) fn count_try(&self) {
         self.attempts.set(self.attempts.get() + 1);
         self.log(|live| live.context.attempts += 1);
+    }
+
+    /// Charges cluster and host with this status, whatever the client is told.
+    pub fn charge(&self, status: u16) {
+        self.charged.set(status);
+    }
+
+    /// The same, where nothing has been said yet.
+    pub(super) fn charge_unless_charged(&self, status: u16) {
+        if self.charged.get() == 0 {
+            self.charged.set(status);
+        }
     }
 
     /// Sets a response flag.

@@ -213,6 +213,11 @@ impl<'a> Stream<'a> {
         self.manager().stats.downstream_rq_too_large.inc();
     }
 
+    /// Counts a response that is larger than may be held.
+    pub(super) fn count_response_too_large(&self) {
+        self.manager().stats.rs_too_large.inc();
+    }
+
     /// Whether the proxy has been told to fail health checks.
     pub fn fails_health_checks(&self) -> bool {
         matches!(self.client.held().phase(), Phase::Draining(plan) if plan.strategy == Strategy::Unhealthy)
@@ -276,11 +281,10 @@ impl<'a> Stream<'a> {
     async fn fail(&self, failure: Failure, begun: &mut Begun) -> Result<Course, Failure> {
         self.count(failure);
         self.record.failed(failure, false);
-        let own = match failure {
-            Failure::Refused(refusal) => refusal.codec,
-            Failure::StreamIdle { .. } | Failure::MaxDuration { .. } | Failure::RequestTimeout => true,
-            _ => false,
-        };
+        let own = matches!(
+            failure,
+            Failure::Refused(_) | Failure::StreamIdle { .. } | Failure::MaxDuration { .. } | Failure::RequestTimeout
+        );
         self.record.uncharged.set(own);
         if own {
             self.record.announces_attempts.set(false);

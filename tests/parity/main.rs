@@ -99,6 +99,11 @@ themes! {
     forwarded
     forwarded_edge
     grpc
+    grpc_http1_bridge
+    grpc_reverse_bridge
+    grpc_stats
+    grpc_stats_all
+    grpc_web
     headers
     lifetimes
     local_replies

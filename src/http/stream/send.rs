@@ -167,9 +167,9 @@ impl Stream<'_> {
             return;
         }
         // What gRPC clients are told is 200 and a status of their own; whoever it is about is charged with what it stands for.
-        let status = match self.record.stands_for.get() {
+        let status = match self.record.charged.get() {
             0 => status,
-            stands_for => stands_for,
+            charged => charged,
         };
         if let Some(cluster) = &*self.record.cluster.borrow() {
             cluster.count_response(status, self.record.internal.get());
