@@ -196,6 +196,14 @@ impl Held {
         part
     }
 
+    /// For something that may outlive what holds this one: the drain waits for it, up to its deadline. It does not move.
+    pub fn beside(&self) -> Self {
+        let beside = self.drain.hold(true);
+        self.drain.shared.active.set(self.drain.shared.active.get() + 1);
+        beside.never_moves();
+        beside
+    }
+
     /// Whether a boundary reached now should close (Envoy's `drainClose`): never while serving, always with the immediate
     /// strategy or at the deadline, else with a probability of the elapsed part of the drain time; and never while it may move instead.
     pub fn should_close(&self) -> bool {
@@ -346,6 +354,20 @@ mod tests {
             assert!(part.mover().is_none() && part.should_close());
             drain.set(Phase::Serving);
         }
+    }
+
+    #[test]
+    fn what_goes_on_beside_is_waited_for_and_does_not_move() {
+        let drain = Drain::new();
+        let held = drain.join();
+        let beside = held.beside();
+        drop(held);
+        assert_eq!(drain.active(), 1);
+        let (mover, _offers) = Mover::new(1);
+        drain.move_to(mover, Plan { started: Instant::now(), time: Duration::ZERO, strategy: Strategy::Immediate });
+        assert!(beside.mover().is_none());
+        drop(beside);
+        assert_eq!(drain.active(), 0);
     }
 
     #[test]

@@ -27,9 +27,11 @@ use crate::upstream::Clusters;
 mod accept;
 pub mod chain;
 mod connection;
+mod room;
 pub mod secure;
 mod set;
 
+pub use room::Crowd;
 pub use set::{Set, SetError, Sockets, Thawed};
 
 /// What a worker gives its listeners.
@@ -50,6 +52,8 @@ pub struct WorkerContext {
     pub tls: Contexts,
     /// An address of this machine that is not loopback: what `x-forwarded-for` shows for a client on loopback.
     pub own_address: Option<IpAddr>,
+    /// How many connections there are, over all workers.
+    pub crowd: Crowd,
     /// The files of access logs.
     pub files: access_log::Files,
     /// The number of the next connection, over all workers.

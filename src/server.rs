@@ -10,6 +10,7 @@ mod group;
 mod logs;
 mod phase;
 mod report;
+mod runtime;
 mod signals;
 mod worker;
 

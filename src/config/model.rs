@@ -19,8 +19,11 @@ mod ip_detection;
 mod listener;
 mod local_reply;
 mod matcher;
+mod matching;
+mod mirror;
 mod retry;
 mod route;
+mod runtime;
 mod stats;
 mod tls;
 mod uri_template;
@@ -36,8 +39,11 @@ pub use ip_detection::*;
 pub use listener::*;
 pub use local_reply::*;
 pub use matcher::*;
+pub use matching::*;
+pub use mirror::*;
 pub use retry::*;
 pub use route::*;
+pub use runtime::*;
 pub use stats::*;
 pub use tls::*;
 pub use uri_template::*;
@@ -53,6 +59,8 @@ pub struct Bootstrap {
     pub listeners: Vec<Arc<Listener>>,
     /// `static_resources.clusters`, names unique.
     pub clusters: Vec<Arc<Cluster>>,
+    /// `layered_runtime`.
+    pub runtime: RuntimeLayers,
     /// Statistics: tags, sinks, flush interval.
     pub stats: Stats,
 }

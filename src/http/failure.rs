@@ -27,6 +27,8 @@ pub enum Failure {
     NoHealthyUpstream,
     /// A circuit breaker is open.
     Overflow,
+    /// An operator has closed the cluster by a runtime value.
+    Maintenance,
     /// The host did not take the connection.
     Connect,
     /// Not within `connect_timeout`.
@@ -99,6 +101,7 @@ impl Failure {
             Self::NoCluster { .. } => (Side::Local, Retry::Never, Flag::NoClusterFound),
             Self::NoHealthyUpstream => (Side::Upstream, Retry::Safe, Flag::NoHealthyUpstream),
             Self::Overflow => (Side::Local, Retry::Safe, Flag::UpstreamOverflow),
+            Self::Maintenance => (Side::Local, Retry::Never, Flag::UpstreamOverflow),
             Self::Connect | Self::ConnectTimeout => (Side::Upstream, Retry::Safe, Flag::UpstreamConnectionFailure),
             Self::UpstreamClosed | Self::HandedBack => {
                 (Side::Upstream, Retry::IfIdempotent, Flag::UpstreamConnectionTermination)
@@ -136,6 +139,7 @@ impl Failure {
             Self::NoCluster { status } => (status, ""),
             Self::NoHealthyUpstream => (503, "no healthy upstream"),
             Self::Overflow => (503, reset!("overflow")),
+            Self::Maintenance => (503, "maintenance mode"),
             Self::Connect => (503, reset!("remote connection failure")),
             Self::ConnectTimeout => (503, reset!("connection timeout")),
             Self::UpstreamClosed | Self::HandedBack => (503, reset!("connection termination")),
@@ -153,7 +157,7 @@ impl Failure {
             Self::Internal => (500, ""),
         };
         let close = matches!(self, Self::RequestTimeout | Self::HeaderTimeout);
-        Some(Told { status, body, overloaded: matches!(self, Self::Overflow), close })
+        Some(Told { status, body, overloaded: matches!(self, Self::Overflow | Self::Maintenance), close })
     }
 
     /// `%RESPONSE_CODE_DETAILS%`; `begun` says that response headers had been sent.
@@ -164,6 +168,7 @@ impl Failure {
             Self::NoRoute => return "route_not_found".into(),
             Self::NoCluster { .. } => return "cluster_not_found".into(),
             Self::NoHealthyUpstream => return "no_healthy_upstream".into(),
+            Self::Maintenance => return "maintenance_mode".into(),
             Self::RouteTimeout => return "response_timeout".into(),
             Self::PerTryTimeout => return "upstream_per_try_timeout".into(),
             Self::PerTryIdleTimeout => return "upstream_per_try_idle_timeout".into(),

@@ -62,10 +62,10 @@ pub(super) struct Conn {
     /// When the last stream ended, or the connection began.
     idle_since: Cell<Instant>,
     presence: Presence,
-    /// The connection has ended: with the requests that it had then.
-    over: Cell<bool>,
     /// The client has ended the connection.
     gone: RefCell<Rc<Cell<bool>>>,
+    /// It is over, with the requests that it carried then.
+    over: Cell<bool>,
 }
 
 impl Conn {
@@ -103,8 +103,8 @@ pub(super) async fn run(manager: Rc<Manager>, parts: Parts) {
         held,
         requests: Cell::new(0),
         active: Cell::new(0),
-        over: Cell::new(false),
         gone: RefCell::default(),
+        over: Cell::new(false),
     });
     let timer = manager.local.timers().timer();
     let Some(frames) = conn.shake_hands(stream, read, &timer).await else { return };
@@ -186,10 +186,10 @@ impl Driver {
 
     async fn run(mut self) {
         poll_fn(|context| self.poll(context)).await;
-        self.conn.over.set(true);
         if self.conn.gone.borrow().get() {
             self.conn.presence.ended_by(End::Remote);
         }
+        self.conn.over.set(true);
         // Requests that are not over see their streams fail, and are counted as what they are.
         drop(self.frames);
         let last = self.timer.at(Instant::now() + stream::LAST_REQUEST);

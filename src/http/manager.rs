@@ -77,7 +77,7 @@ pub struct Manager {
     early: Vec<HeaderEdits>,
     /// `local_reply_config`.
     pub(super) replies: Option<local_reply::Rules>,
-    own_address: Option<IpAddr>,
+    pub(super) own_address: Option<IpAddr>,
     pub(super) buffer_limit: u32,
     date: RefCell<DateCache>,
 }
@@ -167,7 +167,7 @@ impl Manager {
         // A certificate that is kept has been verified; one that has not is not kept.
         let tls = stream.facts().tls.as_ref();
         let tls = tls.map(|tls| Tls { presented: tls.peer.is_some(), validated: tls.peer.is_some() });
-        self.routes.route(&Facts { head, tls, internal: stream.record().internal.get(), random })
+        self.routes.route(&Facts { head, tls, internal: stream.record().internal.get(), random, around: stream })
     }
 
     /// The virtual cluster of a request.

@@ -18,6 +18,7 @@ use crate::upstream::{Cluster, Host};
 
 use super::failure::Failure;
 use super::filter::Response;
+use super::filter_state::State;
 
 /// What a filter does to a reply that is made behind it, or instead of it.
 pub type OnReply = Rc<dyn for<'r> Fn(&mut Response<'r>)>;
@@ -180,6 +181,20 @@ impl Record {
         for hook in hooks.iter().rev() {
             hook(reply);
         }
+    }
+
+    /// An object of the filter state that was made from a text.
+    pub fn state(&self, key: &str) -> Option<Rc<State>> {
+        self.object(key)
+    }
+
+    /// Works on the dynamic metadata of a namespace, without changing them; `None` where there is none of it.
+    pub fn with_metadata<R>(
+        &self,
+        namespace: &str,
+        work: impl FnOnce(Option<&serde_json::Map<String, serde_json::Value>>) -> R,
+    ) -> R {
+        work(self.shared.borrow().as_ref().and_then(|shared| shared.metadata.get(namespace)))
     }
 
     /// Whether filters have left anything: another epoch would not know of it.

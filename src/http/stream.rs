@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use http::{Method, StatusCode, Version};
+use http::{StatusCode, Version};
 
 use crate::access_log::Line;
 use crate::codec::head::{RequestHead, ResponseHead};
@@ -42,6 +42,7 @@ use super::upgrade::{Active, Switch, Switching};
 mod client;
 mod log;
 mod motion;
+mod own;
 mod request_body;
 mod send;
 mod send_http2;
@@ -50,6 +51,7 @@ mod switch;
 mod timing;
 
 pub(super) use motion::resume;
+pub(super) use own::Own;
 pub(super) use serve::{open, refuse, run_http2};
 pub(super) use timing::{Deadlines, LAST_REQUEST};
 
@@ -133,6 +135,7 @@ impl<'a> Stream<'a> {
                 stats.downstream_rq_http2_total.inc();
                 client.conn.begin();
             }
+            Client::Own(_) => {}
         }
         let record = Record::new(head.method.clone(), started);
         if let Some(logs) = &manager.logs {
@@ -141,6 +144,7 @@ impl<'a> Stream<'a> {
         let complete = match client {
             Client::Http1(_) => framing.is_done(),
             Client::Http2(client) => client.source.borrow().is_done(),
+            Client::Own(own) => own.complete.get(),
         };
         if complete {
             record.received_at.set(Some(started));
@@ -176,7 +180,9 @@ impl<'a> Stream<'a> {
     pub fn is_complete(&self) -> bool {
         match self.client {
             Client::Http1(_) => self.framing.borrow().is_done(),
-            Client::Http2(client) => client.source.borrow().is_done(),
+            // What comes behind the head of one that asks for a tunnel is none of the request's.
+            Client::Http2(client) => client.source.borrow().is_done() || self.switch.get() != Switch::No,
+            Client::Own(own) => own.complete.get(),
         }
     }
 
@@ -243,7 +249,7 @@ impl<'a> Stream<'a> {
             Client::Http1(_) if self.version == Version::HTTP_11 => {
                 self.encode(head, http1::Body::Empty, &mut self.interim.borrow_mut());
             }
-            Client::Http1(_) => {}
+            Client::Http1(_) | Client::Own(_) => {}
             Client::Http2(client) => client.inform(head.clone()),
         }
     }
@@ -327,7 +333,7 @@ impl<'a> Stream<'a> {
         }
         *self.record.route.borrow_mut() = self.manager().route(&head, self);
         self.log_start(&head);
-        if (self.switch.get() != Switch::No || head.method == Method::CONNECT) && !self.may_switch(&head) {
+        if self.switch.get() != Switch::No && !self.may_switch(&head) {
             return chain.failed(Failure::Refused(Refusal::UPGRADE_FAILED), self);
         }
         let body = if self.is_complete() { Body::Empty } else { self.body() };
@@ -414,10 +420,7 @@ impl<'a> Stream<'a> {
                 After::Close { linger: begun.linger || self.client.has_unread() }
             }
             Ok(Course::Over) => {
-                if matches!(self.client, Client::Http2(_)) && !self.is_complete() {
-                    // The rest of the request is not wanted: its stream is reset.
-                    stats.downstream_rq_rx_reset.inc();
-                }
+                self.declined();
                 After::Keep
             }
             Err(failure) => {
@@ -443,6 +446,7 @@ impl<'a> Stream<'a> {
                 conn.idle_since.set(now);
             }
             Client::Http2(client) => client.conn.finish(now),
+            Client::Own(_) => {}
         }
         self.log_end(now);
         after

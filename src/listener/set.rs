@@ -252,6 +252,7 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
         local: context.local.clone(),
         stats: Rc::new(ListenerStats::new(&scope)),
         worker_stats: ListenerWorkerStats::new(&names::listener_worker(&scope, context.worker)),
+        room: context.crowd.room(listener),
         drain: context.drain.clone(),
         next: context.next_connection.clone(),
         name: listener.name.as_str().into(),

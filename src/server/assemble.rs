@@ -12,7 +12,7 @@ use crate::drain::motion::Mover;
 use crate::drain::{Drain, Phase, Plan};
 use crate::handoff::motion::Staging;
 use crate::http::filter::Extension;
-use crate::listener::{Set, Sockets, Thawed, WorkerContext};
+use crate::listener::{Crowd, Set, Sockets, Thawed, WorkerContext};
 use crate::local::Local;
 use crate::net::{BindAddress, BindOptions};
 use crate::stats::{Scope, Store};
@@ -32,6 +32,8 @@ pub(super) struct Parts {
     /// The files of access logs.
     files: access_log::Files,
     next_connection: Arc<AtomicU64>,
+    /// Over all workers.
+    crowd: Crowd,
     /// HTTP filters beside our own.
     http_filters: &'static [Extension],
 }
@@ -46,6 +48,7 @@ impl Parts {
         http_filters: &'static [Extension],
     ) -> Self {
         let shared = Shared::new(&bootstrap.clusters);
+        let crowd = Crowd::new(&bootstrap.listeners);
         // Two epochs write into one log for a while: their numbers must not meet.
         let next_connection = Arc::new(AtomicU64::new(store.epoch() << 32));
         Self {
@@ -57,6 +60,7 @@ impl Parts {
             own_address: own_address(),
             files,
             next_connection,
+            crowd,
             http_filters,
         }
     }
@@ -94,6 +98,7 @@ impl Assembly {
             tls: parts.tls.clone(),
             own_address: parts.own_address,
             files: parts.files.clone(),
+            crowd: parts.crowd.clone(),
             next_connection: parts.next_connection.clone(),
         };
         let mut listeners = Vec::with_capacity(parts.bootstrap.listeners.len());

@@ -270,6 +270,7 @@ impl Epoch {
                 Event::Signal(request) => self.signalled(request, link.is_some()).await?,
                 Event::Admin(request) => self.asked(request, link.is_some()).await?,
                 Event::Second => {
+                    self.report.runtime().look();
                     if link.is_none() {
                         link = self.find_home().await;
                         if link.is_some()

@@ -122,6 +122,7 @@ mod http2;
 mod listener;
 mod local_rate_limit;
 mod rbac;
+mod runtime;
 
 pub use cluster::{CircuitBreakerStats, ClusterManagerStats, ClusterStats, RouteCounters};
 pub use compression::{AcceptStats, CompressionStats, DecompressionStats};
@@ -134,6 +135,7 @@ pub use http2::Http2Stats;
 pub use listener::{ListenerManagerStats, ListenerStats, ListenerWorkerStats, SslStats, TlsInspectorStats};
 pub use local_rate_limit::LocalRateLimitStats;
 pub use rbac::{RbacShadowStats, RbacStats};
+pub use runtime::RuntimeStats;
 
 /// The scope of a local rate limit, from the scope of all statistics.
 pub fn http_local_rate_limit(root: &Scope, stat_prefix: &str) -> Scope {

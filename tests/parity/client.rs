@@ -5,27 +5,47 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use super::http2;
 use super::support::PATIENCE;
 use super::theme::{Exchange, Step};
 
 /// How the two connections of an exchange stand: not answered, answered and open, open for a while, closed.
 #[derive(Debug, Default)]
-pub(crate) struct Fates(pub(crate) [AtomicU8; 2]);
+pub(crate) struct Fates([AtomicU8; 2]);
 
-pub(crate) const ANSWERED: u8 = 1;
-pub(crate) const STAYED: u8 = 2;
-pub(crate) const CLOSED: u8 = 3;
+const ANSWERED: u8 = 1;
+const STAYED: u8 = 2;
+const CLOSED: u8 = 3;
 
 /// How long an answered connection is watched if the other proxy's stays open too.
-pub(crate) const WHILE: Duration = Duration::from_millis(120);
+const WHILE: Duration = Duration::from_millis(120);
 /// How long it is watched if the other proxy's was closed.
-pub(crate) const LONG: Duration = Duration::from_secs(3);
+const LONG: Duration = Duration::from_secs(3);
+
+impl Fates {
+    /// An exchange has its answers; whether it is over with that.
+    pub(crate) fn answered(&self, me: usize, closed: bool) {
+        self.0[me].store(if closed { CLOSED } else { ANSWERED }, Ordering::Relaxed);
+    }
+
+    /// It was left as it was.
+    pub(crate) fn stayed(&self, me: usize) {
+        self.0[me].store(STAYED, Ordering::Relaxed);
+    }
+
+    /// Whether it has been watched for long enough.
+    pub(crate) fn is_over(&self, me: usize, answered: Instant) -> bool {
+        if self.0[me].load(Ordering::Relaxed) != CLOSED && answered.elapsed() > WHILE {
+            self.stayed(me);
+        }
+        let other = self.0[1 - me].load(Ordering::Relaxed);
+        other == STAYED && answered.elapsed() > WHILE || other == CLOSED && answered.elapsed() > LONG
+    }
+}
 
 /// What the client got: lines for each response, and the fate of the connection.
 pub(crate) fn run(address: SocketAddr, exchange: &Exchange, fates: &Fates, me: usize) -> Vec<Vec<String>> {
-    if exchange.http2 {
-        return http2::client::run(address, exchange, fates, me);
+    if matches!(exchange.client.first(), Some(Step::Ask(_))) {
+        return super::http2::client(address, exchange, fates, me);
     }
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_nodelay(true).unwrap();
@@ -47,26 +67,19 @@ pub(crate) fn run(address: SocketAddr, exchange: &Exchange, fates: &Fates, me: u
             }
             Step::Fin => drop(socket.shutdown(Shutdown::Write)),
             Step::Leave => left = true,
-            Step::Http2(_) => panic!("{}: a stream on a connection of HTTP/1", exchange.name),
+            Step::Ask(_) | Step::Cancel | Step::Trailers(_) => panic!("{}: no stream in HTTP/1", exchange.name),
         }
     }
     if left {
-        fates.0[me].store(STAYED, Ordering::Relaxed);
+        fates.stayed(me);
         return got.lines("left");
     }
     got.until(&mut socket, |got| got.responses().1 >= exchange.responses);
-    let (fate, other) = (&fates.0[me], &fates.0[1 - me]);
     let answered = Instant::now();
-    fate.store(if got.closed { CLOSED } else { ANSWERED }, Ordering::Relaxed);
-    got.until(&mut socket, |_| {
-        if answered.elapsed() > WHILE {
-            fate.store(STAYED, Ordering::Relaxed);
-        }
-        let other = other.load(Ordering::Relaxed);
-        other == STAYED && answered.elapsed() > WHILE || other == CLOSED && answered.elapsed() > LONG
-    });
+    fates.answered(me, got.closed);
+    got.until(&mut socket, |_| fates.is_over(me, answered));
     if got.closed {
-        fate.store(CLOSED, Ordering::Relaxed);
+        fates.answered(me, true);
     }
     got.lines(if got.closed { "closed" } else { "open" })
 }

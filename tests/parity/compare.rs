@@ -13,6 +13,11 @@ const VARIABLE: [&str; 4] = ["date", "x-request-id", "x-envoy-upstream-service-t
 pub(crate) fn differences(envoy: &Saw, ours: &Saw) -> Vec<String> {
     let mut all = lists("client", &envoy.client, &ours.client);
     all.extend(lists("upstream", &envoy.upstream, &ours.upstream));
+    // A script that neither has followed is a fault of the theme.
+    let idle = |saw: &Saw| saw.upstream.iter().flatten().any(|line| line.ends_with(": nothing came"));
+    if idle(envoy) && idle(ours) {
+        all.push("a host was never asked".to_owned());
+    }
     let names: BTreeSet<&String> = envoy.counters.keys().chain(ours.counters.keys()).collect();
     for name in names {
         let of = |saw: &Saw| saw.counters.get(name).copied().unwrap_or(0);

@@ -1,164 +1,363 @@
-//! Exchanges over HTTP/2: their part of the form of [`super::theme`], the client, and the hosts.
-//!
-//! ```text
-//! http2                         the client speaks HTTP/2, and what follows is for its streams
-//! > POST /a.B/C                 it opens a stream ...
-//! > te: trailers                ... with this field; pseudo-headers too: `:authority`, `:scheme`, `:protocol`
-//! data \0\0\0\0\x01x            it sends data on the stream that was opened last
-//! end                           it ends the stream; right behind the fields, with the head
-//! trailers a: 1; b: 2           ... with trailers
-//! rst CANCEL                    it resets the stream
-//! await TEXT                    it waits until some stream has got this; `pause` and `leave` are as ever
-//! responses 2                   how many streams must have ended for the exchange to be over
-//! <: 200                        a host that the proxy speaks HTTP/2 with answers with this status ...
-//! <: grpc-status: 0             ... with this field
-//! <data TEXT                    it sends data
-//! <end                          it ends the stream; right behind the fields, with the head
-//! <trailers grpc-status: 0      ... with trailers
-//! <rst CANCEL                   it resets the stream
-//! <gone                         it waits until the proxy has reset the stream, and notes with what
-//! <goaway                       it says that it takes no more streams on the connection
-//! ```
-//!
-//! `<head`, `<read`, `<pause`, `<close` and `<next` mean what they do over HTTP/1. Which protocol a host speaks, the first bytes of a connection
-//! say; the cluster's settings say what the proxy sends.
+//! The two ends of an exchange over HTTP/2: a client, and the hosts' side of a connection that begins with the preface.
 
-pub(crate) mod client;
-pub(crate) mod host;
+use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+use h2::ext::Protocol;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use tokio::task::{LocalSet, spawn_local};
 
-use super::theme::{Act, Exchange, Step, bytes_of};
+use super::client::Fates;
+use super::support::PATIENCE;
+use super::theme::{Act, Asked, Exchange, Fields, Step};
+use super::upstream::{Busy, State};
 
-/// Name and value.
-pub(crate) type Fields = Vec<(String, String)>;
-
-/// What the client does.
-#[derive(Debug)]
-pub(crate) enum Ask {
-    /// It opens a stream; `ends` says that this is all.
-    Open {
-        method: String,
-        path: String,
-        fields: Fields,
-        ends: bool,
-    },
-    Data(Vec<u8>),
-    End,
-    Trailers(Fields),
-    Reset(h2::Reason),
+fn on_a_runtime(work: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, work);
 }
 
-/// What a host does.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Answer {
-    /// It answers with a head; `ends` says that this is all.
-    Head {
-        status: u16,
-        fields: Fields,
-        ends: bool,
-    },
-    Data(Vec<u8>),
-    End,
-    Trailers(Fields),
-    Reset(h2::Reason),
-    Gone,
-    GoAway,
+/// What one stream has brought.
+#[derive(Default)]
+struct Got {
+    lines: Vec<String>,
+    data: String,
+    end: Option<String>,
+    /// It counts as answered: its response is whole, or a tunnel.
+    answered: bool,
 }
 
-/// Reads a line of the client's; `None` where it is not about HTTP/2.
-pub(crate) fn client_line(exchange: &mut Exchange, line: &str) -> Option<()> {
-    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let step = match (word, exchange.client.last_mut()) {
-        (">", Some(Step::Http2(Ask::Open { fields, ends: false, .. }))) if rest.contains(": ") => {
-            fields.push(field(rest)?);
-            return Some(());
+/// What the client got; see [`super::client::run`].
+pub(crate) fn client(address: SocketAddr, exchange: &Exchange, fates: &Fates, me: usize) -> Vec<Vec<String>> {
+    let mut all = Vec::new();
+    on_a_runtime(async {
+        let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (mut send, connection) = h2::client::handshake(socket).await.unwrap();
+        let closed: Rc<Cell<bool>> = Rc::default();
+        let over = closed.clone();
+        spawn_local(async move {
+            let _ = connection.await;
+            over.set(true);
+        });
+        let mut streams: Vec<(Rc<RefCell<Got>>, Option<SendStream<Bytes>>)> = Vec::new();
+        let mut left = false;
+        for step in &exchange.client {
+            let latest = streams.last_mut();
+            match step {
+                Step::Ask(asked) => {
+                    let got: Rc<RefCell<Got>> = Rc::default();
+                    send = send.ready().await.unwrap();
+                    let sent = send.send_request(request(asked), asked.ends);
+                    let Ok((response, stream)) = sent else { panic!("{}: cannot be asked", exchange.name) };
+                    spawn_local(read(response, asked.method == "CONNECT", got.clone()));
+                    streams.push((got, Some(stream)));
+                }
+                Step::Send(bytes) => {
+                    if let Some((_, Some(stream))) = latest {
+                        let _ = stream.send_data(Bytes::copy_from_slice(bytes), false);
+                    }
+                }
+                Step::Fin => {
+                    if let Some((_, Some(stream))) = latest {
+                        let _ = stream.send_data(Bytes::new(), true);
+                    }
+                }
+                Step::Cancel => {
+                    if let Some((_, Some(stream))) = latest {
+                        stream.send_reset(Reason::CANCEL);
+                    }
+                }
+                Step::Trailers(fields) => {
+                    if let Some((_, Some(stream))) = latest {
+                        let _ = stream.send_trailers(map(fields));
+                    }
+                }
+                Step::Await(text) => {
+                    let text = String::from_utf8_lossy(text).into_owned();
+                    let got = latest.map(|(got, _)| got.clone()).unwrap_or_default();
+                    until(|| {
+                        let got = got.borrow();
+                        got.end.is_some()
+                            || got.data.contains(&text)
+                            || got.lines.iter().any(|line| line.contains(&text))
+                    })
+                    .await;
+                }
+                Step::Pause(time) => tokio::time::sleep(Duration::from_millis(*time)).await,
+                Step::Leave => left = true,
+            }
         }
-        (">", _) => {
-            let (method, path) = rest.split_once(' ')?;
-            Ask::Open { method: text(method), path: text(path), fields: Vec::new(), ends: false }
+        let ended = || closed.get() || streams.iter().all(|(got, _)| got.borrow().end.is_some());
+        if left {
+            fates.stayed(me);
+        } else {
+            until(|| ended() || streams.iter().filter(|(got, _)| got.borrow().answered).count() >= exchange.responses)
+                .await;
+            let answered = Instant::now();
+            fates.answered(me, ended());
+            until(|| fates.is_over(me, answered)).await;
+            fates.answered(me, ended());
         }
-        ("end", Some(Step::Http2(Ask::Open { ends, .. }))) => {
-            *ends = true;
-            return Some(());
+        for (got, _) in &streams {
+            let got = got.borrow();
+            let mut lines = got.lines.clone();
+            if !got.data.is_empty() {
+                lines.push(format!("data: {}", got.data));
+            }
+            lines.push(got.end.clone().unwrap_or_else(|| "stream open".into()));
+            all.push(lines);
         }
-        ("end", _) => Ask::End,
-        ("data", _) => Ask::Data(bytes_of(rest)),
-        ("trailers", _) => Ask::Trailers(fields(rest)?),
-        ("rst", _) => Ask::Reset(reason(rest)?),
-        _ => return None,
+        all.push(vec![format!(
+            "connection {}",
+            if left {
+                "left"
+            } else if closed.get() {
+                "closed"
+            } else {
+                "open"
+            }
+        )]);
+    });
+    all
+}
+
+async fn until(done: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+}
+
+fn request(asked: &Asked) -> Request<()> {
+    let uri = match (asked.path.as_str(), asked.method.as_str()) {
+        ("-", _) => asked.authority.clone(),
+        (path, _) => format!("http://{}{path}", asked.authority),
     };
-    exchange.client.push(Step::Http2(step));
-    Some(())
+    let mut request = Request::builder().method(asked.method.as_str()).uri(uri);
+    for (name, value) in &asked.headers {
+        request = request.header(name, value);
+    }
+    let mut request = request.body(()).unwrap();
+    if let Some(protocol) = &asked.protocol {
+        request.extensions_mut().insert(Protocol::from(protocol.as_str()));
+    }
+    request
 }
 
-/// Reads a line of the host's, without its `<`; `None` where it is not about HTTP/2.
-pub(crate) fn host_line(acts: &mut Vec<Act>, line: &str) -> Option<()> {
-    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-    let act = match (word, acts.last_mut()) {
-        (":", Some(Act::Http2(Answer::Head { fields, ends: false, .. }))) if rest.contains(": ") => {
-            fields.push(field(rest)?);
-            return Some(());
-        }
-        (":", _) => Answer::Head { status: rest.parse().ok()?, fields: Vec::new(), ends: false },
-        ("end", Some(Act::Http2(Answer::Head { ends, .. }))) => {
-            *ends = true;
-            return Some(());
-        }
-        ("end", _) => Answer::End,
-        ("data", _) => Answer::Data(bytes_of(rest)),
-        ("trailers", _) => Answer::Trailers(fields(rest)?),
-        ("rst", _) => Answer::Reset(reason(rest)?),
-        ("gone", _) => Answer::Gone,
-        ("goaway", _) => Answer::GoAway,
-        _ => return None,
-    };
-    acts.push(Act::Http2(act));
-    Some(())
-}
-
-fn text(text: &str) -> String {
-    String::from_utf8(bytes_of(text)).unwrap()
-}
-
-fn field(line: &str) -> Option<(String, String)> {
-    let (name, value) = line.split_once(": ")?;
-    Some((text(name), text(value)))
-}
-
-fn fields(line: &str) -> Option<Fields> {
-    line.split("; ").map(field).collect()
-}
-
-fn reason(name: &str) -> Option<h2::Reason> {
-    (0..=13).map(h2::Reason::from).find(|reason| format!("{reason:?}") == name)
-}
-
-/// As the crate wants them.
 fn map(fields: &Fields) -> HeaderMap {
-    let field = |(name, value): &(String, String)| {
-        (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap())
-    };
+    let field =
+        |(name, value): &(String, String)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap());
     fields.iter().map(field).collect()
 }
 
-/// As they are compared: sorted.
-fn lines(map: &HeaderMap, mark: &str) -> Vec<String> {
-    let line =
-        |(name, value): (&HeaderName, &HeaderValue)| format!("{mark}{name}: {}", value.as_bytes().escape_ascii());
-    let mut lines: Vec<String> = map.iter().map(line).collect();
-    lines.sort();
-    lines
+fn fields(headers: &HeaderMap) -> Vec<String> {
+    let mut fields: Vec<String> =
+        headers.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))).collect();
+    fields.sort();
+    fields
 }
 
-/// Runs to its end on a runtime of its own.
-fn alone<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, work)
+async fn read(response: h2::client::ResponseFuture, connect: bool, got: Rc<RefCell<Got>>) {
+    let ended = |end: String| {
+        let mut got = got.borrow_mut();
+        got.end = Some(end);
+        got.answered = true;
+    };
+    let response = match response.await {
+        Ok(response) => response,
+        Err(error) => return ended(told(&error)),
+    };
+    {
+        let mut got = got.borrow_mut();
+        got.lines.push(format!("status {}", response.status().as_u16()));
+        got.lines.extend(fields(response.headers()));
+        got.answered = connect && response.status().is_success();
+    }
+    let mut body = response.into_body();
+    while let Some(data) = body.data().await {
+        match data {
+            Ok(data) => {
+                let _ = body.flow_control().release_capacity(data.len());
+                got.borrow_mut().data.push_str(&data.escape_ascii().to_string());
+            }
+            Err(error) => return ended(told(&error)),
+        }
+    }
+    match body.trailers().await {
+        Ok(trailers) => ended(format!("stream ended {}", fields(&trailers.unwrap_or_default()).join(", "))),
+        Err(error) => ended(told(&error)),
+    }
 }
 
-/// Sends data as the window allows; `false` when the stream is gone.
-async fn send(stream: &mut h2::SendStream<bytes::Bytes>, data: &[u8]) -> bool {
-    let data = bytes::Bytes::copy_from_slice(data);
-    super::support::http2::send_all(stream, data, false).await.is_ok()
+fn told(error: &h2::Error) -> String {
+    match error.reason() {
+        Some(reason) if error.is_reset() => format!("stream reset: {reason:?}"),
+        _ => "stream lost".into(),
+    }
+}
+
+/// The hosts' side of a connection. Host `c` does not take extended CONNECT.
+pub(crate) fn serve(name: &str, socket: std::net::TcpStream, state: &Mutex<State>) {
+    on_a_runtime(async {
+        socket.set_nonblocking(true).unwrap();
+        let cut = socket.try_clone().unwrap();
+        let socket = tokio::net::TcpStream::from_std(socket).unwrap();
+        let mut builder = h2::server::Builder::new();
+        if name != "c" {
+            builder.enable_connect_protocol();
+        }
+        let Ok(mut connection) = builder.handshake::<_, Bytes>(socket).await else { return };
+        let mut work = futures_util::stream::FuturesUnordered::new();
+        loop {
+            use futures_util::StreamExt as _;
+            tokio::select! {
+                accepted = connection.accept() => match accepted {
+                    Some(Ok((request, respond))) => work.push(answer(name, request, respond, &cut, state)),
+                    _ => return,
+                },
+                Some(()) = work.next() => {}
+            }
+        }
+    });
+}
+
+async fn answer(
+    name: &str,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    cut: &std::net::TcpStream,
+    state: &Mutex<State>,
+) {
+    let (parts, mut body) = request.into_parts();
+    let connect = parts.method == "CONNECT";
+    let mut first = format!("at {name}: {} {}", parts.method, parts.uri);
+    if let Some(protocol) = parts.extensions.get::<Protocol>() {
+        let _ = write!(first, " {}", protocol.as_str());
+    }
+    let (number, acts) =
+        state.lock().unwrap().take(name, std::iter::once(first).chain(fields(&parts.headers)).collect());
+    let _busy = Busy(state);
+    let note = |line: String| state.lock().unwrap().note(number, line);
+    if acts.first() != Some(&Act::Head) && !connect {
+        let mut all = Vec::new();
+        let read = take(&mut body, usize::MAX, &mut all).await;
+        if !all.is_empty() || read != "end" {
+            note(format!("body {read}: {}", all.escape_ascii()));
+        }
+        if read == "end"
+            && let Ok(Some(trailers)) = body.trailers().await
+        {
+            note(format!("trailers {}", fields(&trailers).join(", ")));
+        }
+    }
+    let mut stream: Option<SendStream<Bytes>> = None;
+    let mut ended = false;
+    for (number, act) in acts.iter().enumerate() {
+        match act {
+            Act::Head => {}
+            Act::Send(bytes) => match &mut stream {
+                Some(stream) => drop(stream.send_data(Bytes::copy_from_slice(bytes), false)),
+                None => {
+                    let (head, rest) = response(bytes);
+                    // What comes next may be more of it.
+                    let more = matches!(acts.get(number + 1), Some(act) if !matches!(act, Act::Fin));
+                    ended = !connect && rest.is_empty() && !more;
+                    let Ok(mut sent) = respond.send_response(head, ended) else { return };
+                    if !rest.is_empty() {
+                        let _ = sent.send_data(Bytes::from(rest), false);
+                    }
+                    stream = Some(sent);
+                }
+            },
+            Act::Read(count) => {
+                let mut all = Vec::new();
+                let read = take(&mut body, *count, &mut all).await;
+                note(format!("read {read}: {:?}", String::from_utf8_lossy(&all)));
+            }
+            Act::Pause(time) => tokio::time::sleep(Duration::from_millis(*time)).await,
+            Act::Fin => {
+                ended = true;
+                if let Some(stream) = &mut stream {
+                    let _ = stream.send_data(Bytes::new(), true);
+                }
+            }
+            Act::Close => {
+                let _ = cut.shutdown(std::net::Shutdown::Both);
+                return;
+            }
+            Act::Trailers(fields) => {
+                ended = true;
+                if let Some(stream) = &mut stream {
+                    let _ = stream.send_trailers(map(fields));
+                }
+            }
+            Act::Gone => {
+                ended = true;
+                // Before the head it is the one, behind it the other that hears of it.
+                let gone = async {
+                    match &mut stream {
+                        Some(stream) => std::future::poll_fn(|context| stream.poll_reset(context)).await,
+                        None => std::future::poll_fn(|context| respond.poll_reset(context)).await,
+                    }
+                };
+                note(match tokio::time::timeout(PATIENCE, gone).await {
+                    Ok(Ok(reason)) => format!("reset: {reason:?}"),
+                    Ok(Err(_)) => "cut".into(),
+                    Err(_) => "not reset".into(),
+                });
+            }
+            Act::Reset(reason) => {
+                let known = (0..=13).map(Reason::from).find(|known| format!("{known:?}") == *reason);
+                respond.send_reset(known.unwrap_or(Reason::INTERNAL_ERROR));
+                return;
+            }
+        }
+    }
+    if !connect
+        && !ended
+        && let Some(stream) = &mut stream
+    {
+        let _ = stream.send_data(Bytes::new(), true);
+    }
+    if connect {
+        let mut all = Vec::new();
+        let read = take(&mut body, usize::MAX, &mut all).await;
+        note(format!("at last {read}: {:?}", String::from_utf8_lossy(&all)));
+        // The stream is dropped, and with it reset, only when it has ended both ways, or the connection has.
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn take(body: &mut RecvStream, count: usize, all: &mut Vec<u8>) -> String {
+    while all.len() < count {
+        match body.data().await {
+            Some(Ok(data)) => {
+                let _ = body.flow_control().release_capacity(data.len());
+                all.extend_from_slice(&data);
+            }
+            Some(Err(error)) => return told(&error),
+            None => return "end".into(),
+        }
+    }
+    "whole".into()
+}
+
+/// A head as HTTP/1 writes it, and what is behind it.
+fn response(bytes: &[u8]) -> (Response<()>, Vec<u8>) {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
+    let (head, rest) = (String::from_utf8_lossy(&bytes[..end]), &bytes[end + 4..]);
+    let mut lines = head.split("\r\n");
+    let status: u16 = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let mut response = Response::builder().status(status);
+    for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+        response = response.header(name, value);
+    }
+    (response.body(()).unwrap(), rest.to_vec())
 }

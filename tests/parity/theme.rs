@@ -10,6 +10,9 @@
 //! ## name of the exchange
 //! > GET / HTTP/1.1\r\n          the client sends; lines that follow each other go out together
 //! > Host: a\r\n\r\n
+//! >> CONNECT h /ws websocket    instead: the client speaks HTTP/2 and opens a stream; method, authority, path (`-`: none), `:protocol`; then
+//! >> ... | x: 1 | y: 2 | end    header fields, and whether the stream ends with its head; `> ` is data, `cancel` resets the stream,
+//! trailers x: 1 | y: 2          ends it with trailers
 //! await TEXT                    the client waits until it has got this
 //! pause 50                      ... so many milliseconds
 //! fin                           ... sends no more; `leave` closes instead
@@ -18,16 +21,17 @@
 //! <head                         at first: it answers when it has the head
 //! <read 5                       it reads so many bytes more
 //! <pause 50                     it waits
-//! <close                        it closes; `<reset` resets
+//! <close                        it closes; `<reset` resets, over HTTP/2 the stream with INTERNAL_ERROR or `<reset CANCEL`; `<fin` sends no more
+//! <trailers x: 1 | y: 2         over HTTP/2: it ends the stream with trailers
+//! <gone                         over HTTP/2: it waits until the proxy has reset the stream, and notes with what
 //! <next                         what follows is for the next request that comes
+//! <at b                         what follows is for the next request that comes to host `b`; the exchange waits for it, and lists what came by host
 //! ```
 //!
 //! `\r \n \t \0 \\ \xHH` mean what they do in Rust, `\{x*3}` is `xxx`, `\s` a blank at the end of a line. Without any `<` the upstream answers 200 `ok`; when the
-//! scripts are used up, the last one goes for all others. What is said over HTTP/2 is told in [`super::http2`].
+//! scripts are used up, the last one goes for all others.
 
 use std::collections::BTreeMap;
-
-use super::http2;
 
 /// What one file says.
 #[derive(Debug, Default)]
@@ -42,11 +46,17 @@ pub(crate) struct Theme {
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) name: String,
-    /// The client speaks HTTP/2.
-    pub(crate) http2: bool,
     pub(crate) client: Vec<Step>,
     pub(crate) responses: usize,
-    pub(crate) upstream: Vec<Vec<Act>>,
+    pub(crate) upstream: Vec<Script>,
+}
+
+/// What the upstream does with one request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Script {
+    /// The host that it is for; else whichever is asked.
+    pub(crate) at: Option<String>,
+    pub(crate) acts: Vec<Act>,
 }
 
 /// What the client does.
@@ -57,7 +67,39 @@ pub(crate) enum Step {
     Pause(u64),
     Fin,
     Leave,
-    Http2(http2::Ask),
+    Ask(Asked),
+    Cancel,
+    Trailers(Fields),
+}
+
+/// Names and values.
+pub(crate) type Fields = Vec<(String, String)>;
+
+/// A request over HTTP/2.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) authority: String,
+    pub(crate) path: String,
+    pub(crate) protocol: Option<String>,
+    pub(crate) headers: Fields,
+    pub(crate) ends: bool,
+}
+
+impl Asked {
+    fn read(text: &str) -> Option<Self> {
+        let mut parts = text.split(" | ").map(str::trim);
+        let mut words = parts.next()?.split(' ').map(str::to_owned);
+        let (method, authority, path, protocol) = (words.next()?, words.next()?, words.next()?, words.next());
+        let (mut headers, mut ends) = (Vec::new(), false);
+        for part in parts {
+            match part.split_once(": ") {
+                Some((name, value)) => headers.push((name.to_owned(), text_of(value))),
+                None => ends = (part == "end").then_some(true)?,
+            }
+        }
+        Some(Self { method, authority, path, protocol, headers, ends })
+    }
 }
 
 /// What the upstream does.
@@ -67,9 +109,12 @@ pub(crate) enum Act {
     Send(Vec<u8>),
     Read(usize),
     Pause(u64),
+    Fin,
     Close,
-    Reset,
-    Http2(http2::Answer),
+    /// With this reason, where it is a stream.
+    Reset(String),
+    Trailers(Fields),
+    Gone,
 }
 
 impl Theme {
@@ -82,13 +127,7 @@ impl Theme {
             if let Some(name) = line.strip_prefix("## ") {
                 mark = None;
                 let (name, responses) = (name.trim().to_owned(), 1);
-                theme.exchanges.push(Exchange {
-                    name,
-                    http2: false,
-                    client: Vec::new(),
-                    responses,
-                    upstream: Vec::new(),
-                });
+                theme.exchanges.push(Exchange { name, client: Vec::new(), responses, upstream: Vec::new() });
             } else if let Some(name) = line.strip_prefix('@') {
                 mark = Some(name.trim().to_owned());
             } else if line.starts_with('#') || line.trim().is_empty() {
@@ -111,11 +150,8 @@ impl Theme {
 
 impl Exchange {
     fn line(&mut self, line: &str) -> Option<()> {
-        if line == "http2" {
-            self.http2 = true;
-            return Some(());
-        }
-        if self.http2 && !line.starts_with('<') && http2::client_line(self, line).is_some() {
+        if let Some(text) = line.strip_prefix(">> ") {
+            self.client.push(Step::Ask(Asked::read(text)?));
             return Some(());
         }
         if let Some(text) = line.strip_prefix("> ") {
@@ -126,13 +162,11 @@ impl Exchange {
             return Some(());
         }
         if let Some(act) = line.strip_prefix('<') {
-            if self.upstream.is_empty() || act.trim() == "next" {
-                self.upstream.push(Vec::new());
+            let at = act.strip_prefix("at ").map(|host| host.trim().to_owned());
+            if self.upstream.is_empty() || act.trim() == "next" || at.is_some() {
+                self.upstream.push(Script { at: at.clone(), acts: Vec::new() });
             }
-            let acts = self.upstream.last_mut()?;
-            if http2::host_line(acts, act).is_some() {
-                return Some(());
-            }
+            let acts = &mut self.upstream.last_mut()?.acts;
             match act.split_once(' ').unwrap_or((act, "")) {
                 ("", text) => match acts.last_mut() {
                     Some(Act::Send(bytes)) => bytes.extend(bytes_of(text)),
@@ -141,9 +175,12 @@ impl Exchange {
                 ("head", _) => acts.push(Act::Head),
                 ("read", count) => acts.push(Act::Read(count.parse().ok()?)),
                 ("pause", time) => acts.push(Act::Pause(time.parse().ok()?)),
+                ("fin", _) => acts.push(Act::Fin),
                 ("close", _) => acts.push(Act::Close),
-                ("reset", _) => acts.push(Act::Reset),
-                ("next", _) => {}
+                ("reset", reason) => acts.push(Act::Reset(reason.trim().to_owned())),
+                ("trailers", fields) => acts.push(Act::Trailers(fields_of(fields)?)),
+                ("gone", _) => acts.push(Act::Gone),
+                ("next" | "at", _) => {}
                 _ => return None,
             }
             return Some(());
@@ -152,6 +189,8 @@ impl Exchange {
             ("await", text) => self.client.push(Step::Await(bytes_of(text))),
             ("pause", time) => self.client.push(Step::Pause(time.parse().ok()?)),
             ("fin", _) => self.client.push(Step::Fin),
+            ("cancel", _) => self.client.push(Step::Cancel),
+            ("trailers", fields) => self.client.push(Step::Trailers(fields_of(fields)?)),
             ("leave", _) => self.client.push(Step::Leave),
             ("responses", count) => self.responses = count.parse().ok()?,
             _ => return None,
@@ -160,7 +199,16 @@ impl Exchange {
     }
 }
 
-pub(crate) fn bytes_of(text: &str) -> Vec<u8> {
+fn fields_of(text: &str) -> Option<Fields> {
+    let field = |part: &str| part.trim().split_once(": ").map(|(name, value)| (name.to_owned(), text_of(value)));
+    text.split(" | ").map(field).collect()
+}
+
+fn text_of(text: &str) -> String {
+    String::from_utf8(bytes_of(text)).expect("a text")
+}
+
+fn bytes_of(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('\\') {

@@ -17,6 +17,7 @@
 //! | `access_log` | one line for each request and tunnel, with the totals of all epochs |
 //! | `acceptance` | the load by which this stage is accepted |
 //! | `measures` | what a takeover costs, printed |
+//! | `runtime` | runtime layers are shown, overridden and read again; a takeover begins with the configuration's own |
 //! | `operator` | what the operator types and reads |
 //! | `matrix` | whatever happens to whomever at whatever step of a takeover: only what a killed process held is lost |
 //! | `survivors` | an epoch that is killed around the move takes with it exactly the connections that were its own at that moment |
@@ -53,6 +54,7 @@ mod operator;
 mod queue;
 mod rapid;
 mod recall;
+mod runtime;
 mod secure;
 mod stand_in;
 mod support;

@@ -10,7 +10,7 @@ use heirloom::access_log::{Files, Settings};
 use heirloom::config::model;
 use heirloom::drain::{Drain, Phase};
 use heirloom::http::filter::Extension;
-use heirloom::listener::{Set, Sockets, WorkerContext};
+use heirloom::listener::{Crowd, Set, Sockets, WorkerContext};
 use heirloom::local::Local;
 use heirloom::stats::Scope;
 use heirloom::upstream::{Clusters, Shared};
@@ -75,6 +75,7 @@ impl Proxy {
                 let files = Files::new(soon);
                 let (scope, drain, local) = (Scope::detached(), Drain::new(), Local::new());
                 let clusters = Rc::new(Clusters::build(&clusters, &Shared::new(&clusters), &scope, &local));
+                let listener = Arc::new(listener);
                 let context = WorkerContext {
                     worker: 0,
                     scope: scope.clone(),
@@ -84,10 +85,11 @@ impl Proxy {
                     http_filters,
                     tls: heirloom::tls::Contexts::default(),
                     own_address: None,
+                    crowd: Crowd::new(std::slice::from_ref(&listener)),
                     files: files.clone(),
                     next_connection: Arc::default(),
                 };
-                let sockets = Sockets { listener: Arc::new(listener), sockets: vec![socket.into()] };
+                let sockets = Sockets { listener, sockets: vec![socket.into()] };
                 let set = Set::new(context, vec![sockets]).unwrap();
                 set.accept().unwrap();
                 let worker = Worker { scope, drain, set, clusters };

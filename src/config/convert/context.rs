@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use crate::config::diagnostic::{Diagnostic, Findings, Path, Segment, Severity};
 use crate::config::extension::HttpFilterKind;
 use crate::config::model;
+use crate::runtime::Runtime;
 
 pub(in crate::config) struct Context {
     path: Path,
@@ -12,6 +13,8 @@ pub(in crate::config) struct Context {
     pub(super) unknown_fields: Severity,
     /// Who this proxy is: converted first.
     pub(super) node: model::Node,
+    /// What the runtime layers say: converted before what asks them.
+    pub(super) runtime: Runtime,
     /// The names of the static clusters: converted before what refers to them.
     pub(super) clusters: HashSet<String>,
     /// Names of clusters are not to be relied on, because some could not be read.
@@ -31,6 +34,7 @@ impl Context {
             findings: Findings::default(),
             unknown_fields,
             node: model::Node::default(),
+            runtime: Runtime::default(),
             clusters: HashSet::new(),
             http_filters: http_filters.to_vec(),
             filter_names: Vec::new(),

@@ -21,15 +21,15 @@ use crate::config::typed_struct;
 
 /// One extension: the type of its settings, and how they are read.
 pub(super) struct Extension<T> {
-    type_name: &'static str,
-    parse: fn(&mut Context, &[u8]) -> Option<T>,
+    pub(super) type_name: &'static str,
+    pub(super) parse: fn(&mut Context, &[u8]) -> Option<T>,
 }
 
 /// Extensions that can stand in the same place.
 pub(super) struct Category<T: 'static> {
     /// For messages: `network filter`.
-    what: &'static str,
-    extensions: &'static [Extension<T>],
+    pub(super) what: &'static str,
+    pub(super) extensions: &'static [Extension<T>],
 }
 
 /// Network filters.

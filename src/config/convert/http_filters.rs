@@ -86,18 +86,28 @@ fn filter(cx: &mut Context, message: api::HttpFilter) -> Slot {
 
 /// Reads settings of a type.
 fn settings(cx: &mut Context, any: &Any, type_name: &str, read: Read) -> Option<Settings> {
+    given(cx, any, type_name, |cx, given| read(&mut Reader::new(cx), given))
+}
+
+/// Reads what is given as an `Any` of a type, or as a `TypedStruct` that stands for it.
+pub(super) fn given<T>(
+    cx: &mut Context,
+    any: &Any,
+    type_name: &str,
+    read: impl FnOnce(&mut Context, Given<'_>) -> T,
+) -> T {
     if !Message::by_url(&any.type_url).is_some_and(Message::is_typed_struct) {
-        return read(&mut Reader::new(cx), Given::Message(&any.value));
+        return read(cx, Given::Message(&any.value));
     }
     match Message::by_name(type_name) {
         Some(message) => {
             // Its faults were found when the whole message was checked.
             let (bytes, _) = typed_struct::resolve(&any.value, message, cx.unknown_fields);
-            cx.at("value", |cx| read(&mut Reader::new(cx), Given::Message(&bytes)))
+            cx.at("value", |cx| read(cx, Given::Message(&bytes)))
         }
         None => {
             let value = typed_struct::to_json(wire::last_bytes(&any.value, 2));
-            cx.at("value", |cx| read(&mut Reader::new(cx), Given::Value(value)))
+            cx.at("value", |cx| read(cx, Given::Value(value)))
         }
     }
 }

@@ -70,11 +70,14 @@ impl Filter for Compress {
         if said == Some(&OnRoute::Disabled) {
             return next.run(request);
         }
-        match &compressor.request {
+        match compressor.request.as_ref().filter(|what| what.enabled.now()) {
             Some(what) => self.compress_request(compressor, what, &mut request, next.stream().is_complete()),
             None => self.requests.not_compressed.inc(),
         }
-        let Some(what) = &compressor.response else { return next.run(request) };
+        let what = &compressor.response;
+        if !what.enabled.now() {
+            return next.run(request);
+        }
         let offers = self.offer(compressor, &request, &next);
         let removes = match said {
             Some(OnRoute::Overrides { remove_accept_encoding: Some(removes) }) => *removes,

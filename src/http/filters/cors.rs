@@ -51,7 +51,7 @@ impl Filter for Cors {
         let draw = next.draw();
         // Whether it works at all the most specific policy says alone.
         let Some((enabled, shadow)) = next.find_in_route(|policy: &Policy| {
-            Some((policy.enabled.holds(draw), policy.shadow.is_some_and(|shadow| shadow.holds(draw))))
+            Some((policy.enabled.holds(draw), policy.shadow.as_ref().is_some_and(|shadow| shadow.holds(draw))))
         }) else {
             return next.run(request);
         };

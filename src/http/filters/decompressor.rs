@@ -53,11 +53,15 @@ impl Filter for Decompress {
     fn call<'a>(&'a self, mut request: Request<'a>, next: Next<'a>) -> Answer<'a> {
         let Some(decompressor) = self.settings.get::<Decompressor>() else { return next.run(request) };
         let is_tunnel = request.head.method == http::Method::CONNECT || request.head.headers.contains(&header::UPGRADE);
-        if let Some(direction) = decompressor.request.filter(|_| !is_tunnel) {
+        let direction = &decompressor.request;
+        if !is_tunnel && direction.enabled.now() {
             let Request { head, body } = &mut request;
             undo(decompressor, direction, (&mut head.headers, body), &self.requests, Failure::Malformed);
         }
-        let Some(direction) = decompressor.response else { return next.run(request) };
+        let direction = &decompressor.response;
+        if !direction.enabled.now() {
+            return next.run(request);
+        }
         if decompressor.advertises {
             advertise(&mut request.head.headers, decompressor.library.encoding());
         }
@@ -75,7 +79,7 @@ impl Filter for Decompress {
 /// Decompresses a message, where it is compressed with what is undone here.
 fn undo(
     decompressor: &Decompressor,
-    direction: Direction,
+    direction: &Direction,
     (headers, body): (&mut Headers, &mut Body<'_>),
     stats: &DecompressionStats,
     fault: Failure,

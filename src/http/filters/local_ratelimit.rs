@@ -121,7 +121,7 @@ impl Filter for LocalRateLimit {
     fn call<'a>(&'a self, mut request: Request<'a>, next: Next<'a>) -> Answer<'a> {
         let own = self.own(&next);
         let Some(limit) = own.settings.get::<Limit>() else { return next.run(request) };
-        if !limit.enabled.is_some_and(|part| part.holds(self.draws.next())) {
+        if !limit.enabled.as_ref().is_some_and(|part| part.holds(self.draws.next())) {
             return next.run(request);
         }
         let stream = next.stream();
@@ -132,7 +132,7 @@ impl Filter for LocalRateLimit {
             own.stats.ok.inc();
         } else {
             own.stats.rate_limited.inc();
-            if limit.enforced.is_some_and(|part| part.holds(self.draws.next())) {
+            if limit.enforced.as_ref().is_some_and(|part| part.holds(self.draws.next())) {
                 own.stats.enforced.inc();
                 let response = deny(&own, limit, level, &request.head, stream);
                 return Answer::later(std::future::ready(Ok(response)));

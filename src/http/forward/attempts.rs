@@ -212,6 +212,8 @@ impl<'a> Attempts<'a> {
                 self.count(|counted| counted.stats.upstream_rq_retry_limit_exceeded.inc());
                 self.stream.record().flag(Flag::UpstreamRetryLimitExceeded);
             }
+            // An operator has switched retries off.
+            Verdict::Again(_) if !self.cluster.model().retries.holds(fastrand::u64(..)) => {}
             Verdict::Again(pause) => {
                 self.admitted = self.cluster.admit_retry();
                 if self.admitted.is_some() {

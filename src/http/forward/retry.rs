@@ -108,6 +108,8 @@ pub(super) struct Retries {
     retried: bool,
     /// The interval that the next pause is drawn from.
     interval: Duration,
+    /// The longest.
+    longest: Duration,
     /// From `x-envoy-retriable-status-codes`.
     status_codes: Vec<u32>,
     /// From `x-envoy-retriable-header-names`.
@@ -118,6 +120,7 @@ impl Retries {
     /// For a request with these wishes of its own.
     pub(super) fn new(policy: &RetryPolicy, retriable: &Retriable, head: &RequestHead, controls: Controls) -> Self {
         let mut on = policy.on.or(controls.retry_on);
+        let (interval, longest) = policy.intervals();
         if !retriable.request.is_empty() && !retriable.request.iter().any(|matcher| matcher.matches_request(head)) {
             on = RetryOn::default();
         }
@@ -126,7 +129,8 @@ impl Retries {
             given_up: false,
             left: controls.max_retries.unwrap_or(policy.retries),
             retried: false,
-            interval: policy.base_interval,
+            interval,
+            longest,
             status_codes: controls.status_codes,
             headers: controls.headers.into_iter().map(HeaderMatcher::present).collect(),
         }
@@ -189,7 +193,7 @@ impl Retries {
         Verdict::Again(match asked {
             // Everybody was told the same moment: up to half as long again spreads them.
             Some(wait) => Pause::RateLimited(wait + part_of(wait / 2, random)),
-            None => Pause::Exponential(self.back_off(policy, random)),
+            None => Pause::Exponential(self.back_off(random)),
         })
     }
 
@@ -220,12 +224,12 @@ impl Retries {
     }
 
     /// Drawn evenly from the interval, which doubles with every try.
-    fn back_off(&mut self, policy: &RetryPolicy, random: u64) -> Duration {
+    fn back_off(&mut self, random: u64) -> Duration {
         let pause = part_of(self.interval, random);
-        if self.interval < policy.max_interval {
+        if self.interval < self.longest {
             self.interval = self.interval.saturating_mul(2);
         }
-        pause.min(policy.max_interval)
+        pause.min(self.longest)
     }
 }
 

@@ -218,6 +218,16 @@ fn append_forwarded_for(headers: &mut Headers, present: Present, address: IpAddr
     }
 }
 
+/// Makes a client's head one of a request of our own: we ask, from inside.
+pub fn ask_ourselves(headers: &mut Headers, own: IpAddr) {
+    headers.set(X_ENVOY_INTERNAL.clone(), HeaderValue::from_static("true"));
+    let mut present = Present::default();
+    if headers.contains(&X_FORWARDED_FOR) {
+        present.note(Known::ForwardedFor);
+    }
+    append_forwarded_for(headers, present, own);
+}
+
 /// `x-forwarded-proto`, and the scheme where the target had none.
 fn set_scheme(head: &mut RequestHead, present: Present, rules: &Rules, connection: &ConnectionFacts) {
     let own = if connection.tls { Scheme::Https } else { Scheme::Http };

@@ -34,14 +34,19 @@ impl Source {
         self
     }
 
+    /// What has not been pulled, for who does not want frames; `None` when it has ended.
+    pub(in crate::http) fn into_stream(self) -> Option<RecvStream> {
+        self.stream
+    }
+
     /// All has come.
     pub(in crate::http) fn is_done(&self) -> bool {
         self.stream.is_none()
     }
 
-    /// Bytes that are still to come, where that is known.
+    /// Bytes that are still to come, where that is known. Behind the last of them trailers may come until the stream has ended.
     pub(in crate::http) fn length(&self) -> Option<u64> {
-        self.left
+        self.left.filter(|left| *left > 0 || self.is_done())
     }
 
     /// The next frame.

@@ -128,8 +128,8 @@ impl Stream<'_> {
                 conn.flight.set(Some(Box::new(flight)));
                 After::Move
             }
-            // A stream never gets room to move.
-            Client::Http2(_) => After::Keep,
+            // These never get room to move.
+            Client::Http2(_) | Client::Own(_) => After::Keep,
         }
     }
 }

@@ -21,6 +21,8 @@ impl RequestBody<'_> {
         match self.stream.client {
             Client::Http1(conn) => self.poll_http1(conn, context),
             Client::Http2(client) => self.poll_http2(client, context),
+            // Its body is not a client's.
+            Client::Own(_) => Poll::Ready(Err(Failure::Internal)),
         }
     }
 
@@ -80,6 +82,7 @@ impl RequestBody<'_> {
         match self.stream.client {
             Client::Http1(_) => self.stream.framing.borrow().length_left(),
             Client::Http2(client) => client.source.borrow().length(),
+            Client::Own(_) => Some(0),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::http::filter::Response;
 use crate::http::headers::announce_attempts;
 use crate::http::outbox::Outbox;
 use crate::http::pump::{Broken, Pump};
+use crate::upstream::Cluster;
 
 use super::{Begun, Client, Course, Stream};
 use crate::http::upgrade::Switch;
@@ -33,6 +34,8 @@ impl Stream<'_> {
         let conn = match self.client {
             Client::Http1(conn) => conn,
             Client::Http2(client) => return self.send_http2(client, head, body, begun).await,
+            // Nobody gets it this way.
+            Client::Own(_) => return Err(Failure::Internal),
         };
         begun.early |= !self.is_complete() || self.switch.get() != Switch::No;
         if self.should_close(conn) {
@@ -177,6 +180,23 @@ impl Stream<'_> {
         }
         if let Some(host) = &*self.record.host.borrow() {
             host.count_response(status);
+        }
+    }
+
+    /// The host takes no more, or takes again: the client is read no further meanwhile.
+    pub(in crate::http) fn count_upload_flow(&self, cluster: &Cluster, before: bool, now: bool) {
+        if before == now {
+            return;
+        }
+        let (http, cluster) = (&self.manager().stats, cluster.stats());
+        // Behind a request of our own there is no client.
+        let client = !matches!(self.client, Client::Own(_));
+        if now {
+            cluster.upstream_flow_control_backed_up_total.inc();
+            http.downstream_flow_control_paused_reading_total.add(client.into());
+        } else {
+            cluster.upstream_flow_control_drained_total.inc();
+            http.downstream_flow_control_resumed_reading_total.add(client.into());
         }
     }
 

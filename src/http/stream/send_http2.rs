@@ -24,7 +24,7 @@ impl Stream<'_> {
         mut body: Body<'s>,
         begun: &mut Begun,
     ) -> Result<Course, Failure> {
-        if !self.is_complete() {
+        if !self.client.is_through() {
             self.manager().stats.downstream_rq_response_before_rq_complete.inc();
         }
         self.manager().prepare_response(&mut head, self);

@@ -62,7 +62,10 @@ pub(in crate::http) async fn run_http2(conn: Rc<Conn>, request: Request<RecvStre
         }
     };
     let client = http2::Client::new(conn, source, respond);
-    let stream = Stream::new(Client::Http2(&client), &head, Framing::none(), started);
+    let mut stream = Stream::new(Client::Http2(&client), &head, Framing::none(), started);
+    if head.method == Method::CONNECT || head.headers.contains(&header::UPGRADE) {
+        stream.asks(&head);
+    }
     if waits && !client.conn.manager.config.proxy_100_continue && !stream.is_complete() {
         client.go_on();
     }
@@ -72,7 +75,9 @@ pub(in crate::http) async fn run_http2(conn: Rc<Conn>, request: Request<RecvStre
     if course.is_err() {
         client.reset(Reason::INTERNAL_ERROR);
     }
-    stream.finish(course, begun);
+    if let After::Tunnel(switching) = stream.finish(course, begun) {
+        Box::pin(switching.run_http2(client)).await;
+    }
 }
 
 /// Answers bytes that did not become a request.

@@ -46,7 +46,7 @@ pub struct Pool {
     opening: Cell<u32>,
     /// Open or being opened.
     live: Cell<u32>,
-    /// Streams that the host takes on a connection, as its last answered request showed: a new connection takes no more before it says so.
+    /// Streams that the host takes on a connection, as they were when a request was last over: a new connection takes no more before its settings have come.
     learned: Cell<u32>,
     counts: Rc<Counts>,
 }

@@ -6,23 +6,21 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as api;
 
-use super::{Table, clusters, hash};
+use super::{Inherited, Table, clusters, hash};
 use crate::config::convert::context::Context;
 use crate::config::convert::extension::PATH_REWRITERS;
 use crate::config::convert::{matcher, retry, upgrade, values};
-use crate::config::model::{
-    Forward, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite, RouteAction, Tries, UriRewrite,
-};
+use crate::config::model::{Forward, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite, RouteAction, UriRewrite};
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// `path` is what the route matches; `tries` is what virtual host and route say: the policy here goes before the virtual host's.
+/// `path` is what the route matches; `inherited` is what virtual host and route say: what is said here goes before the virtual host's.
 pub(super) fn forward(
     cx: &mut Context,
     message: api::RouteAction,
     table: &Table,
     path: Option<&PathMatch>,
-    mut tries: Tries,
+    inherited: Inherited,
 ) -> Option<RouteAction> {
     let api::RouteAction {
         cluster_not_found_response_code,
@@ -55,7 +53,9 @@ pub(super) fn forward(
         cluster_specifier,
         host_rewrite_specifier,
     } = message;
-    refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config, request_mirror_policies,
+    let Inherited { mut tries, mirrors } = inherited;
+    let mirrors = table.mirrors(cx, request_mirror_policies, &mirrors);
+    refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config,
         max_grpc_timeout, grpc_timeout_offset, internal_redirect_policy, internal_redirect_action,
         hedge_policy);
     // Limits per priority tune; rate limits do nothing without a policy or filter that is refused.
@@ -102,6 +102,7 @@ pub(super) fn forward(
         hash_policy,
         tries: Arc::new(tries),
         upgrades,
+        mirrors,
     })))
 }
 

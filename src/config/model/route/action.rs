@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::model::{HeadField, HeaderRules, RouteFilters, Substitution, Tries, UriRewrite};
+use crate::config::model::{HeadField, HeaderRules, Keyed, Mirror, RouteFilters, Substitution, Tries, UriRewrite};
 
 /// What a route does with a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +55,8 @@ pub struct Forward {
     pub tries: Arc<Tries>,
     /// `upgrade_configs`, which come before the manager's.
     pub upgrades: Vec<RouteUpgrade>,
+    /// `request_mirror_policies`, or what is said above.
+    pub mirrors: Vec<Mirror>,
 }
 
 impl Forward {
@@ -72,6 +74,7 @@ impl Forward {
             hash_policy: Vec::new(),
             tries: Arc::default(),
             upgrades: Vec::new(),
+            mirrors: Vec::new(),
         }
     }
 }
@@ -102,7 +105,7 @@ pub struct WeightedCluster {
     /// Its cluster.
     pub cluster: WeightedName,
     /// So many of the sum.
-    pub weight: u32,
+    pub weight: Keyed<u32>,
     /// `host_rewrite_literal`, or empty.
     pub host_rewrite: String,
     /// What is done to heads that go this way.

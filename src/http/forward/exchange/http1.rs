@@ -17,7 +17,7 @@ use crate::http::body::{Body, Frame};
 use crate::http::failure::Failure;
 use crate::http::pump::{Broken, Pump};
 use crate::http::stream::Stream;
-use crate::http::upgrade::{self, Granted, Switch};
+use crate::http::upgrade::{self, Granted};
 use crate::l4::tunnel;
 use crate::upstream::Cluster;
 use crate::upstream::pool::http1::Lease;
@@ -286,7 +286,7 @@ impl<'a> Exchange<'a> {
 
     fn take_head(&mut self, parsed: Parsed<ResponseHead>) -> Result<Option<ResponseHead>, Failure> {
         let status = parsed.head.status;
-        if self.stream.switch() == Switch::Allowed && upgrade::is_granted(&self.method, &parsed.head, parsed.upgrade) {
+        if self.stream.switch().asks_host() && upgrade::is_granted(&self.method, &parsed.head, parsed.upgrade) {
             self.replay = None;
             self.grant = Some(parsed.head);
             return Ok(None);
@@ -321,7 +321,7 @@ impl<'a> Exchange<'a> {
         let blocked = self.upload.outbox.is_blocked();
         let pumped =
             self.upload.poll(context, &mut self.body, local, |context, slices| lease.poll_write(context, slices));
-        self.count_flow(blocked);
+        self.stream.count_upload_flow(&self.cluster, blocked, self.upload.outbox.is_blocked());
         match pumped {
             Poll::Ready(Err(Broken::Source(failure))) => Err(failure),
             Poll::Ready(Err(Broken::Sink)) => {
@@ -334,19 +334,6 @@ impl<'a> Exchange<'a> {
                 Ok(())
             }
             Poll::Pending => Ok(()),
-        }
-    }
-
-    /// The host takes no more, or takes again: the client is read no further meanwhile.
-    fn count_flow(&self, before: bool) {
-        let now = self.upload.outbox.is_blocked();
-        let (http, cluster) = (&self.stream.manager().stats, self.cluster.stats());
-        if now && !before {
-            http.downstream_flow_control_paused_reading_total.inc();
-            cluster.upstream_flow_control_backed_up_total.inc();
-        } else if before && !now {
-            http.downstream_flow_control_resumed_reading_total.inc();
-            cluster.upstream_flow_control_drained_total.inc();
         }
     }
 

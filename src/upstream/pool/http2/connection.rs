@@ -24,12 +24,14 @@ pub(super) struct Connection {
     streams: Cell<u32>,
     /// Requests that it has carried.
     requests: Cell<u32>,
-    /// One of them is over: the host's settings have come.
-    answered: Cell<bool>,
     /// When the last stream ended.
     used: Cell<Instant>,
     /// We end it.
     by_us: Cell<bool>,
+    /// The host's settings have come, or it is gone.
+    settled: Cell<bool>,
+    /// Who waits for that.
+    unsettled: RefCell<Vec<Waker>>,
 }
 
 impl Connection {
@@ -39,9 +41,10 @@ impl Connection {
             send: RefCell::new(Some(send)),
             streams: Cell::new(0),
             requests: Cell::new(0),
-            answered: Cell::new(false),
             used: Cell::new(Instant::now()),
             by_us: Cell::new(false),
+            settled: Cell::new(false),
+            unsettled: RefCell::default(),
         })
     }
 
@@ -56,7 +59,7 @@ impl Connection {
         }
         let Some(pool) = self.pool.upgrade() else { return false };
         let mut most = (pool.options().max_concurrent_streams as usize).min(send.current_max_send_streams());
-        if !self.answered.get() {
+        if !self.settled.get() {
             most = most.min(pool.learned.get() as usize);
         }
         (self.streams.get() as usize) < most
@@ -76,6 +79,15 @@ impl Connection {
     /// It has ended, or is about to.
     pub(super) fn gone(&self) {
         self.send.borrow_mut().take();
+        self.settle();
+    }
+
+    /// The host's settings have come.
+    pub(super) fn settle(&self) {
+        if !self.settled.replace(true) {
+            let waiting = std::mem::take(&mut *self.unsettled.borrow_mut());
+            waiting.into_iter().for_each(Waker::wake);
+        }
     }
 
     pub(super) fn ended_by_us(&self) -> bool {
@@ -117,7 +129,7 @@ impl Connection {
             stats.upstream_cx_max_requests.inc();
             self.close();
         }
-        Ok(Lease { connection: self, pool, send, reused, _ticket: ticket })
+        Ok(Lease { connection: self, pool, send, reused, begun: false, _ticket: ticket })
     }
 }
 
@@ -127,6 +139,8 @@ pub struct Lease {
     pool: Rc<Pool>,
     send: SendRequest<Bytes>,
     reused: bool,
+    /// Its stream has begun, and is not known to be over.
+    begun: bool,
     _ticket: Ticket,
 }
 
@@ -136,7 +150,21 @@ impl Lease {
     /// # Errors
     /// The connection takes it no more: nothing was sent.
     pub fn send(&mut self, request: http::Request<()>, ends: bool) -> Result<Sent, h2::Error> {
-        self.send.send_request(request, ends)
+        let sent = self.send.send_request(request, ends);
+        self.begun = sent.is_ok();
+        sent
+    }
+
+    /// The stream has ended both ways, or with its connection: whoever drops this gives nothing up.
+    pub fn ended(&mut self) {
+        self.begun = false;
+    }
+
+    /// The host has reset the stream.
+    pub fn was_reset(&mut self) {
+        if std::mem::take(&mut self.begun) {
+            self.pool.stats().upstream_rq_rx_reset.inc();
+        }
     }
 
     /// Whether another request went over the connection before.
@@ -149,20 +177,32 @@ impl Lease {
         self.pool.stats().upstream_cx_protocol_error.inc();
     }
 
-    /// The host takes extended CONNECT (RFC 8441).
-    pub fn takes_extended_connect(&self) -> bool {
-        self.send.is_extended_connect_protocol_enabled()
+    /// Ready with whether the host takes extended CONNECT (RFC 8441, 3), which its settings say. They come at once or not at all: the caller bounds
+    /// the wait.
+    pub fn poll_takes_extended_connect(&self, context: &mut Context<'_>) -> Poll<bool> {
+        if !self.connection.settled.get() {
+            let mut waiting = self.connection.unsettled.borrow_mut();
+            if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                waiting.push(context.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        Poll::Ready(self.send.is_extended_connect_protocol_enabled())
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.pool.stats().upstream_rq_active.dec();
+        if self.begun {
+            self.pool.stats().upstream_rq_tx_reset.inc();
+        }
         drop_one(&self.pool.counts.rq_active);
         let connection = &self.connection;
         connection.streams.set(connection.streams.get().saturating_sub(1));
-        connection.answered.set(true);
-        self.pool.learned.set(u32::try_from(self.send.current_max_send_streams()).unwrap_or(u32::MAX).max(1));
+        if connection.settled.get() {
+            self.pool.learned.set(u32::try_from(self.send.current_max_send_streams()).unwrap_or(u32::MAX).max(1));
+        }
         connection.used.set(Instant::now());
         self.pool.tell_one();
     }
