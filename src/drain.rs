@@ -73,6 +73,8 @@ struct Shared {
     phase: Cell<Phase>,
     waiters: RefCell<Waiters>,
     active: Cell<usize>,
+    /// Of those, who never moves.
+    unmovable: Cell<usize>,
     /// How often [`Drain::move_to`] has begun.
     motions: Cell<u32>,
     /// While [`Phase::Moving`].
@@ -101,6 +103,7 @@ impl Drain {
                 phase: Cell::new(Phase::Serving),
                 waiters: RefCell::default(),
                 active: Cell::new(0),
+                unmovable: Cell::new(0),
                 motions: Cell::new(0),
                 mover: RefCell::default(),
                 emptied: Cell::new(None),
@@ -128,6 +131,11 @@ impl Drain {
     /// How many hold it.
     pub fn active(&self) -> usize {
         self.shared.active.get()
+    }
+
+    /// How many of those never move.
+    pub fn unmovable(&self) -> usize {
+        self.shared.unmovable.get()
     }
 
     /// Where it stands.
@@ -241,7 +249,10 @@ impl Held {
 
     /// It cannot move, in this motion or any other.
     pub fn never_moves(&self) {
-        self.stays.set(NEVER);
+        if self.stays.replace(NEVER) != NEVER && self.counted {
+            let unmovable = &self.drain.shared.unmovable;
+            unmovable.set(unmovable.get() + 1);
+        }
     }
 
     fn stays(&self) -> bool {
@@ -281,6 +292,9 @@ impl Drop for Held {
         waiters.free.push(self.slot);
         if !self.counted {
             return;
+        }
+        if self.stays.get() == NEVER {
+            shared.unmovable.set(shared.unmovable.get() - 1);
         }
         shared.active.set(shared.active.get() - 1);
         if shared.active.get() == 0

@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicU64;
 use crate::access_log;
 use crate::drain::Drain;
 use crate::http::filter::Extension;
+use crate::l4;
 use crate::local::Local;
 use crate::stats::Scope;
 use crate::tls::Contexts;
@@ -48,6 +49,8 @@ pub struct WorkerContext {
     pub drain: Drain,
     /// HTTP filters that can be built.
     pub http_filters: &'static [Extension],
+    /// Network filters that can be built beside our own.
+    pub network_filters: &'static [l4::extension::Extension],
     /// The process' TLS contexts.
     pub tls: Contexts,
     /// An address of this machine that is not loopback: what `x-forwarded-for` shows for a client on loopback.

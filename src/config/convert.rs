@@ -66,7 +66,7 @@ mod tests;
 use envoy_types::pb::envoy::config::bootstrap::v3 as api;
 
 use super::diagnostic::{Findings, Path, Severity};
-use super::extension::HttpFilterKind;
+use super::extension::{HttpFilterKind, NetworkFilterKind};
 use super::model;
 pub(super) use context::Context;
 
@@ -77,8 +77,9 @@ pub(super) fn bootstrap(
     unknown_fields: Severity,
     suspect: &[Path],
     http_filters: &[HttpFilterKind],
+    network_filters: &[NetworkFilterKind],
 ) -> (model::Bootstrap, Findings) {
-    let mut context = Context::new(unknown_fields, suspect, http_filters);
+    let mut context = Context::new(unknown_fields, suspect, http_filters, network_filters);
     let bootstrap = bootstrap::convert(&mut context, message);
     (bootstrap, context.findings)
 }

@@ -48,6 +48,7 @@ decode!(
     filters::network::http_connection_manager::v3::HttpConnectionManager,
     filters::network::tcp_proxy::v3::TcpProxy,
     http::early_header_mutation::header_mutation::v3::HeaderMutation,
+    http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig,
     http::original_ip_detection::custom_header::v3::CustomHeaderConfig,
     http::original_ip_detection::xff::v3::XffConfig,
     matcher::v3::HttpRequestHeaderMatchInput,

@@ -31,7 +31,7 @@ use crate::route::Decision;
 use super::body::Body;
 use super::downstream::Downstream;
 use super::failure::Failure;
-use super::filter::{Answer, Request};
+use super::filter::{Answer, Request, Response};
 use super::forward::{Exchange, rewrite};
 use super::headers::Turned;
 use super::local_reply;
@@ -238,8 +238,11 @@ impl<'a> Stream<'a> {
     pub(super) fn encode(&self, head: &ResponseHead, body: http1::Body, out: &mut BytesMut) {
         let begin = out.len();
         encode_response(head, body, out);
-        if self.manager().config.http1.proper_case {
-            http1::proper_case(out.get_mut(begin..).unwrap_or_default());
+        let written = out.get_mut(begin..).unwrap_or_default();
+        match &head.cases {
+            Some(cases) => cases.write_to(written),
+            None if self.manager().config.http1.proper_case => http1::proper_case(written),
+            None => {}
         }
     }
 
@@ -276,7 +279,10 @@ impl<'a> Stream<'a> {
             }
             drop(answer);
             match waited {
-                Ok(Ok(response)) => self.send(local_reply::shape(response, self), begun).await,
+                Ok(Ok(response)) => {
+                    begun.close |= self.ends_by(&response);
+                    self.send(local_reply::shape(response, self), begun).await
+                }
                 Ok(Err(failure)) => self.fail(failure, begun).await,
                 Err(_) => Err(Failure::Internal),
             }
@@ -309,8 +315,21 @@ impl<'a> Stream<'a> {
         if matches!(failure, Failure::MaxDuration { .. }) && self.record.grpc.get() {
             local_reply::deadline_exceeded(&mut reply.head);
         }
-        rewrite::response(&mut reply.head, self);
+        rewrite::own_response(&mut reply, |head| rewrite::response(head, self));
+        if !headless {
+            self.manager().chain.dress(&mut reply, self);
+        }
+        begun.close |= self.ends_by(&reply);
         self.send(local_reply::shape(reply, self), begun).await
+    }
+
+    /// Whether a reply of ours ends the connection: who is told that his request is bad may have sent more that would be misread. Other streams of
+    /// HTTP/2 are not touched by it.
+    fn ends_by(&self, reply: &Response<'_>) -> bool {
+        reply.local
+            && reply.head.status == StatusCode::BAD_REQUEST
+            && matches!(self.client, Client::Http1(_))
+            && !self.manager().config.http1.keeps_after_bad_request
     }
 
     /// Sends the request down the chain.
@@ -367,6 +386,7 @@ impl<'a> Stream<'a> {
             Failure::StreamIdle { .. } => stats.downstream_rq_idle_timeout.inc(),
             Failure::DownstreamClosed => stats.downstream_rq_rx_reset.inc(),
             Failure::Refused(Refusal::PATH) => stats.downstream_rq_failed_path_normalization.inc(),
+            Failure::Refused(Refusal::ABSOLUTE_PATH) => stats.downstream_rq_non_relative_path.inc(),
             Failure::Refused(Refusal { details: Refusal::UNKNOWN_CLIENT, .. }) => {
                 stats.downstream_rq_rejected_via_ip_detection.inc();
             }

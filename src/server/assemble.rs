@@ -12,6 +12,7 @@ use crate::drain::motion::Mover;
 use crate::drain::{Drain, Phase, Plan};
 use crate::handoff::motion::Staging;
 use crate::http::filter::Extension;
+use crate::l4;
 use crate::listener::{Crowd, Set, Sockets, Thawed, WorkerContext};
 use crate::local::Local;
 use crate::net::{BindAddress, BindOptions};
@@ -36,6 +37,8 @@ pub(super) struct Parts {
     crowd: Crowd,
     /// HTTP filters beside our own.
     http_filters: &'static [Extension],
+    /// Network filters beside our own.
+    network_filters: &'static [l4::extension::Extension],
 }
 
 impl Parts {
@@ -46,6 +49,7 @@ impl Parts {
         store: Store,
         files: access_log::Files,
         http_filters: &'static [Extension],
+        network_filters: &'static [l4::extension::Extension],
     ) -> Self {
         let shared = Shared::new(&bootstrap.clusters);
         let crowd = Crowd::new(&bootstrap.listeners);
@@ -62,6 +66,7 @@ impl Parts {
             next_connection,
             crowd,
             http_filters,
+            network_filters,
         }
     }
 
@@ -95,6 +100,7 @@ impl Assembly {
             clusters: clusters.clone(),
             drain: drain.clone(),
             http_filters: parts.http_filters,
+            network_filters: parts.network_filters,
             tls: parts.tls.clone(),
             own_address: parts.own_address,
             files: parts.files.clone(),
@@ -125,10 +131,12 @@ impl Assembly {
         self.clusters.set_draining(phase != Phase::Serving);
     }
 
-    /// Begins a drain in which connections move.
-    pub(super) fn move_to(&self, mover: Mover, plan: Plan) {
+    /// Begins a drain in which connections move, and says how many never do.
+    pub(super) fn move_to(&self, mover: Mover, plan: Plan) -> usize {
+        let unmovable = self.drain.unmovable();
         self.drain.move_to(mover, plan);
         self.clusters.set_draining(true);
+        unmovable
     }
 
     /// Puts connections from another epoch together, and begins with them when that one has let go of them.

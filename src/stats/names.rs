@@ -198,7 +198,8 @@ stats! {
 }
 
 stats! {
-    /// `server.`: connections that an epoch has given to the next one, by kind, and those that it could not give, by reason. Not Envoy's.
+    /// `server.`: connections that an epoch has given to the next one, by kind, and those that it could not give, by reason; `unmovable` are those that
+    /// never move (HTTP/2, TLS, tunnels with a stream in them), as many as there were when the motion began. Not Envoy's.
     MotionStats {
         counter moved_exchange = "connections_moved.exchange",
         counter moved_http1 = "connections_moved.http1",
@@ -212,6 +213,7 @@ stats! {
         counter refused_other_filter = "connections_refused.other_filter",
         counter refused_record = "connections_refused.record",
         counter refused_socket = "connections_refused.socket",
+        counter refused_unmovable = "connections_refused.unmovable",
         counter refused_way = "connections_refused.way",
     }
 }

@@ -46,7 +46,7 @@ pub(crate) fn client(address: SocketAddr, exchange: &Exchange, fates: &Fates, me
             let _ = connection.await;
             over.set(true);
         });
-        let mut streams: Vec<(Rc<RefCell<Got>>, Option<SendStream<Bytes>>)> = Vec::new();
+        let mut streams: Vec<(Rc<RefCell<Got>>, SendStream<Bytes>)> = Vec::new();
         let mut left = false;
         for step in &exchange.client {
             let latest = streams.last_mut();
@@ -57,25 +57,25 @@ pub(crate) fn client(address: SocketAddr, exchange: &Exchange, fates: &Fates, me
                     let sent = send.send_request(request(asked), asked.ends);
                     let Ok((response, stream)) = sent else { panic!("{}: cannot be asked", exchange.name) };
                     spawn_local(read(response, asked.method == "CONNECT", got.clone()));
-                    streams.push((got, Some(stream)));
+                    streams.push((got, stream));
                 }
                 Step::Send(bytes) => {
-                    if let Some((_, Some(stream))) = latest {
+                    if let Some((_, stream)) = latest {
                         let _ = stream.send_data(Bytes::copy_from_slice(bytes), false);
                     }
                 }
                 Step::Fin => {
-                    if let Some((_, Some(stream))) = latest {
+                    if let Some((_, stream)) = latest {
                         let _ = stream.send_data(Bytes::new(), true);
                     }
                 }
                 Step::Cancel => {
-                    if let Some((_, Some(stream))) = latest {
+                    if let Some((_, stream)) = latest {
                         stream.send_reset(Reason::CANCEL);
                     }
                 }
                 Step::Trailers(fields) => {
-                    if let Some((_, Some(stream))) = latest {
+                    if let Some((_, stream)) = latest {
                         let _ = stream.send_trailers(map(fields));
                     }
                 }
@@ -103,7 +103,9 @@ pub(crate) fn client(address: SocketAddr, exchange: &Exchange, fates: &Fates, me
             let answered = Instant::now();
             fates.answered(me, ended());
             until(|| fates.is_over(me, answered)).await;
-            fates.answered(me, ended());
+            if ended() {
+                fates.answered(me, true);
+            }
         }
         for (got, _) in &streams {
             let got = got.borrow();

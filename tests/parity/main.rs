@@ -94,7 +94,10 @@ macro_rules! themes {
 }
 
 themes! {
+    chain
     connect
+    cors
+    edge
     faults
     forwarded
     forwarded_edge
@@ -107,15 +110,21 @@ themes! {
     headers
     http2_connect
     http2_upgrades
+    levels
     lifetimes
     local_replies
     messages
     mirroring
+    normal_form
     redirects
     retries
     rewrites
     routing
+    runtime
+    shaped_replies
     strictness
+    tolerant
+    trailers
     upgrades
     weighted
 }

@@ -3,9 +3,10 @@
 //! ```text
 //! # A comment, in the first column.
 //! @hcm                          what follows is set in the connection manager, up to the next mark
+//! @http_filters                 ... is the list of HTTP filters before the router; @router sets something in that one
+//! @bootstrap                    ... is set in the whole
 //! @route_config                 ... in the route configuration
 //! @virtual_hosts                ... is the list of virtual hosts
-//! @filters                      ... is the list of HTTP filters before the router
 //! @cluster a                    ... is set in cluster `a`; `a`, `b` and `c` have one host each, nobody listens at the host of `dead`
 //! ## name of the exchange
 //! > GET / HTTP/1.1\r\n          the client sends; lines that follow each other go out together

@@ -10,6 +10,7 @@ use heirloom::access_log::{Files, Settings};
 use heirloom::config::model;
 use heirloom::drain::{Drain, Phase};
 use heirloom::http::filter::Extension;
+use heirloom::l4;
 use heirloom::listener::{Crowd, Set, Sockets, WorkerContext};
 use heirloom::local::Local;
 use heirloom::stats::Scope;
@@ -55,11 +56,25 @@ impl Proxy {
         Self::start_with(super::models::listener(manager), clusters, &[])
     }
 
+    /// The same with network filters.
+    pub fn start_over(listener: model::Listener, network_filters: &'static [l4::extension::Extension]) -> Self {
+        Self::start_as(listener, Vec::new(), &[], network_filters)
+    }
+
     /// The same with HTTP filters.
     pub fn start_with(
         listener: model::Listener,
         clusters: Vec<model::Cluster>,
         http_filters: &'static [Extension],
+    ) -> Self {
+        Self::start_as(listener, clusters, http_filters, &[])
+    }
+
+    fn start_as(
+        listener: model::Listener,
+        clusters: Vec<model::Cluster>,
+        http_filters: &'static [Extension],
+        network_filters: &'static [l4::extension::Extension],
     ) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
@@ -83,6 +98,7 @@ impl Proxy {
                     clusters: clusters.clone(),
                     drain: drain.clone(),
                     http_filters,
+                    network_filters,
                     tls: heirloom::tls::Contexts::default(),
                     own_address: None,
                     crowd: Crowd::new(std::slice::from_ref(&listener)),

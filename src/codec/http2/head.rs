@@ -68,7 +68,7 @@ pub fn request_head(parts: request::Parts, rules: &RequestRules, dropped: &mut u
         Some("http") => Some(Scheme::Http),
         _ => None,
     };
-    Ok(RequestHead { method, scheme, authority, path, version: Version::HTTP_2, headers: list })
+    Ok(RequestHead { method, scheme, authority, path, version: Version::HTTP_2, headers: list, cases: None })
 }
 
 /// A response that was read, as a head.
@@ -79,7 +79,12 @@ pub fn response_head(parts: response::Parts, most: usize) -> Result<ResponseHead
     if parts.headers.len() > most {
         return Err(Malformed::TooManyHeaders);
     }
-    Ok(ResponseHead { status: parts.status, version: Version::HTTP_2, headers: trailers_from(parts.headers) })
+    Ok(ResponseHead {
+        status: parts.status,
+        version: Version::HTTP_2,
+        headers: trailers_from(parts.headers),
+        cases: None,
+    })
 }
 
 /// A request to be sent. With `upgrade`, the name of a protocol, it is an extended CONNECT.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::config::diagnostic::{Diagnostic, Findings, Path, Segment, Severity};
-use crate::config::extension::HttpFilterKind;
+use crate::config::extension::{HttpFilterKind, NetworkFilterKind};
 use crate::config::model;
 use crate::runtime::Runtime;
 
@@ -21,12 +21,19 @@ pub(in crate::config) struct Context {
     pub(super) clusters_are_suspect: bool,
     /// The kinds of HTTP filters that there are, but for the router.
     pub(super) http_filters: Vec<HttpFilterKind>,
+    /// The kinds of network filters that there are, beside our own.
+    pub(super) network_filters: Vec<NetworkFilterKind>,
     /// The names of the HTTP filters of the connection manager at hand.
     pub(super) filter_names: Vec<String>,
 }
 
 impl Context {
-    pub(super) fn new(unknown_fields: Severity, suspect: &[Path], http_filters: &[HttpFilterKind]) -> Self {
+    pub(super) fn new(
+        unknown_fields: Severity,
+        suspect: &[Path],
+        http_filters: &[HttpFilterKind],
+        network_filters: &[NetworkFilterKind],
+    ) -> Self {
         let clusters = Path(vec![Segment::Field("static_resources"), Segment::Field("clusters")]);
         let is_suspect = |path: &Path| clusters.contains(path) || path.contains(&clusters);
         Self {
@@ -37,6 +44,7 @@ impl Context {
             runtime: Runtime::default(),
             clusters: HashSet::new(),
             http_filters: http_filters.to_vec(),
+            network_filters: network_filters.to_vec(),
             filter_names: Vec::new(),
             clusters_are_suspect: suspect.iter().any(is_suspect),
         }

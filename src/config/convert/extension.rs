@@ -13,7 +13,8 @@ use super::{
     tcp_proxy, tls, upstream_http,
 };
 use crate::config::model::{
-    DownstreamTls, HeaderOps, HttpFilter, IpDetection, LogFormat, LogSink, NetworkFilter, StatsSink, UriTemplate,
+    DownstreamTls, HeaderOps, HttpFilter, IpDetection, LogFormat, LogSink, NetworkFilter, PreserveCase, StatsSink,
+    UriTemplate,
 };
 use crate::config::proto::Decode;
 use crate::config::schema::Message;
@@ -75,6 +76,15 @@ pub(super) const HTTP_FILTERS: Category<HttpFilter> = Category {
 };
 
 /// How a client's address is found out.
+/// How names of headers are written.
+pub(super) const CASE_FORMATTERS: Category<PreserveCase> = Category {
+    what: "header formatter",
+    extensions: &[Extension {
+        type_name: "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
+        parse: |cx, bytes| decode(cx, bytes).map(http_options::preserve_case),
+    }],
+};
+
 pub(super) const IP_DETECTIONS: Category<IpDetection> = Category {
     what: "original IP detection",
     extensions: &[

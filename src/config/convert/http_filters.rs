@@ -85,7 +85,7 @@ fn filter(cx: &mut Context, message: api::HttpFilter) -> Slot {
 }
 
 /// Reads settings of a type.
-fn settings(cx: &mut Context, any: &Any, type_name: &str, read: Read) -> Option<Settings> {
+pub(super) fn settings(cx: &mut Context, any: &Any, type_name: &str, read: Read) -> Option<Settings> {
     given(cx, any, type_name, |cx, given| read(&mut Reader::new(cx), given))
 }
 

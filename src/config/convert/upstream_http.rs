@@ -135,15 +135,16 @@ pub(super) fn http1(cx: &mut Context, message: core::Http1ProtocolOptions) -> Up
         allow_custom_methods,
         ignore_http_11_upgrade,
     } = message;
-    let override_stream_error_on_invalid_http_message = values::is_true(&override_stream_error_on_invalid_http_message);
-    refuse!(cx; allow_chunked_length, override_stream_error_on_invalid_http_message);
-    // For requests that arrive, or a choice among Envoy's parsers.
-    ignore!(cx; allow_absolute_url, accept_http_10, default_host_for_http_10, use_balsa_parser, allow_custom_methods,
+    // For requests that arrive, or a choice among Envoy's parsers; a host that breaks the protocol loses its connection in any case.
+    ignore!(cx; override_stream_error_on_invalid_http_message, allow_absolute_url, accept_http_10, default_host_for_http_10, use_balsa_parser, allow_custom_methods,
         ignore_http_11_upgrade);
+    let (proper_case, preserve_case) = cx.at("header_key_format", |cx| http_options::key_format(cx, header_key_format));
     UpstreamHttp1 {
-        enable_trailers,
         full_url: send_fully_qualified_url,
-        proper_case: cx.at("header_key_format", |cx| http_options::proper_case(cx, header_key_format)),
+        proper_case,
+        preserve_case,
+        enable_trailers,
+        allow_chunked_length,
     }
 }
 

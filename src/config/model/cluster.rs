@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Address, Fraction, Http2Options, Keyed, Locality, Mirror};
+use super::{Address, Fraction, Http2Options, Keyed, Locality, Mirror, PreserveCase};
 
 /// `envoy.config.cluster.v3.Cluster`.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,12 +97,16 @@ pub struct Endpoint {
 /// `Http1ProtocolOptions` of a cluster: how request heads are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamHttp1 {
-    /// `enable_trailers`: a client's trailers go on to the hosts, whatever the connection manager says. Those of hosts always go on.
-    pub enable_trailers: bool,
     /// `send_fully_qualified_url`: the target is a whole URL.
     pub full_url: bool,
     /// `header_key_format.proper_case_words`: names begin with capitals.
     pub proper_case: bool,
+    /// `header_key_format.stateful_formatter`: how the host writes names is kept for the client.
+    pub preserve_case: Option<PreserveCase>,
+    /// `enable_trailers`: of requests and of responses.
+    pub enable_trailers: bool,
+    /// `allow_chunked_length`, of responses.
+    pub allow_chunked_length: bool,
 }
 
 /// `CircuitBreakers.Thresholds`, with Envoy's defaults (1024 each, 3 retries).

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccessLog, Address, DownstreamTls, HttpConnectionManager, Keyed};
+use super::{AccessLog, Address, DownstreamTls, HttpConnectionManager, Keyed, NetworkFilterModel};
 
 /// `envoy.config.listener.v3.Listener`.
 #[derive(Clone, Debug, PartialEq)]
@@ -151,6 +151,18 @@ pub enum NetworkFilter {
     HttpConnectionManager(Arc<HttpConnectionManager>),
     /// `envoy.filters.network.tcp_proxy`.
     TcpProxy(Arc<TcpProxy>),
+    /// One that the program brings along.
+    Extension(NetworkFilterModel),
+}
+
+impl NetworkFilter {
+    /// It keeps the connection until it ends.
+    pub fn is_terminal(&self) -> bool {
+        match self {
+            Self::HttpConnectionManager(_) | Self::TcpProxy(_) => true,
+            Self::Extension(model) => model.is_terminal,
+        }
+    }
 }
 
 /// `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.

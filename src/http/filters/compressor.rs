@@ -93,10 +93,24 @@ impl Filter for Compress {
             if response.local && (stream.record().grpc.get() || stream.manager().replies.is_some()) {
                 self.responses.not_compressed.inc();
             } else {
-                self.compress_response(compressor, what, &offers, &mut response);
+                self.compress_response(compressor, what, Some(&offers), &mut response);
             }
             Ok(response)
         })
+    }
+
+    fn dress<'a>(&'a self, reply: &mut Response<'a>, next: Next<'a>) {
+        let Some(compressor) = self.settings.get::<Compressor>() else { return };
+        let is_off = next.route_settings().as_ref().and_then(|said| said.get::<OnRoute>()) == Some(&OnRoute::Disabled);
+        if is_off || !compressor.response.enabled.now() {
+            return;
+        }
+        let record = next.stream().record();
+        if reply.local && (record.grpc.get() || next.stream().manager().replies.is_some()) {
+            return self.responses.not_compressed.inc();
+        }
+        let offers = record.object::<Offers>(OFFERS);
+        self.compress_response(compressor, &compressor.response, offers.as_deref(), reply);
     }
 }
 
@@ -144,7 +158,8 @@ impl Compress {
         &self,
         compressor: &Compressor,
         what: &What,
-        offers: &Offers,
+        // Of a request that has come as far as here.
+        offers: Option<&Offers>,
         response: &mut Response<'a>,
     ) {
         if matches!(response.body, Body::Tunnel(_)) {
@@ -152,7 +167,9 @@ impl Compress {
         }
         let head = &mut response.head;
         let is_long = is_long(&head.headers, what, &self.responses);
-        let is_accepted = is_long && response.body.length() != Some(0) && self.is_accepted(compressor, offers);
+        let is_accepted = is_long
+            && response.body.length() != Some(0)
+            && offers.is_some_and(|offers| self.is_accepted(compressor, offers));
         let could = is_long
             && !compressor.codes.contains(&head.status.as_u16().into())
             && is_of_type(&head.headers, what)

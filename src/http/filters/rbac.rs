@@ -154,7 +154,8 @@ impl Filter for Rbac {
         let name = name.replace(|letter: char| letter.is_whitespace() || letter.is_control(), "_");
         let details = format!("rbac_access_denied_matched_policy[{name}]");
         let denial = Denial { status: 403, grpc_status: None, body: "RBAC: access denied", details: &details };
-        let response = denial::reply(&denial, &request.head, next.stream());
+        let mut response = denial::reply(&denial, &request.head, next.stream());
+        next.pass_over(&mut response);
         Answer::later(std::future::ready(Ok(response)))
     }
 }

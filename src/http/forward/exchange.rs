@@ -78,11 +78,12 @@ pub(super) fn encode<'a>(
         head.path = full_url(&head);
     }
     encode_request(&head, framing, &mut outbox.front);
-    if style.proper_case {
-        proper_case(&mut outbox.front);
+    match &head.cases {
+        Some(cases) => cases.write_to(&mut outbox.front),
+        None if style.proper_case => proper_case(&mut outbox.front),
+        None => {}
     }
-    let trailers = style.enable_trailers || stream.manager().config.http1.enable_trailers;
-    let upload = Pump::new(outbox, framing, trailers);
+    let upload = Pump::new(outbox, framing, style.enable_trailers);
     let exchange = http1::Exchange::new(stream, cluster.clone(), head.method, upload, body);
     Ok(Exchange::Http1(Box::new(exchange)))
 }

@@ -207,8 +207,10 @@ fn append_forwarded_for(headers: &mut Headers, present: Present, address: IpAddr
     let mut text = Vec::with_capacity(40);
     if present.has(Known::ForwardedFor) {
         for value in headers.get_all(&X_FORWARDED_FOR) {
-            text.extend_from_slice(value.as_bytes());
-            text.push(b',');
+            if !value.is_empty() {
+                text.extend_from_slice(value.as_bytes());
+                text.push(b',');
+            }
         }
     }
     write_ip(&mut text, address);

@@ -3,6 +3,7 @@
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use crate::codec::head::Headers;
 use crate::codec::http1::Decoded;
 use crate::http::body::Frame;
 use crate::http::downstream::Downstream;
@@ -40,7 +41,8 @@ impl RequestBody<'_> {
                         self.complete(Instant::now());
                     }
                     conn.settle();
-                    return Poll::Ready(Ok(Frame::End(trailers)));
+                    let enabled = stream.manager().config.http1.enable_trailers;
+                    return Poll::Ready(Ok(Frame::End(if enabled { trailers } else { Headers::new() })));
                 }
                 Decoded::NeedMore => match conn.poll_fill(context) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Failure::DownstreamClosed)),

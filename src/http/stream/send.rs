@@ -159,10 +159,18 @@ impl Stream<'_> {
         }
     }
 
+    /// Our own 100 is a response too.
+    pub(super) fn count_interim(&self) {
+        self.manager().stats.response(StatusCode::CONTINUE.as_u16());
+        self.manager().listener_stats.response(StatusCode::CONTINUE.as_u16());
+    }
+
     pub(super) fn count_head(&self, status: StatusCode) {
         let status = status.as_u16();
         self.record.status.set(status);
-        if !self.record.is_health_check.get() {
+        if self.record.is_health_check.get() {
+            self.manager().tracing_stats.health_check.inc();
+        } else {
             self.manager().stats.response(status);
             self.manager().listener_stats.response(status);
         }

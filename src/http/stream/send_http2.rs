@@ -34,7 +34,7 @@ impl Stream<'_> {
         if !bodiless {
             // A filter may have changed the body behind the head.
             match length {
-                // The end of the stream goes with the head, and says it.
+                // Nothing need not be announced: the head ends the stream.
                 Some(0) if !head.headers.contains(&header::CONTENT_LENGTH) => {}
                 Some(0) if head.status == StatusCode::NO_CONTENT => {}
                 Some(length) => head.headers.set(header::CONTENT_LENGTH, HeaderValue::from(length)),

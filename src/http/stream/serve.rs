@@ -30,6 +30,7 @@ pub(in crate::http) fn open(
     let ours = !conn.manager.config.proxy_100_continue;
     if expect_continue && ours && !stream.is_complete() && head.version == Version::HTTP_11 {
         stream.interim.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        stream.count_interim();
     }
     let begun = Begun { close: !keep_alive, ..Begun::default() };
     if upgrade || head.method == Method::CONNECT {
@@ -68,6 +69,7 @@ pub(in crate::http) async fn run_http2(conn: Rc<Conn>, request: Request<RecvStre
     }
     if waits && !client.conn.manager.config.proxy_100_continue && !stream.is_complete() {
         client.go_on();
+        stream.count_interim();
     }
     let mut begun = Begun::default();
     let answer = stream.begin(head);

@@ -90,6 +90,7 @@ impl Stream<'_> {
             // A request of our own asks for no tunnel.
             Client::Own(_) => return Err(Failure::Internal),
         };
+        self.log_tunnel();
         begun.head = true;
         begun.tunnel = Some(Box::new(Joined { host, cluster, active, down, way }));
         Ok(())

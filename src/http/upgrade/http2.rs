@@ -71,7 +71,11 @@ impl Asked {
             return Poll::Ready(Ok(()));
         }
         if let Poll::Ready(takes) = lease.poll_takes_extended_connect(context) {
-            return Poll::Ready(if takes { Ok(()) } else { Err(Failure::UpstreamProtocol) });
+            return Poll::Ready(match takes {
+                Some(true) => Ok(()),
+                Some(false) => Err(Failure::UpstreamProtocol),
+                None => Err(Failure::UpstreamClosed),
+            });
         }
         let wait = || stream.timer().at(Instant::now() + cluster.model().connect_timeout);
         let until = *self.until.get_or_insert_with(wait);

@@ -32,8 +32,14 @@ pub(in crate::http) struct Switched {
     idle_timeout: Option<Duration>,
     /// Bytes of the response's head among those that the client takes.
     head: u64,
+    /// See [`ends_as_it_likes`].
     terminated: bool,
     _active: Active,
+}
+
+/// Whether a host's end, well said, is one: of a connection that carries no HTTP, or a stream. That of an HTTP/1 connection is the end of what it was lent for.
+fn ends_as_it_likes(host: &Host) -> bool {
+    matches!(host, Host::Tcp(_) | Host::Http2(_))
 }
 
 /// What a client gave up for its tunnel.
@@ -99,7 +105,7 @@ impl Switching {
             Way::Http2(_) => return,
         };
         let (host, down) = (self.host, self.down);
-        let terminated = matches!(host, Host::Tcp(_));
+        let terminated = ends_as_it_likes(&host);
         let owner = Switched {
             manager,
             client: Client::Connection(presence),
@@ -121,7 +127,7 @@ impl Switching {
         let (host, down) = (self.host, self.down);
         let (manager, facts) = (conn.manager.clone(), conn.facts.clone());
         let client = tunnel::Client::Http2(Box::new(tunnel::Http2::new(&manager.local, send, recv)));
-        let terminated = matches!(host, Host::Tcp(_));
+        let terminated = ends_as_it_likes(&host);
         let owner = Switched {
             manager,
             client: Client::Stream(conn),
@@ -183,7 +189,6 @@ impl Switched {
                 (Some(Flag::DownstreamConnectionTermination), "downstream_remote_disconnect")
             }
             End::Reset(Who::Client) => (Some(Flag::DownstreamRemoteReset), "http2.remote_reset"),
-            // A host that speaks no HTTP may end when it likes.
             End::Whole(Who::Host) if self.terminated => (None, "via_upstream"),
             End::Whole(Who::Host) | End::Broken(Who::Host) => {
                 stats.downstream_rq_tx_reset.inc();

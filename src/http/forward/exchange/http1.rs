@@ -11,10 +11,11 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 
 use crate::codec::head::{Headers, ResponseHead};
-use crate::codec::http1::{Decoded, Framing, Limits, Parsed, Scan, parse_response};
-use crate::config::model::Moment;
+use crate::codec::http1::{Decoded, Framing, Limits, Parsed, ResponseRules, Scan, parse_response};
+use crate::config::model::{Moment, UpstreamHttp1};
 use crate::http::body::{Body, Frame};
 use crate::http::failure::Failure;
+use crate::http::manager::case_rules;
 use crate::http::pump::{Broken, Pump};
 use crate::http::stream::Stream;
 use crate::http::upgrade::{self, Granted};
@@ -123,9 +124,9 @@ impl<'a> Exchange<'a> {
             if self.grant.is_some() {
                 return self.poll_grant();
             }
-            let limits = self.head_limits();
+            let (limits, rules) = (self.head_limits(), self.rules());
             self.handed_back = handover::begins(&self.read);
-            match parse_response(&mut self.read, &mut self.scan, &limits, &self.method) {
+            match parse_response(&mut self.read, &mut self.scan, &limits, &self.method, rules) {
                 Ok(Some(parsed)) => {
                     if let Some(head) = self.take_head(parsed)? {
                         return Poll::Ready(Ok(head));
@@ -217,7 +218,10 @@ impl<'a> Exchange<'a> {
                     }
                     return Poll::Ready(Ok(Frame::Data(data)));
                 }
-                Ok(Decoded::End(trailers)) => {
+                Ok(Decoded::End(mut trailers)) => {
+                    if !self.cluster.model().http1.enable_trailers {
+                        trailers = Headers::new();
+                    }
                     self.stream.keep_trailers(&trailers);
                     self.complete();
                     return Poll::Ready(Ok(Frame::End(trailers)));
@@ -389,6 +393,11 @@ impl<'a> Exchange<'a> {
             lease.broken();
         }
         Failure::UpstreamProtocol
+    }
+
+    fn rules(&self) -> ResponseRules {
+        let UpstreamHttp1 { preserve_case, allow_chunked_length, .. } = self.cluster.model().http1;
+        ResponseRules { allow_chunked_length, cases: preserve_case.map(case_rules) }
     }
 
     fn head_limits(&self) -> Limits {

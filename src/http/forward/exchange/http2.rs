@@ -241,6 +241,11 @@ impl<'a> Exchange<'a> {
                 }
                 if source.is_done() {
                     self.complete();
+                } else if source.length() == Some(0)
+                    && let Some(lease) = &mut self.lease
+                {
+                    // All that was announced has come, and nobody may ask for the end behind it.
+                    lease.ended();
                 }
                 Poll::Ready(Ok(frame))
             }

@@ -30,7 +30,9 @@ pub(super) struct Connection {
     by_us: Cell<bool>,
     /// The host's settings have come, or it is gone.
     settled: Cell<bool>,
-    /// Who waits for that.
+    /// It ended before they came.
+    silent: Cell<bool>,
+    /// Who waits for them.
     unsettled: RefCell<Vec<Waker>>,
 }
 
@@ -44,6 +46,7 @@ impl Connection {
             used: Cell::new(Instant::now()),
             by_us: Cell::new(false),
             settled: Cell::new(false),
+            silent: Cell::new(false),
             unsettled: RefCell::default(),
         })
     }
@@ -79,6 +82,7 @@ impl Connection {
     /// It has ended, or is about to.
     pub(super) fn gone(&self) {
         self.send.borrow_mut().take();
+        self.silent.set(!self.settled.get());
         self.settle();
     }
 
@@ -177,9 +181,9 @@ impl Lease {
         self.pool.stats().upstream_cx_protocol_error.inc();
     }
 
-    /// Ready with whether the host takes extended CONNECT (RFC 8441, 3), which its settings say. They come at once or not at all: the caller bounds
-    /// the wait.
-    pub fn poll_takes_extended_connect(&self, context: &mut Context<'_>) -> Poll<bool> {
+    /// Ready with whether the host takes extended CONNECT (RFC 8441, 3), which its settings say; with `None` if the connection ended before them. They come
+    /// at once or not at all: the caller bounds the wait.
+    pub fn poll_takes_extended_connect(&self, context: &mut Context<'_>) -> Poll<Option<bool>> {
         if !self.connection.settled.get() {
             let mut waiting = self.connection.unsettled.borrow_mut();
             if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
@@ -187,7 +191,7 @@ impl Lease {
             }
             return Poll::Pending;
         }
-        Poll::Ready(self.send.is_extended_connect_protocol_enabled())
+        Poll::Ready((!self.connection.silent.get()).then(|| self.send.is_extended_connect_protocol_enabled()))
     }
 }
 
