@@ -26,6 +26,7 @@ mod outbox;
 mod presence;
 mod pump;
 pub mod record;
+mod redirects;
 mod route_stats;
 pub mod stream;
 mod surroundings;

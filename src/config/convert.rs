@@ -29,6 +29,7 @@ mod bootstrap;
 mod client_cert;
 mod cluster;
 mod context;
+mod cors;
 mod early_headers;
 mod endpoint;
 mod extension;

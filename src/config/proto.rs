@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::config as api;
 use envoy_types::pb::envoy::extensions::access_loggers;
 use envoy_types::pb::envoy::extensions::filters;
 use envoy_types::pb::envoy::extensions::http;
+use envoy_types::pb::envoy::extensions::internal_redirect;
 use envoy_types::pb::envoy::extensions::matching;
 use envoy_types::pb::envoy::extensions::path;
 use envoy_types::pb::envoy::extensions::request_id;
@@ -51,6 +52,7 @@ decode!(
     http::header_formatters::preserve_case::v3::PreserveCaseFormatterConfig,
     http::original_ip_detection::custom_header::v3::CustomHeaderConfig,
     http::original_ip_detection::xff::v3::XffConfig,
+    internal_redirect::allow_listed_routes::v3::AllowListedRoutesConfig,
     matcher::v3::HttpRequestHeaderMatchInput,
     matcher::v3::HttpRequestQueryParamMatchInput,
     matcher::v3::HttpResponseHeaderMatchInput,

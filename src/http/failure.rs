@@ -67,6 +67,8 @@ pub enum Failure {
     HeaderTimeout,
     /// The drain's deadline passed while it was in progress.
     Drained,
+    /// None: its host sends it elsewhere, and it follows here. [`crate::http::stream`] has it asked again.
+    Redirected,
     /// Ours: a body that does not keep its announced length, a head that cannot be written.
     Internal,
 }
@@ -118,7 +120,9 @@ impl Failure {
             Self::RequestTimeout | Self::HeaderTimeout => {
                 return Fault { side: Side::Downstream, retry: Retry::Never, flag: None };
             }
-            Self::Drained | Self::Internal => return Fault { side: Side::Local, retry: Retry::Never, flag: None },
+            Self::Drained | Self::Internal | Self::Redirected => {
+                return Fault { side: Side::Local, retry: Retry::Never, flag: None };
+            }
         };
         Fault::new(side, retry, flag)
     }
@@ -154,7 +158,7 @@ impl Failure {
             Self::MaxDuration { request_complete: false } => (408, "downstream duration timeout"),
             Self::RequestTimeout => (408, "request timeout"),
             Self::HeaderTimeout => (408, "request header timeout"),
-            Self::Internal => (500, ""),
+            Self::Internal | Self::Redirected => (500, ""),
         };
         let close = matches!(self, Self::RequestTimeout | Self::HeaderTimeout);
         Some(Told { status, body, overloaded: matches!(self, Self::Overflow | Self::Maintenance), close })
@@ -178,6 +182,7 @@ impl Failure {
             Self::HeaderTimeout => return "request_header_timeout".into(),
             Self::Drained => return "downstream_local_disconnect".into(),
             Self::Internal => return "internal_error".into(),
+            Self::Redirected => return "internal_redirect".into(),
             Self::Malformed => return "http2.invalid.header.field".into(),
             Self::Overflow => "overflow",
             Self::Connect => "remote_connection_failure",

@@ -38,10 +38,13 @@ mod connect;
 mod controls;
 mod exchange;
 mod handover;
+mod hedge;
 mod keeper;
 mod mirror;
+mod redirected;
 mod retry;
 pub(super) mod rewrite;
+mod timeouts;
 mod try_limits;
 
 use attempts::{Attempts, Next};
@@ -143,16 +146,23 @@ impl<'a> Forwarding<'a> {
         let Some(attempts) = &mut self.attempts else {
             return if handed_back { Err(Failure::HandedBack) } else { Ok(self.respond(head, exchange)) };
         };
-        let event = if handed_back { Event::Handover } else { Event::Answer(head.status, &head.headers) };
-        match attempts.judge(event) {
+        let spent = attempts.hedges.is_spent();
+        let next = if spent {
+            Next::Pass { bad: handed_back || attempts.is_bad(&head) }
+        } else {
+            let event = if handed_back { Event::Handover } else { Event::Answer(head.status, &head.headers) };
+            attempts.judge(event)
+        };
+        match next {
             Next::Pause(until) => {
                 attempts.ended_by(None);
                 exchange.dismiss();
                 let body = if handed_back { attempts.handed_back(exchange) } else { attempts.body() };
                 Ok(State::Pausing(until, body))
             }
-            Next::Pass if handed_back => Err(Failure::HandedBack),
-            Next::Pass => Ok(self.respond(head, exchange)),
+            Next::Pass { bad: true } if let Some(state) = self.forget(&mut exchange) => Ok(state),
+            Next::Pass { .. } if handed_back => Err(Failure::HandedBack),
+            Next::Pass { .. } => self.pass_on(head, exchange),
         }
     }
 
@@ -161,13 +171,18 @@ impl<'a> Forwarding<'a> {
         let Some(attempts) = &mut self.attempts else { return Err(failure) };
         let unseen = exchange.as_ref().is_none_or(|exchange| exchange.is_unseen());
         let Some(event) = Event::of(failure, unseen) else { return Err(failure) };
-        match attempts.judge(event) {
-            Next::Pause(until) => {
-                attempts.ended_by(Some(failure));
-                Ok(State::Pausing(until, attempts.body()))
-            }
-            Next::Pass => Err(failure),
+        if !attempts.hedges.is_spent()
+            && let Next::Pause(until) = attempts.judge(event)
+        {
+            attempts.ended_by(Some(failure));
+            return Ok(State::Pausing(until, attempts.body()));
         }
+        let host = self.stream.record().host.borrow().clone();
+        let Some(state) = self.fall_back() else { return Err(failure) };
+        if let Some(host) = host {
+            self.stream.count_aborted(&host, failure);
+        }
+        Ok(state)
     }
 
     /// The next try begins.
@@ -209,6 +224,9 @@ impl<'a> Future for Forwarding<'a> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         loop {
+            if let Some(state) = this.poll_beside(context) {
+                this.state = state?;
+            }
             let step = match &mut this.state {
                 State::Done(_) => Step::Take,
                 State::Connecting { connect, .. } => match ready!(connect.as_mut().poll(context)) {
@@ -221,6 +239,11 @@ impl<'a> Future for Forwarding<'a> {
                         if exchange.may_try_again() =>
                     {
                         Step::FreshConnection
+                    }
+                    Poll::Ready(Err(Failure::PerTryTimeout))
+                        if this.attempts.as_ref().is_some_and(|a| a.hedges_on_timeout()) =>
+                    {
+                        Step::Slow
                     }
                     Poll::Ready(Err(failure)) => Step::Failed(failure),
                     Poll::Pending => {
@@ -256,6 +279,7 @@ impl<'a> Future for Forwarding<'a> {
                 (State::Waiting(exchange) | State::Connecting { exchange, .. }, Step::Failed(failure)) => {
                     this.try_failed(failure, Some(exchange))?
                 }
+                (State::Waiting(exchange), Step::Slow) => this.hedge(exchange)?,
                 (State::Pausing(_, body), Step::NextTry) => this.try_again(body)?,
                 (State::Opening(_), Step::Opened(connection)) => {
                     return Poll::Ready(Ok(terminated(connection, this.stream)));
@@ -276,6 +300,8 @@ enum Step {
     Answered(ResponseHead),
     Failed(Failure),
     FreshConnection,
+    /// The try takes too long, and goes on.
+    Slow,
     NextTry,
 }
 

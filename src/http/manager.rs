@@ -172,6 +172,12 @@ impl Manager {
         self.routes.route(&Facts { head, tls, internal: stream.record().internal.get(), random, around: stream })
     }
 
+    /// Puts the target of a request that was not made by its client in the form that the rules want.
+    pub(super) fn normalize(&self, head: &mut RequestHead, stream: &Stream<'_>) -> Result<(), Turned> {
+        let port = stream.facts().local.socket().map(|local| local.port());
+        headers::normalize(head, &self.header_rules, port)
+    }
+
     /// The virtual cluster of a request.
     pub(super) fn virtual_cluster(&self, decision: &Decision, head: &RequestHead) -> Option<usize> {
         self.routes.virtual_cluster(decision, &Facts::of(head))

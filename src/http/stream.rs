@@ -40,6 +40,7 @@ use super::record::Record;
 use super::upgrade::{Active, Switch, Switching};
 
 mod client;
+mod follow;
 mod log;
 mod motion;
 mod own;
@@ -96,6 +97,8 @@ pub struct Stream<'a> {
     /// The drain was over before it began: it is let finish.
     late: bool,
     version: Version,
+    /// It names no host, and must.
+    hostless: bool,
     /// What it wants of its connection.
     switch: Cell<Switch>,
     /// It wants and may have a tunnel.
@@ -165,6 +168,7 @@ impl<'a> Stream<'a> {
             },
             late: client.held().phase() == Phase::Over,
             version: head.version,
+            hostless: false,
             switch: Cell::new(Switch::No),
             active: Cell::new(None),
             room: Room::default(),
@@ -265,7 +269,7 @@ impl<'a> Stream<'a> {
         begun: &'s mut Begun,
     ) -> impl Future<Output = Result<Course, Failure>> + 's {
         async move {
-            let waited = poll_fn(|context| match Pin::new(&mut answer).poll(context) {
+            let waited = poll_fn(|context| match self.poll_answer(context, &mut answer) {
                 Poll::Ready(answer) => Poll::Ready(Ok(answer)),
                 Poll::Pending => match self.poll_ended(context) {
                     Poll::Ready(failure) => Poll::Ready(Ok(Err(failure))),
@@ -285,6 +289,22 @@ impl<'a> Stream<'a> {
                 }
                 Ok(Err(failure)) => self.fail(failure, begun).await,
                 Err(_) => Err(Failure::Internal),
+            }
+        }
+    }
+
+    /// The answer of the chain; one that sends the request elsewhere, to be followed here, gives way to the next.
+    fn poll_answer<'s>(
+        &'s self,
+        context: &mut Context<'_>,
+        answer: &mut Answer<'s>,
+    ) -> Poll<Result<Response<'s>, Failure>> {
+        loop {
+            let polled = Pin::new(&mut *answer).poll(context);
+            let redirected = matches!(polled, Poll::Ready(Err(Failure::Redirected)));
+            match redirected.then(|| self.record.take_again()).flatten() {
+                Some(again) => *answer = self.follow(again),
+                None => return polled,
             }
         }
     }
@@ -311,10 +331,8 @@ impl<'a> Stream<'a> {
             begun.early = true;
         }
         begun.close |= failure.told().is_some_and(|told| told.close);
-        let mut reply = local_reply::of(failure, self.record.attempts.get() > 1).ok_or(failure)?;
-        if matches!(failure, Failure::MaxDuration { .. }) && self.record.grpc.get() {
-            local_reply::deadline_exceeded(&mut reply.head);
-        }
+        let mut reply =
+            local_reply::of(failure, self.record.attempts.get() > 1, self.record.grpc.get()).ok_or(failure)?;
         rewrite::own_response(&mut reply, |head| rewrite::response(head, self));
         if !headless {
             self.manager().chain.dress(&mut reply, self);
@@ -335,7 +353,10 @@ impl<'a> Stream<'a> {
     /// Sends the request down the chain.
     pub(super) fn begin(&self, mut head: RequestHead) -> Answer<'_> {
         let chain = &self.manager().chain;
-        let prepared = self.manager().prepare_request(&mut head, self);
+        let prepared = match self.hostless {
+            true => Err(Turned::Refused(Refusal::MISSING_HOST)),
+            false => self.manager().prepare_request(&mut head, self),
+        };
         if self.manager().replies.is_some() {
             *self.record.head.borrow_mut() = Some(Box::new(head.clone()));
         }
@@ -397,6 +418,10 @@ impl<'a> Stream<'a> {
             Failure::RouteTimeout => {
                 if let Some(cluster) = &*self.record.cluster.borrow() {
                     cluster.stats().upstream_rq_timeout.inc();
+                    for _ in 0..self.record.beside.take() {
+                        cluster.stats().upstream_rq_timeout.inc();
+                        cluster.count_response(504, self.record.internal.get());
+                    }
                 }
                 if let Some(host) = &*self.record.host.borrow() {
                     host.count_timeout();

@@ -10,7 +10,7 @@
 //! Up to its grant a request is one like any other, with its timeouts and its one more try on a fresh connection. What the client sends behind its head
 //! is kept unread (of HTTP/1 one block at most, of HTTP/2 what the stream's window holds) until the host has granted; so a host that does not grant
 //! never sees it. From then on the two sides are a tunnel ([`crate::l4::tunnel`]), and `Switched` is what is left of the request: its statistics, and the stream's
-//! idle timeout. Neither the route's timeout nor the connection's `max_connection_duration` cuts it, as in Envoy.
+//! idle timeout and `max_stream_duration`. Neither the route's timeout nor the connection's `max_connection_duration` cuts it, as in Envoy.
 //!
 //! Either side may speak HTTP/2. There an upgrade is an extended CONNECT (RFC 8441), which a listener takes with `allow_connect`; above the codec it is a GET
 //! with `upgrade`, whoever asks and whoever is asked, and its grant a 101, which is what is counted and logged. Such a side is a stream, and ends as one: each half with

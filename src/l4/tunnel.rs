@@ -26,6 +26,8 @@ mod flow;
 mod frozen;
 mod host;
 mod http2;
+#[cfg(test)]
+mod tests;
 
 use super::Facts;
 pub use client::Client;
@@ -230,7 +232,7 @@ impl<O: Owner> Tunnel<O> {
             End::Broken(Who::Host) => self.client.reset_on_close(Reason::CONNECT_ERROR),
             End::Reset(Who::Host) => self.client.reset_on_close(Reason::INTERNAL_ERROR),
             End::Whole(_) => self.host.ended(),
-            End::Idle | End::TooOld | End::Drained => {}
+            End::Idle | End::TooOld | End::Drained => self.client.cut(),
         }
         let Rest { owner, up, down, .. } = self.rest;
         owner.ended(end, Totals { received: up.read, sent: down.bytes });

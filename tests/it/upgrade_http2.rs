@@ -400,6 +400,30 @@ fn a_client_may_give_up_before_the_host_is_there() {
     });
     assert_settled(&proxy);
     assert_counted(&proxy, &[("http.test.downstream_rq_rx_reset", 2)]);
+    // One whose connection is not even made: nobody takes what waits in its queue, and the queue is full.
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap().as_socket().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(one) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
+        waiting.push(one);
+    }
+    let proxy = to_tcp(address);
+    run(async {
+        let (send, _) = open(proxy.address).await;
+        let mut sending = send.ready().await.unwrap();
+        let (answer, mut stream) = sending.send_request(connect("a:1"), false).unwrap();
+        while proxy.gauge("cluster.origin.upstream_cx_active") == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        stream.send_reset(Reason::CANCEL);
+        drop(answer);
+        while proxy.gauge("cluster.origin.upstream_cx_active") != 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    assert_settled(&proxy);
 }
 
 #[test]

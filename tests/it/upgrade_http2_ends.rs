@@ -290,7 +290,7 @@ fn silence_ends_a_tunnel_and_no_other_timeout_does() {
     run(async {
         let (send, _) = open(proxy.address).await;
         let mut tunnel = join(&send, websocket("/")).await;
-        let _ = tunnel.reset().await;
+        assert_eq!(tunnel.reset().await, Reason::INTERNAL_ERROR);
     });
     assert_settled(&proxy);
     assert_counted(
@@ -300,6 +300,32 @@ fn silence_ends_a_tunnel_and_no_other_timeout_does() {
             ("http.test.downstream_rq_tx_reset", 1),
             ("cluster.origin.upstream_rq_tx_reset", 1),
         ],
+    );
+}
+
+#[test]
+fn a_tunnel_may_last_only_so_long() {
+    let host = Host::echoing();
+    let mut manager = taking(false);
+    manager.max_stream_duration = Some(Duration::from_millis(150));
+    let proxy = Proxy::start(manager, vec![http2_cluster(host.address)]);
+    run(async {
+        let (send, _) = open(proxy.address).await;
+        let mut tunnel = join(&send, websocket("/")).await;
+        // However much is said.
+        while tunnel.say("x").await.is_ok() && tunnel.hear(1).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(tunnel.reset().await, Reason::INTERNAL_ERROR);
+    });
+    let mut client = proxy.connect();
+    client.send(ASK);
+    assert_eq!(client.response().status(), 101);
+    client.assert_closed();
+    assert_settled(&proxy);
+    assert_counted(
+        &proxy,
+        &[("http.test.downstream_rq_max_duration_reached", 2), ("http.test.downstream_rq_tx_reset", 2)],
     );
 }
 
@@ -332,6 +358,37 @@ fn a_drain_lets_a_tunnel_go_on_up_to_its_deadline() {
     assert_eq!(proxy.on_worker(|worker| worker.drain.unmovable()), 1);
     proxy.drain(Phase::Over);
     client.assert_closed();
+    assert_settled(&proxy);
+}
+
+#[test]
+fn a_host_that_goes_away_keeps_the_tunnels_that_it_has() {
+    let mut settings = h2::server::Builder::new();
+    settings.enable_connect_protocol();
+    let host = Host::leaving(settings, 2, |asked: Asked| async {
+        let _ = asked.grant().echo().await;
+    });
+    let proxy = to_http2(host.address);
+    run(async {
+        let (send, _) = open(proxy.address).await;
+        let mut tunnels = Vec::new();
+        for number in 0..4 {
+            tunnels.push(join(&send, websocket("/")).await);
+            if number % 2 == 1 {
+                let told = number as u64 / 2 + 1;
+                until("we are told", || proxy.counter("cluster.origin.upstream_cx_close_notify") == told).await;
+            }
+        }
+        assert_eq!(host.connections(), 2);
+        for tunnel in &mut tunnels {
+            tunnel.say("still").await.unwrap();
+            assert_eq!(tunnel.hear(5).await.unwrap(), "still");
+            tunnel.end();
+            assert_eq!(tunnel.hear_all().await.unwrap(), "");
+        }
+        // Behind their last streams the connections end.
+        until("they have gone", || proxy.gauge("cluster.origin.upstream_cx_active") == 0).await;
+    });
     assert_settled(&proxy);
 }
 

@@ -67,7 +67,9 @@ fn same(line: &str) -> String {
         Some((name @ "x-forwarded-port", value)) if value.parse().is_ok_and(|port: u16| port > 10_000) => {
             format!("{name}: *")
         }
-        Some((name, value)) if VARIABLE.contains(&name) && !value.starts_with("given") => format!("{name}: *"),
+        Some((name, value)) if VARIABLE.contains(&&*name.to_ascii_lowercase()) && !value.starts_with("given") => {
+            format!("{name}: *")
+        }
         _ => line.to_owned(),
     }
 }

@@ -108,8 +108,10 @@ themes! {
     grpc_stats_all
     grpc_web
     headers
+    hedging
     http2_connect
     http2_upgrades
+    internal_redirects
     levels
     lifetimes
     local_replies

@@ -93,7 +93,7 @@ pub fn cluster(name: &str, hosts: &[SocketAddr]) -> Cluster {
         max_response_headers_bytes: 80 * 1024,
         max_response_headers_count: 100,
         protocol: Default::default(),
-        http1: Default::default(),
+        http1: UpstreamHttp1 { enable_trailers: true, ..UpstreamHttp1::default() },
         mirrors: Vec::new(),
         high_limits: CircuitBreakers::default(),
     }

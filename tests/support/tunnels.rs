@@ -151,6 +151,15 @@ impl Host {
         settings: h2::server::Builder,
         script: impl Fn(Asked) -> F + Send + Sync + 'static,
     ) -> Self {
+        Self::leaving(settings, usize::MAX, script)
+    }
+
+    /// One that says of each connection that it goes away, when it has taken so many streams.
+    pub fn leaving<F: Future<Output = ()> + 'static>(
+        settings: h2::server::Builder,
+        after: usize,
+        script: impl Fn(Asked) -> F + Send + Sync + 'static,
+    ) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
@@ -169,8 +178,13 @@ impl Host {
                         let (settings, script, shared) = (settings.clone(), script.clone(), shared.clone());
                         spawn_local(async move {
                             let Ok(mut connection) = settings.handshake(stream).await else { return };
+                            let mut taken = 0;
                             while let Some(Ok((request, respond))) = connection.accept().await {
                                 shared[1].fetch_add(1, Ordering::Relaxed);
+                                taken += 1;
+                                if taken == after {
+                                    connection.graceful_shutdown();
+                                }
                                 let (parts, body) = request.into_parts();
                                 let request = Request::from_parts(parts, ());
                                 spawn_local(script(Asked { request, body, respond }));

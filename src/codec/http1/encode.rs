@@ -74,10 +74,6 @@ fn reason(status: StatusCode) -> &'static str {
         StatusCode::IM_A_TEAPOT => "Unknown",
         _ => match (status.canonical_reason(), status.as_u16()) {
             (Some(reason), _) => reason,
-            // The last of each class that nobody uses has a name in Envoy's list.
-            (None, 299) => "Last Unassigned Success Code",
-            (None, 399) => "Last Unassigned Redirection Code",
-            (None, 499) => "Last Unassigned Client Error Code",
             (None, 599) => "Last Unassigned Server Error Code",
             (None, _) => "Unknown",
         },

@@ -94,6 +94,8 @@ pub struct Parsed<H> {
     pub expect_continue: bool,
     /// The head asks for (or grants) an upgrade: `upgrade` is there and `connection` names it.
     pub upgrade: bool,
+    /// A request that names no host and must: it is answered with [`Refusal::MISSING_HOST`].
+    pub hostless: bool,
 }
 
 /// Takes a request head from the front of `buffer`, once it is complete. `scan` belongs to the buffer; it is fresh again
@@ -316,11 +318,13 @@ fn request_from<'b>(
     }
     let framing = request_framing(&facts, &method, version, &mut headers, rules)?;
     let target = Target::split(&bytes.slice_ref(target.as_bytes()), &method, rules.allow_absolute_url)?;
-    let authority = match target.authority.or(authority) {
+    let named = target.authority.or(authority);
+    let hostless = named.is_none() && (version != Version::HTTP_10 || rules.default_host.is_empty());
+    let authority = match named {
         Some(authority) if is_authority(&authority) => authority,
         Some(_) => return Err(Refusal::INVALID_AUTHORITY),
         None if version == Version::HTTP_10 && !rules.default_host.is_empty() => rules.default_host.clone(),
-        None => return Err(Refusal::MISSING_HOST),
+        None => Bytes::new(),
     };
     let mut upgrade = facts.upgrades() && version == Version::HTTP_11;
     if upgrade && !rules.ignored_upgrades.is_empty() {
@@ -333,6 +337,7 @@ fn request_from<'b>(
         keep_alive: facts.keep_alive(version),
         expect_continue: facts.expect_continue && version == Version::HTTP_11,
         upgrade,
+        hostless,
     })
 }
 
@@ -395,6 +400,7 @@ fn response_from<'b>(
         keep_alive,
         expect_continue: false,
         upgrade: status == StatusCode::SWITCHING_PROTOCOLS && facts.upgrades(),
+        hostless: false,
     })
 }
 

@@ -25,6 +25,8 @@ pub(in crate::config) struct Context {
     pub(super) network_filters: Vec<NetworkFilterKind>,
     /// The names of the HTTP filters of the connection manager at hand.
     pub(super) filter_names: Vec<String>,
+    /// Those of them that are about other origins.
+    pub(super) cors_filters: Vec<String>,
 }
 
 impl Context {
@@ -46,6 +48,7 @@ impl Context {
             http_filters: http_filters.to_vec(),
             network_filters: network_filters.to_vec(),
             filter_names: Vec::new(),
+            cors_filters: Vec::new(),
             clusters_are_suspect: suspect.iter().any(is_suspect),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use envoy_types::pb::envoy::extensions::internal_redirect::allow_listed_routes::v3::AllowListedRoutesConfig;
 use envoy_types::pb::envoy::extensions::path;
 use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use envoy_types::pb::google::protobuf::Any;
@@ -13,8 +14,8 @@ use super::{
     tcp_proxy, tls, upstream_http,
 };
 use crate::config::model::{
-    DownstreamTls, HeaderOps, HttpFilter, IpDetection, LogFormat, LogSink, NetworkFilter, PreserveCase, StatsSink,
-    UriTemplate,
+    DownstreamTls, HeaderOps, HttpFilter, IpDetection, LogFormat, LogSink, NetworkFilter, PreserveCase,
+    RedirectPredicate, StatsSink, UriTemplate,
 };
 use crate::config::proto::Decode;
 use crate::config::schema::Message;
@@ -185,6 +186,28 @@ pub(super) const RETRY_HOST_PREDICATES: Category<HostPredicate> = Category {
         type_name: "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
         parse: |_, _| Some(HostPredicate::PreviousHosts),
     }],
+};
+
+/// What a redirect must meet to be followed.
+pub(super) const REDIRECT_PREDICATES: Category<RedirectPredicate> = Category {
+    what: "internal redirect predicate",
+    extensions: &[
+        Extension {
+            type_name: "envoy.extensions.internal_redirect.allow_listed_routes.v3.AllowListedRoutesConfig",
+            parse: |cx, bytes| {
+                let AllowListedRoutesConfig { allowed_route_names } = decode(cx, bytes)?;
+                Some(RedirectPredicate::AllowListed(allowed_route_names))
+            },
+        },
+        Extension {
+            type_name: "envoy.extensions.internal_redirect.previous_routes.v3.PreviousRoutesConfig",
+            parse: |_, _| Some(RedirectPredicate::PreviousRoutes),
+        },
+        Extension {
+            type_name: "envoy.extensions.internal_redirect.safe_cross_scheme.v3.SafeCrossSchemeConfig",
+            parse: |_, _| Some(RedirectPredicate::SafeCrossScheme),
+        },
+    ],
 };
 
 /// Protocol options of a cluster.

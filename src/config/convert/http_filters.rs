@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::google::protobuf::Any;
 
 use super::context::Context;
+use super::cors;
 use super::extension::{HTTP_FILTERS, decode, type_of};
 use crate::config::extension::{Given, Read, Reader};
 use crate::config::model::{FilterModel, HttpFilter, RouteFilter, RouteFilters, Settings};
@@ -28,6 +29,7 @@ pub(super) fn chain(cx: &mut Context, messages: Vec<api::HttpFilter>) -> Vec<Htt
     let count = messages.len();
     let (mut has_router, mut has_refused) = (false, false);
     cx.filter_names = messages.iter().map(|message| message.name.clone()).collect();
+    cx.cors_filters = messages.iter().filter(|message| is_cors(message)).map(|message| message.name.clone()).collect();
     let filters = cx.each("http_filters", messages.into_iter().enumerate(), |cx, (at, message)| {
         match filter(cx, message) {
             Slot::Filter(filter) => {
@@ -48,6 +50,10 @@ pub(super) fn chain(cx: &mut Context, messages: Vec<api::HttpFilter>) -> Vec<Htt
         cx.error_at("http_filters", "must end with the router (envoy.filters.http.router)");
     }
     filters
+}
+
+fn is_cors(message: &api::HttpFilter) -> bool {
+    matches!(&message.config_type, Some(api::http_filter::ConfigType::TypedConfig(any)) if type_of(any) == cors::FILTER)
 }
 
 fn filter(cx: &mut Context, message: api::HttpFilter) -> Slot {
@@ -82,6 +88,11 @@ fn filter(cx: &mut Context, message: api::HttpFilter) -> Slot {
         }
         router.map_or(Slot::Refused, Slot::Filter)
     })
+}
+
+/// Reads settings.
+pub(super) fn read(cx: &mut Context, read: Read, given: Given<'_>) -> Option<Settings> {
+    read(&mut Reader::new(cx), given)
 }
 
 /// Reads settings of a type.

@@ -80,6 +80,13 @@ fn base(cx: &Context) -> Keyed<u64> {
     cx.keyed(0, "upstream.base_retry_backoff_ms")
 }
 
+/// `envoy.config.route.v3.HedgePolicy`: whether another try goes beside one that takes too long. The other two fields do nothing in Envoy.
+pub(super) fn hedges(cx: &mut Context, message: api::HedgePolicy) -> bool {
+    let api::HedgePolicy { initial_requests, additional_request_chance, hedge_on_per_try_timeout } = message;
+    ignore!(cx; initial_requests, additional_request_chance);
+    hedge_on_per_try_timeout
+}
+
 /// Envoy passes over a condition that it does not know, without a word.
 fn conditions(cx: &mut Context, text: &str) -> RetryOn {
     let mut on = RetryOn::default();

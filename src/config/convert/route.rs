@@ -4,7 +4,7 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 
 use super::context::Context;
 use super::header_rules::{self, Lists};
-use super::{http_filters, mirror, retry, values, virtual_host};
+use super::{cors, http_filters, mirror, retry, values, virtual_host};
 use crate::config::convert::matching::of_resource;
 use crate::config::model::{Mirror, Route, RouteAction, RouteConfiguration, Tries};
 
@@ -12,6 +12,7 @@ mod action;
 mod clusters;
 mod direct_response;
 mod hash;
+mod internal_redirect;
 mod matching;
 mod redirect;
 
@@ -150,11 +151,12 @@ pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table, inhe
             response_remove: response_headers_to_remove,
         },
     );
-    let filters = http_filters::of_route(cx, typed_per_filter_config);
+    let mut filters = http_filters::of_route(cx, typed_per_filter_config);
     let action = match action? {
-        api::route::Action::Route(message) => {
-            cx.at("route", |cx| action::forward(cx, message, table, path.as_ref(), inherited))
-        }
+        api::route::Action::Route(mut message) => cx.at("route", |cx| {
+            cors::add(cx, message.cors.take(), &mut filters);
+            action::forward(cx, message, table, path.as_ref(), inherited)
+        }),
         api::route::Action::Redirect(message) => cx.at("redirect", |cx| redirect::convert(cx, message)),
         api::route::Action::DirectResponse(message) => {
             cx.at("direct_response", |cx| direct_response::convert(cx, message, table))

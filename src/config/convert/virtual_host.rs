@@ -10,7 +10,7 @@ use super::context::Context;
 use super::extension::{Category, Extension, decode};
 use super::header_rules::{self, Lists};
 use super::route::{self, Inherited, Table};
-use super::{http_filters, matcher, matching, retry};
+use super::{cors, http_filters, matcher, matching, retry};
 use crate::config::model::{RequireTls, Route, Tries, VirtualCluster, VirtualHost};
 
 /// Names and domains of one table so far.
@@ -47,9 +47,9 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         metadata,
         route_specifiers,
     } = message;
-    refuse!(cx; retry_policy_typed_config, hedge_policy, route_specifiers);
-    // Rate limits and CORS do nothing without their filters, and those are refused.
-    ignore!(cx; rate_limits, cors, metadata);
+    refuse!(cx; retry_policy_typed_config, route_specifiers);
+    // Rate limits do nothing without their filter, which is refused.
+    ignore!(cx; rate_limits, metadata);
     let limits = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit);
     let (body_limit, request_limit) = limits.unwrap_or_default();
     let tries = Tries {
@@ -62,6 +62,7 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         timeout_in_request: include_is_timeout_retry_header,
         body_limit,
         request_limit,
+        hedges: hedge_policy.is_some_and(|policy| cx.at("hedge_policy", |cx| retry::hedges(cx, policy))),
     };
     let mirrors = table.mirrors(cx, request_mirror_policies, table.own_mirrors());
     let inherited = Inherited { tries, mirrors };
@@ -103,6 +104,8 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
             response_remove: response_headers_to_remove,
         },
     );
+    let mut filters = http_filters::of_route(cx, typed_per_filter_config);
+    cors::add(cx, cors, &mut filters);
     VirtualHost {
         name,
         domains,
@@ -111,7 +114,7 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         require_tls: required_tls(require_tls),
         virtual_clusters: cx.each("virtual_clusters", virtual_clusters, virtual_cluster),
         rules,
-        filters: http_filters::of_route(cx, typed_per_filter_config),
+        filters,
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Tries {
     pub body_limit: Option<u64>,
     /// `per_request_buffer_limit_bytes`: the same, but never more than the listener's `per_connection_buffer_limit_bytes`.
     pub request_limit: Option<u32>,
+    /// `hedge_policy.hedge_on_per_try_timeout`.
+    pub hedges: bool,
 }
 
 impl Tries {

@@ -133,7 +133,7 @@ impl Compress {
             }
         };
         let offer = Offer { encoding: compressor.library.encoding(), first: compressor.choose_first };
-        offers.made.borrow_mut().push(offer);
+        offers.made.borrow_mut().push((offer, self.settings.clone()));
         offers
     }
 
@@ -169,7 +169,7 @@ impl Compress {
         let is_long = is_long(&head.headers, what, &self.responses);
         let is_accepted = is_long
             && response.body.length() != Some(0)
-            && offers.is_some_and(|offers| self.is_accepted(compressor, offers));
+            && offers.is_some_and(|offers| self.is_accepted(compressor, offers, &head.headers));
         let could = is_long
             && !compressor.codes.contains(&head.status.as_u16().into())
             && is_of_type(&head.headers, what)
@@ -198,9 +198,14 @@ impl Compress {
     }
 
     /// Whether the client accepts it, and prefers it to what the other compressors do.
-    fn is_accepted(&self, compressor: &Compressor, offers: &Offers) -> bool {
+    fn is_accepted(&self, compressor: &Compressor, offers: &Offers, headers: &Headers) -> bool {
         let own = compressor.library.encoding();
-        let (counter, accepted) = match choose(offers.accepts.borrow().as_deref(), &offers.made.borrow()) {
+        let made = offers.made.borrow();
+        let fits = |made: &&(Offer, Settings)| {
+            made.1.get::<Compressor>().is_none_or(|maker| is_of_type(headers, &maker.response))
+        };
+        let fitting: Vec<Offer> = made.iter().filter(fits).map(|(offer, _)| *offer).collect();
+        let (counter, accepted) = match choose(offers.accepts.borrow().as_deref(), &fitting) {
             Choice::NoHeader => (&self.accepts.no_accept_header, false),
             Choice::Identity => (&self.accepts.header_identity, false),
             Choice::NotValid => (&self.accepts.header_not_valid, false),

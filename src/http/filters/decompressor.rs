@@ -64,7 +64,8 @@ impl Filter for Decompress {
         }
         Answer::later(async move {
             let mut response = next.run(request).await?;
-            if !matches!(response.body, Body::Tunnel(_)) {
+            let is_bodiless = response.local && next.stream().record().grpc.get();
+            if !is_bodiless && !matches!(response.body, Body::Tunnel(_)) {
                 let message = (&mut response.head.headers, &mut response.body);
                 undo(decompressor, direction, message, &self.responses, Failure::UpstreamProtocol);
             }
@@ -72,7 +73,11 @@ impl Filter for Decompress {
         })
     }
 
-    fn dress<'a>(&'a self, reply: &mut Response<'a>, _next: Next<'a>) {
+    fn dress<'a>(&'a self, reply: &mut Response<'a>, next: Next<'a>) {
+        // A gRPC client gets no body.
+        if next.stream().record().grpc.get() {
+            return;
+        }
         if let Some(decompressor) = self.settings.get::<Decompressor>() {
             let message = (&mut reply.head.headers, &mut reply.body);
             undo(decompressor, &decompressor.response, message, &self.responses, Failure::UpstreamProtocol);

@@ -13,10 +13,11 @@ use crate::http::stream::Stream;
 use crate::http::upgrade::Switch;
 use crate::upstream::Cluster;
 
-use super::attempts::{Attempts, Timeouts};
+use super::attempts::Attempts;
 use super::connect::{open, send};
 use super::controls::Controls;
 use super::retry::Retries;
+use super::timeouts::Timeouts;
 use super::{State, exchange, mirror, rewrite};
 
 /// What a request comes to at once; `attempts` is for one that may be tried again.
@@ -52,7 +53,7 @@ pub(super) fn begin<'a>(
     let cluster = cluster.ok_or(Failure::NoCluster { status: forward.cluster_not_found })?;
     let Request { mut head, body } = request;
     let controls = if record.controls.get() { Controls::take(&mut head.headers) } else { Controls::default() };
-    let timeouts = Timeouts::new(forward.timeout, tries, &controls);
+    let timeouts = Timeouts::new(rewrite::timeout(&head, record.grpc.get(), forward), tries, &controls);
     stream.set_timeouts(timeouts.total, forward.idle_timeout);
     stream.set_duration(rewrite::duration(&mut head, record.grpc.get(), forward.max_stream_duration));
     stream.manager().route_stats.begin(stream, &head);
@@ -87,7 +88,8 @@ pub(super) fn begin<'a>(
         mirror::send(mirrors, &mut request, stream, cluster, tries, timeouts.total);
     }
     // What may become a tunnel is asked for once.
-    let tried_again = stream.switch() == Switch::No && (retries.enabled() || timeouts.limit_tries());
+    let tried_again =
+        stream.switch() == Switch::No && (retries.enabled() || timeouts.limit_tries() || forward.redirects.is_some());
     let exchange = if tried_again {
         let (taken, body) = Attempts::new(stream, cluster, tries, decision, retries, timeouts, request);
         attempts.insert(taken).exchange(host, body, announces)?

@@ -54,6 +54,8 @@ pub(super) enum Event<'h> {
     ConnectFailure,
     /// The host handed the request back (379).
     Handover,
+    /// It takes longer than one may, and goes on: another is to go beside it.
+    Slow,
     /// Our own circuit breaker: another try would only meet it again.
     Overflow,
 }
@@ -175,12 +177,13 @@ impl Retries {
                 self.on.any(ON_RESET.or(RetryOn::RESET_BEFORE_REQUEST).or(RetryOn::CONNECT_FAILURE))
             }
             Event::Handover => self.takes_handover(policy),
+            // Nothing has failed yet, so that no condition is asked.
+            Event::Slow => true,
             Event::Overflow => false,
         };
         if !retry || (self.given_up && !matches!(event, Event::Handover)) {
             return Verdict::Settled { after_retry: std::mem::take(&mut self.retried) };
         }
-        self.retried = false;
         if self.left == 0 {
             return Verdict::Exhausted;
         }
@@ -195,6 +198,17 @@ impl Retries {
             Some(wait) => Pause::RateLimited(wait + part_of(wait / 2, random)),
             None => Pause::Exponential(self.back_off(random)),
         })
+    }
+
+    /// Whether an answer is one to be tried again, whatever is left.
+    pub(super) fn would_retry(
+        &self,
+        status: StatusCode,
+        headers: &Headers,
+        policy: &RetryPolicy,
+        retriable: &Retriable,
+    ) -> bool {
+        self.wants_answer(status, headers, policy, retriable)
     }
 
     fn wants_answer(&self, status: StatusCode, headers: &Headers, policy: &RetryPolicy, retriable: &Retriable) -> bool {

@@ -131,6 +131,17 @@ fn to_grpc_timeout(duration: Duration) -> HeaderValue {
     HeaderValue::from_maybe_shared(Bytes::from(format!("{number}{name}"))).unwrap_or(HeaderValue::from_static("0m"))
 }
 
+/// The limit on the response: of a gRPC request what it asks for, where the route takes it, else the route's own.
+pub(super) fn timeout(head: &RequestHead, is_grpc: bool, forward: &Forward) -> Option<Duration> {
+    let Some(grpc) = forward.grpc_timeout.filter(|_| is_grpc) else { return forward.timeout };
+    let asked = grpc_timeout(head).filter(|asked| !asked.is_zero());
+    let asked = asked.map(|asked| if grpc.offset < asked { asked - grpc.offset } else { asked });
+    match (asked, grpc.most) {
+        (Some(asked), Some(most)) => Some(asked.min(most)),
+        (asked, most) => asked.or(most),
+    }
+}
+
 /// `grpc-timeout`: up to eight digits and a unit.
 fn grpc_timeout(head: &RequestHead) -> Option<Duration> {
     let value = head.headers.get(&GRPC_TIMEOUT).map(HeaderValue::as_bytes)?;

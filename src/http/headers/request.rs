@@ -220,6 +220,18 @@ fn append_forwarded_for(headers: &mut Headers, present: Present, address: IpAddr
     }
 }
 
+/// Puts the target in the form that the rules want; one that cannot be routed is refused.
+///
+/// # Errors
+/// What to answer instead.
+pub fn normalize(head: &mut RequestHead, rules: &Rules, port: Option<u16>) -> Result<(), Turned> {
+    check(head)?;
+    match &rules.target {
+        Some(rules) => target::apply(head, rules, port),
+        None => Ok(()),
+    }
+}
+
 /// Makes a client's head one of a request of our own: we ask, from inside.
 pub fn ask_ourselves(headers: &mut Headers, own: IpAddr) {
     headers.set(X_ENVOY_INTERNAL.clone(), HeaderValue::from_static("true"));

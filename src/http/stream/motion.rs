@@ -58,6 +58,7 @@ pub(in crate::http) async fn resume(conn: &Downstream, flight: Box<Flight>) -> A
         deadlines,
         late: false,
         version,
+        hostless: false,
         switch: Cell::new(Switch::No),
         active: Cell::new(None),
         room: Room { permit: RefCell::default(), stays: Cell::new(stays) },

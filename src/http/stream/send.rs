@@ -15,7 +15,7 @@ use crate::http::filter::Response;
 use crate::http::headers::announce_attempts;
 use crate::http::outbox::Outbox;
 use crate::http::pump::{Broken, Pump};
-use crate::upstream::Cluster;
+use crate::upstream::{Cluster, Host};
 
 use super::{Begun, Client, Course, Stream};
 use crate::http::upgrade::Switch;
@@ -188,6 +188,15 @@ impl Stream<'_> {
         }
         if let Some(host) = &*self.record.host.borrow() {
             host.count_response(status);
+        }
+    }
+
+    /// Counts a try that has failed while another is under way: the client never hears of it.
+    pub(in crate::http) fn count_aborted(&self, host: &Host, failure: Failure) {
+        let Some(told) = failure.told() else { return };
+        host.count_response(told.status);
+        if let Some(cluster) = &*self.record.cluster.borrow() {
+            cluster.count_response(told.status, self.record.internal.get());
         }
     }
 

@@ -1,6 +1,7 @@
 //! A request that asks for a tunnel: whether it may have one, and the response that is the beginning of it.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use http::header;
@@ -25,7 +26,7 @@ pub(in crate::http) struct Joined {
 }
 
 impl Stream<'_> {
-    /// The request of an HTTP/2 stream asks for a tunnel. (An `upgrade` that is not ours would have made it malformed, RFC 9113, 8.2.2.) Its head is all of it.
+    /// The request of an HTTP/2 stream asks for a tunnel. Its head is all of it.
     pub(super) fn asks(&mut self, head: &RequestHead) {
         self.switch.set(Switch::of(head, true));
         self.record.received_at.set(Some(self.record.started));
@@ -110,6 +111,16 @@ impl Stream<'_> {
         let Joined { host, cluster, active, down, way } = joined;
         self.log_suspended(0);
         let idle_timeout = self.deadlines.idle_timeout.get();
-        After::Tunnel(Box::new(Switching { record: self.record, idle_timeout, host, down, way, active, cluster }))
+        let until = self.timer().left(self.deadlines.duration.get()).map(|left| Instant::now() + left);
+        After::Tunnel(Box::new(Switching {
+            record: self.record,
+            idle_timeout,
+            until,
+            host,
+            down,
+            way,
+            active,
+            cluster,
+        }))
     }
 }

@@ -30,6 +30,8 @@ pub(in crate::http) struct Switched {
     cluster: Rc<Cluster>,
     record: Record,
     idle_timeout: Option<Duration>,
+    /// How old the client's connection may become before the tunnel has lasted for too long (`max_stream_duration`).
+    max_age: Option<Duration>,
     /// Bytes of the response's head among those that the client takes.
     head: u64,
     /// See [`ends_as_it_likes`].
@@ -86,6 +88,8 @@ impl Drop for Active {
 pub(in crate::http) struct Switching {
     pub(in crate::http) record: Record,
     pub(in crate::http) idle_timeout: Option<Duration>,
+    /// When it has lasted for too long.
+    pub(in crate::http) until: Option<Instant>,
     pub(in crate::http) host: Host,
     /// What is for the client: the response's head, where it is not sent yet, and what the host has sent behind it.
     pub(in crate::http) down: BytesMut,
@@ -112,6 +116,7 @@ impl Switching {
             cluster: self.cluster,
             record: self.record,
             idle_timeout: self.idle_timeout,
+            max_age: self.until.map(|until| until.saturating_duration_since(facts.accepted)),
             head,
             terminated,
             _active: self.active,
@@ -134,6 +139,7 @@ impl Switching {
             cluster: self.cluster,
             record: self.record,
             idle_timeout: self.idle_timeout,
+            max_age: self.until.map(|until| until.saturating_duration_since(facts.accepted)),
             head: 0,
             terminated,
             _active: self.active,
@@ -171,6 +177,7 @@ impl Switched {
             cluster,
             record,
             idle_timeout: written.idle_timeout_ms.map(Duration::from_millis),
+            max_age: written.max_age_ms.map(Duration::from_millis),
             head: written.head,
             terminated: written.terminated,
             _active: Active::begin(manager),
@@ -204,7 +211,12 @@ impl Switched {
                 stats.downstream_rq_tx_reset.inc();
                 (Some(Flag::StreamIdleTimeout), "stream_idle_timeout")
             }
-            End::TooOld | End::Drained => {
+            End::TooOld => {
+                stats.downstream_rq_max_duration_reached.inc();
+                stats.downstream_rq_tx_reset.inc();
+                (Some(Flag::DurationTimeout), "max_duration_timeout")
+            }
+            End::Drained => {
                 stats.downstream_rq_tx_reset.inc();
                 (None, "downstream_local_disconnect")
             }
@@ -241,7 +253,7 @@ impl Owner for Switched {
     }
 
     fn max_age(&self) -> Option<Duration> {
-        None
+        self.max_age
     }
 
     // The bytes of an HTTP/2 connection are counted as they are on the wire.
@@ -283,7 +295,7 @@ impl Owner for Switched {
     }
 
     fn write_down(&self) -> Vec<u8> {
-        Written::of(&self.record, self.idle_timeout, self.head, self.terminated).encode_to_vec()
+        Written::of(&self.record, (self.idle_timeout, self.max_age), self.head, self.terminated).encode_to_vec()
     }
 
     fn moved(&mut self) {

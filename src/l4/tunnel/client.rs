@@ -33,6 +33,13 @@ impl Client {
         }
     }
 
+    /// The tunnel ends before either side wanted it to. A socket is only closed.
+    pub(super) fn cut(&mut self) {
+        if let Self::Http2(end) = self {
+            end.reset(Reason::INTERNAL_ERROR);
+        }
+    }
+
     /// It gave up the stream, and not its whole connection.
     pub(super) fn was_reset(&self) -> bool {
         matches!(self, Self::Http2(end) if end.was_reset())

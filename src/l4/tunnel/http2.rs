@@ -52,8 +52,8 @@ impl End {
                 Some(Ok(data)) if data.is_empty() => {}
                 Some(Ok(data)) => return Poll::Ready(Ok(data)),
                 Some(Err(error)) => {
+                    // The stream is kept: it says the same again.
                     self.was_reset = error.is_reset() && error.is_remote();
-                    self.recv = None;
                     return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
                 }
                 // Trailers behind it are none of a tunnel's.
@@ -67,32 +67,30 @@ impl Side for End {
     fn poll_fill(&mut self, context: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
         let before = buffer.len();
         loop {
-            let room = match buffer.capacity() {
-                0 => BLOCK,
-                capacity => capacity - buffer.len(),
-            };
-            if room == 0 {
-                break;
-            }
             let mut data = match self.poll_data(context) {
                 Poll::Ready(Ok(data)) if !data.is_empty() => data,
-                // The end and a fault come again, once what was before them has been taken.
+                // The end comes again, once what was before it has been taken, and so does a fault.
                 Poll::Ready(Ok(_)) => break,
                 Poll::Ready(Err(error)) if buffer.len() == before => return Poll::Ready(Err(error)),
-                Poll::Ready(Err(_)) => break,
-                Poll::Pending if buffer.len() == before => return Poll::Pending,
-                Poll::Pending => break,
+                Poll::Pending if buffer.len() == before => {
+                    self.local.settle(buffer);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(_)) | Poll::Pending => break,
             };
-            if buffer.capacity() == 0 {
+            if buffer.is_empty() && buffer.capacity() < BLOCK / 2 {
                 *buffer = self.local.block();
             }
-            let part = data.len().min(room);
+            let part = data.len().min(buffer.capacity() - buffer.len());
             buffer.extend_from_slice(&data[..part]);
-            data.advance(part);
-            self.held = data;
             if let Some(recv) = &mut self.recv {
                 // It is ours: the peer may send as much again.
                 let _ = recv.flow_control().release_capacity(part);
+            }
+            data.advance(part);
+            if !data.is_empty() {
+                self.held = data;
+                break;
             }
         }
         Poll::Ready(Ok(buffer.len() - before))

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::model::{HeadField, HeaderRules, Keyed, Mirror, RouteFilters, Substitution, Tries, UriRewrite};
+use crate::config::model::{
+    HeadField, HeaderRules, InternalRedirects, Keyed, Mirror, RouteFilters, Substitution, Tries, UriRewrite,
+};
 
 /// What a route does with a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +41,8 @@ pub struct Forward {
     pub cluster_not_found: u16,
     /// `timeout`, default 15 s; `None` is off.
     pub timeout: Option<Duration>,
+    /// `max_grpc_timeout`: the timeout of gRPC requests instead.
+    pub grpc_timeout: Option<GrpcTimeout>,
     /// `idle_timeout` of the route: overrides the manager's stream idle timeout. `Some(None)` turns it off.
     pub idle_timeout: Option<Option<Duration>>,
     /// `max_stream_duration`.
@@ -57,6 +61,17 @@ pub struct Forward {
     pub upgrades: Vec<RouteUpgrade>,
     /// `request_mirror_policies`, or what is said above.
     pub mirrors: Vec<Mirror>,
+    /// `internal_redirect_policy`.
+    pub redirects: Option<Box<InternalRedirects>>,
+}
+
+/// The timeout of a gRPC request is what it asks for in `grpc-timeout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrpcTimeout {
+    /// `max_grpc_timeout`: the most that it gets; `None` has no end.
+    pub most: Option<Duration>,
+    /// `grpc_timeout_offset`: so much earlier, where that leaves something.
+    pub offset: Duration,
 }
 
 impl Forward {
@@ -66,6 +81,7 @@ impl Forward {
             cluster: ClusterSpecifier::Name(cluster.into()),
             cluster_not_found: 503,
             timeout: Some(Duration::from_secs(15)),
+            grpc_timeout: None,
             idle_timeout: None,
             max_stream_duration: MaxStreamDuration::default(),
             path_rewrite: PathRewrite::None,
@@ -75,6 +91,7 @@ impl Forward {
             tries: Arc::default(),
             upgrades: Vec::new(),
             mirrors: Vec::new(),
+            redirects: None,
         }
     }
 }

@@ -384,6 +384,9 @@ impl<'a> Exchange<'a> {
     fn poll_late(&mut self, context: &mut Context<'_>, head: bool) -> Poll<Failure> {
         let Some(limits) = &mut self.limits else { return Poll::Pending };
         let failure = ready!(limits.poll(context, self.stream, &self.cluster, self.upload.sent, head));
+        if limits.is_soft() {
+            return Poll::Ready(failure);
+        }
         self.lease = None;
         Poll::Ready(failure)
     }

@@ -371,6 +371,9 @@ impl<'a> Exchange<'a> {
         let Some(limits) = &mut self.limits else { return Poll::Pending };
         let sent = self.upload.as_ref().map_or(0, |upload| upload.taken);
         let failure = ready!(limits.poll(context, self.stream, &self.cluster, sent, head));
+        if limits.is_soft() {
+            return Poll::Ready(failure);
+        }
         self.response = None;
         self.download = None;
         self.upload = None;
