@@ -55,6 +55,9 @@ pub(super) fn begin<'a>(
     let controls = if record.controls.get() { Controls::take(&mut head.headers) } else { Controls::default() };
     let timeouts = Timeouts::new(rewrite::timeout(&head, record.grpc.get(), forward), tries, &controls);
     stream.set_timeouts(timeouts.total, forward.idle_timeout);
+    if forward.grpc_timeout.is_some() && record.grpc.get() {
+        rewrite::tell_timeout(&mut head, timeouts.expected(Duration::ZERO));
+    }
     stream.set_duration(rewrite::duration(&mut head, record.grpc.get(), forward.max_stream_duration));
     stream.manager().route_stats.begin(stream, &head);
     *record.cluster.borrow_mut() = Some(cluster.clone());

@@ -119,6 +119,13 @@ pub(super) fn duration(head: &mut RequestHead, grpc: bool, limits: MaxStreamDura
     limit
 }
 
+/// Tells a host that is asked by gRPC how long it is waited for, where that is bounded.
+pub(super) fn tell_timeout(head: &mut RequestHead, expected: Option<Duration>) {
+    if let Some(expected) = expected {
+        head.headers.set(GRPC_TIMEOUT, to_grpc_timeout(expected));
+    }
+}
+
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// A duration as `grpc-timeout` says it: in the smallest unit from milliseconds on that it fits in with eight digits.
