@@ -22,6 +22,8 @@ use crate::config::model::{self, LogHeader, LogType};
 mod context;
 mod filter;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod render;
 mod reply;
 mod sink;

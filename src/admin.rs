@@ -13,6 +13,8 @@
 mod clusters;
 mod connections;
 mod endpoints;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod info;
 mod memory;
 mod query;

@@ -16,6 +16,8 @@ mod document;
 pub mod dump;
 mod encode;
 pub mod extension;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod load;
 pub mod model;
 mod proto;

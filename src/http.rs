@@ -18,6 +18,8 @@ pub mod filter_state;
 pub mod filters;
 mod flight;
 pub mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod headers;
 mod http2;
 pub mod local_reply;

@@ -157,6 +157,7 @@ impl Watch for Eye {
                 Flood::Priority => self.codec.inbound_priority_frames_flood.inc(),
                 Flood::WindowUpdate => self.codec.inbound_window_update_frames_flood.inc(),
                 Flood::Control => self.codec.outbound_control_flood.inc(),
+                Flood::NoSettings => self.codec.rx_messaging_error.inc(),
             }
             io::Error::new(io::ErrorKind::InvalidData, flood)
         })

@@ -9,6 +9,9 @@ pub mod codec;
 pub mod config;
 pub mod drain;
 pub mod fault;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod handoff;
 pub mod http;
 pub mod http2;

@@ -9,6 +9,8 @@
 mod conditions;
 mod decision;
 mod facts;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod hash;
 mod headers;
 mod hosts;

@@ -6,6 +6,8 @@
 mod assemble;
 mod epoch;
 mod front;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod group;
 mod logs;
 mod phase;

@@ -9,6 +9,8 @@
 //! supervisor adds what it counted to the past. The main thread's [`Reporter`] reads for the admin endpoint and flushes
 //! to the sinks.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod histogram;
 pub mod names;
 pub mod prometheus;

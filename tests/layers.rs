@@ -34,6 +34,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("cli", 8),
     ("logging", 8),
     ("main", 9),
+    ("fuzz", 9),
 ];
 
 /// Layer 1 reads the shape of settings that the configuration describes; the model is data without a neighbour's behaviour.

@@ -35,6 +35,8 @@ mod endpoint;
 mod extension;
 mod filter_chain;
 mod filter_settings;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod header_rules;
 mod http2;
 mod http_connection_manager;

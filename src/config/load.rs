@@ -57,7 +57,7 @@ pub struct LoadOptions {
 
 impl LoadOptions {
     /// The types of which only the extensions themselves know what may be in them.
-    fn foreign_types(&self) -> Vec<&'static str> {
+    pub(super) fn foreign_types(&self) -> Vec<&'static str> {
         let http =
             self.http_filters.iter().flat_map(|kind| [Some(kind.type_name), kind.route.map(|route| route.type_name)]);
         http.flatten().chain(self.network_filters.iter().map(|kind| kind.type_name)).collect()
@@ -91,13 +91,24 @@ pub struct Validated {
 /// # Errors
 /// Everything that is wrong with it, each with its place; also a file that is absent, unreadable or too large.
 pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, Faults> {
-    with_documents(source, |documents, report| {
+    load_texts(&read(source)?, source.path.is_some(), options)
+}
+
+/// The configuration that texts make together; `from_file` says that the first of them is a file's.
+fn load_texts(texts: &[Text], from_file: bool, options: &LoadOptions) -> Result<Loaded, Faults> {
+    with_documents(texts, |documents, report| {
         let wire = gather(documents, options, report);
-        let file = documents.first().filter(|_| source.path.is_some());
+        let file = documents.first().filter(|_| from_file);
         let text = file.map(|(text, _)| text.content.clone()).unwrap_or_default();
         (to_model(&wire, options, documents, report), wire, text)
     })
     .map(|((bootstrap, wire, text), warnings)| Loaded { bootstrap, warnings, wire, text })
+}
+
+/// A text of a format, as if it stood in a file.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn text(content: &str, format: Format, options: &LoadOptions) -> Result<Loaded, Faults> {
+    load_texts(&[Text { name: "text".into(), content: content.to_owned(), format }], true, options)
 }
 
 /// The first half of [`load`]: does the configuration conform to the schema and its rules?
@@ -105,22 +116,22 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, Faults> {
 /// # Errors
 /// As [`load`], without what is not supported and what does not fit together.
 pub fn validate(source: &Source, options: &LoadOptions) -> Result<Validated, Faults> {
-    with_documents(source, |documents, report| gather(documents, options, report))
+    with_documents(&read(source)?, |documents, report| gather(documents, options, report))
         .map(|(wire, warnings)| Validated { warnings, wire })
 }
 
-/// Reads and parses the texts of `source`, has `work` done with them, and judges the report.
+fn read(source: &Source) -> Result<Vec<Text>, Faults> {
+    source::read(source).map_err(|errors| Faults { errors, warnings: Vec::new() })
+}
+
+/// Parses texts, has `work` done with them, and judges the report.
 fn with_documents<T>(
-    source: &Source,
+    texts: &[Text],
     work: impl FnOnce(&[(&Text, Document<'_>)], &mut Report) -> T,
 ) -> Result<(T, Vec<Diagnostic>), Faults> {
     let mut report = Report::default();
-    let texts = match source::read(source) {
-        Ok(texts) => texts,
-        Err(faults) => return Err(Faults { errors: faults, warnings: Vec::new() }),
-    };
     let mut documents = Vec::new();
-    for text in &texts {
+    for text in texts {
         match Document::parse(&text.content, text.format) {
             Ok(document) if document.is_empty() => {
                 let message = "the configuration is empty";

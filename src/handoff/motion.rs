@@ -22,6 +22,8 @@ use heirloom_supervisor::wire::message::{self, Moved};
 
 use crate::drain::motion::{Frozen, Kind, Reason};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod give;
 mod take;
 

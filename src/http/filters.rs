@@ -17,6 +17,9 @@ mod owned;
 mod rbac;
 mod recoded;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use compressor::accepts as accept_encoding;
+
 use crate::config::extension::HttpFilterKind;
 
 use super::filter::Extension;

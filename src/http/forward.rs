@@ -37,6 +37,8 @@ mod begin;
 mod connect;
 mod controls;
 mod exchange;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod handover;
 mod hedge;
 mod keeper;

@@ -7,6 +7,8 @@
 mod client;
 mod client_cert;
 mod date;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod inline;
 pub mod names;
 mod request;

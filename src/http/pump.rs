@@ -65,7 +65,7 @@ impl Pump {
         while !self.ended && self.outbox.has_room() {
             match body.poll_frame(context)? {
                 Poll::Ready(Frame::Data(data)) => {
-                    self.taken += data.len() as u64;
+                    self.taken = self.taken.saturating_add(data.len() as u64);
                     self.outbox.push(data, &mut self.writer, local).map_err(|_| Failure::Internal)?;
                 }
                 Poll::Ready(Frame::End(trailers)) => {
@@ -98,7 +98,7 @@ impl Pump {
             let flushed = self.outbox.poll_flush(context, local, |context, slices| {
                 let written = write(context, slices);
                 if let Poll::Ready(Ok(written)) = &written {
-                    *sent += *written as u64;
+                    *sent = sent.saturating_add(*written as u64);
                 }
                 written
             });

@@ -175,7 +175,8 @@ impl Record {
         self.shared.borrow().as_ref()?.objects.get(key)?.clone().downcast().ok()
     }
 
-    /// A filter wants to have its hand in a reply of ours, whoever makes it and why: a deadline that passes does not go up the filters.
+    /// A filter wants to have its hand in a reply of ours, whoever makes it and why: a deadline that passes does not go up the filters. The
+    /// reply is shown as the client would get it; [`super::filter::Filter::dress`] comes before it has been put into words.
     pub fn on_reply(&self, hook: OnReply) {
         self.shared.borrow_mut().get_or_insert_default().replies.push(hook);
     }
@@ -230,6 +231,7 @@ impl Record {
         if let Some(shared) = &mut *self.shared.borrow_mut() {
             shared.metadata.clear();
             shared.objects.clear();
+            shared.replies.clear();
         }
         self.received_at.set(Some(now));
         self.attempts.set(0);
@@ -237,6 +239,7 @@ impl Record {
         self.announces_attempts.set(false);
         self.uncharged.set(false);
         self.status.set(0);
+        self.charged.set(0);
         self.virtual_cluster.set(None);
         self.answered_at.set(None);
         self.flags.set(0);
@@ -248,8 +251,8 @@ impl Record {
 
     /// One more try begins.
     pub(super) fn count_try(&self) {
-        self.attempts.set(self.attempts.get() + 1);
-        self.log(|live| live.context.attempts += 1);
+        self.attempts.set(self.attempts.get().saturating_add(1));
+        self.log(|live| live.context.attempts = live.context.attempts.saturating_add(1));
     }
 
     /// Charges cluster and host with this status, whatever the client is told.

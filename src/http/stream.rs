@@ -132,7 +132,7 @@ impl<'a> Stream<'a> {
             Client::Http1(conn) => {
                 stats.downstream_rq_http1_total.inc();
                 conn.set_busy(true);
-                conn.requests.set(conn.requests.get() + 1);
+                conn.requests.set(conn.requests.get().saturating_add(1));
             }
             Client::Http2(client) => {
                 stats.downstream_rq_http2_total.inc();

@@ -241,7 +241,7 @@ impl<O: Owner> Tunnel<O> {
     /// Moves bytes. Ready when something else is to be done with the tunnel.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Next> {
         let Self { client, host, rest } = self;
-        let written = rest.up.bytes + rest.down.bytes;
+        let written = rest.up.bytes.wrapping_add(rest.down.bytes);
         let blocked = (rest.up.blocked, rest.down.blocked);
         let mut counted = Counted { client, owner: &rest.owner };
         let local = rest.owner.local();
@@ -267,7 +267,7 @@ impl<O: Owner> Tunnel<O> {
         if rest.up.over && rest.down.over {
             return Poll::Ready(Next::Close(End::Whole(rest.first.unwrap_or(Who::Host))));
         }
-        if rest.up.bytes + rest.down.bytes != written {
+        if rest.up.bytes.wrapping_add(rest.down.bytes) != written {
             rest.active = Instant::now();
         }
         match rest.poll_time_to_close(context) {

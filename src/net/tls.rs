@@ -27,6 +27,8 @@ use super::Stream;
 
 mod hello;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use hello::fuzz_hello;
 pub use hello::{Hello, Inspected, LONGEST_HELLO, inspect};
 
 /// Ciphertext that is read at once: a record of the greatest length, and then some.

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::access_log;
 use crate::config::model::{Address, Bootstrap, SocketOptions};
-use crate::drain::motion::Mover;
+use crate::drain::motion::{Frozen, Mover, Reason};
 use crate::drain::{Drain, Phase, Plan};
 use crate::handoff::motion::Staging;
 use crate::http::filter::Extension;
@@ -139,13 +139,21 @@ impl Assembly {
         unmovable
     }
 
+    /// Puts a connection from another epoch together.
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    pub(super) fn thaw(&self, frozen: Frozen) -> Result<Thawed, Reason> {
+        self.listeners.thaw(frozen)
+    }
+
     /// Puts connections from another epoch together, and begins with them when that one has let go of them.
     pub(super) fn stage(&self, staging: Staging) {
         let Staging { frozen, refused, verdict } = staging;
         let mut staged = Vec::with_capacity(frozen.len());
         let mut reasons = Vec::new();
         for (index, frozen) in frozen {
-            match self.listeners.thaw(frozen) {
+            match self.thaw(frozen) {
                 Ok(thawed) => staged.push(thawed),
                 Err(reason) => reasons.push((index, reason)),
             }

@@ -13,14 +13,19 @@ pub const QUANTILES: [f64; 10] = [0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 
 
 /// How many values there are.
 pub fn count(bins: &[Bin]) -> u64 {
-    bins.iter().map(|bin| bin.count).sum()
+    total(bins.iter())
+}
+
+/// Counts come from memory that others write: too large a sum is as large as can be.
+fn total<'b>(bins: impl Iterator<Item = &'b Bin>) -> u64 {
+    bins.fold(0, |sum, bin| sum.saturating_add(bin.count))
 }
 
 /// How many values are not above each of [`BOUNDS`]. A bin that holds a bound counts as not above it, as in Envoy.
 pub fn cumulative(bins: &[Bin]) -> [u64; BOUNDS.len()] {
     BOUNDS.map(|bound| {
         let below = bins.iter().take_while(|bin| bins::lower(usize::from(bin.bin)) as f64 <= bound);
-        below.map(|bin| bin.count).sum()
+        total(below)
     })
 }
 
@@ -38,14 +43,14 @@ pub fn quantiles(bins: &[Bin]) -> Option<[f64; QUANTILES.len()]> {
 }
 
 fn value_at(bins: &[Bin], rank: u64) -> f64 {
-    let mut before = 0;
+    let mut before = 0_u64;
     for bin in bins {
-        if before + bin.count >= rank {
+        if before.saturating_add(bin.count) >= rank {
             let index = usize::from(bin.bin);
-            let part = (rank - before) as f64 / (bin.count + 1) as f64;
+            let part = (rank - before) as f64 / (bin.count as f64 + 1.0);
             return bins::lower(index) as f64 + bins::width(index) * part;
         }
-        before += bin.count;
+        before = before.saturating_add(bin.count);
     }
     0.0
 }

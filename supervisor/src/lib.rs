@@ -5,6 +5,9 @@
 mod broker;
 mod cli;
 mod control;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod lifecycle;
 mod moment;
 mod process;

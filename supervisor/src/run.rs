@@ -34,9 +34,13 @@ use crate::settings::Settings;
 use crate::shm::{Geometry, Segment};
 use crate::systemd;
 use crate::tickets::Ring;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use adopt::fuzz as fuzz_lineage;
 use figures::Figures;
 use peer::Peer;
 use recipes::Recipes;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use recipes::fuzz as fuzz_recipes;
 
 /// The supervisor's version.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

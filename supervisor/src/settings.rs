@@ -112,10 +112,14 @@ impl Options {
         if text.len() as u64 > LONGEST {
             return Err(format!("{}: longer than {LONGEST} bytes", path.display()));
         }
+        Self::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return Ok(Self::default());
         }
-        serde_yaml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
+        serde_yaml::from_str(text).map_err(|error| error.to_string())
     }
 
     /// This, and `other` where this says nothing.
@@ -207,6 +211,14 @@ impl Options {
             Err(faults.join("\n"))
         }
     }
+}
+
+/// A configuration file of any kind: faults in words, or settings.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let settled = Options::parse(text).and_then(Options::settle);
+    assert!(settled.is_ok() || settled.is_err_and(|faults| !faults.is_empty()), "refused without a reason");
 }
 
 fn default_run_dirs(variable: impl Fn(&str) -> Option<OsString>, uid: u32) -> Vec<PathBuf> {

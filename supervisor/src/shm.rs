@@ -26,6 +26,8 @@
 
 pub mod bins;
 mod fold;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod handle;
 mod lane;
 mod layout;
@@ -209,7 +211,7 @@ impl Segment {
     /// Makes `epoch` the one whose word counts for [`Kind::GaugeLatest`] and for the sinks.
     pub fn set_newest(&self, epoch: u64) {
         if let Some(newest) = self.memory.word(word::NEWEST) {
-            newest.store(epoch + 1, Ordering::Release);
+            newest.store(epoch.wrapping_add(1), Ordering::Release);
         }
     }
 

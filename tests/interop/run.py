@@ -118,10 +118,13 @@ class Proxy:
             + cluster("ws", hosts["ws"])
             + cluster("files", hosts["files"])
         )
-        self.log = open(folder / "log", "wb")
+        self.start(config, [self.grpc, self.ws, self.files])
+
+    def start(self, config, ports):
+        self.log = open(config.parent / "log", "wb")
         command = [self.binaries / "heirloom-supervisor", "--run-dir", self.run_dir, "--", self.binaries / "heirloom", "-c", config]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
-        eventually("the proxy serves", lambda: all(listens(port) for port in (self.grpc, self.ws, self.files)) and self.ready())
+        eventually("the proxy serves", lambda: all(listens(port) for port in ports) and self.ready())
 
     def ready(self):
         try:

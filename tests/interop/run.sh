@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Real clients and servers against the supervised proxy: gRPC (grpcio), WebSockets (websockets), curl, nghttp2's h2load, nginx as a host.
-# Python's packages go into a folder of their own below the target directory; what cannot be installed or is not there is named and skipped.
+# Real clients and servers against the supervised proxy: gRPC (grpcio), WebSockets (websockets), curl, nghttp2's h2load, nginx as a host, a browser.
+# Python's packages go into a folder of their own below the target directory, the browser (Debian's chromium) where root may install packages; what
+# cannot be installed or is not there is named and skipped.
 #
 #   tests/interop/run.sh            with the release binaries, or those in HEIRLOOM_BIN_DIR
 set -euo pipefail
@@ -17,4 +18,8 @@ fi
 "$venv/bin/python" -c 'import grpc, websockets' 2>/dev/null ||
     "$venv/bin/pip" install --quiet --disable-pip-version-check grpcio websockets ||
     { echo "skipped: grpcio and websockets cannot be installed"; exit 0; }
-exec timeout 180 "$venv/bin/python" tests/interop/run.py "$bin"
+timeout 180 "$venv/bin/python" tests/interop/run.py "$bin"
+if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null 2>&1 || true
+fi
+exec timeout 300 "$venv/bin/python" tests/interop/browser.py "$bin"

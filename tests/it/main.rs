@@ -28,6 +28,7 @@ mod grpc_stats;
 mod grpc_web;
 mod hedging;
 mod http2;
+mod http2_frames;
 mod internal_redirects;
 mod limits;
 mod local_ratelimit;

@@ -9,6 +9,7 @@ pub mod client;
 pub mod configured;
 
 pub mod filtered;
+pub mod frames;
 pub mod grpc;
 pub mod http2;
 pub mod models;

@@ -45,15 +45,18 @@ impl Malformed {
 pub fn request_head(parts: request::Parts, rules: &RequestRules, dropped: &mut u64) -> Result<RequestHead, Malformed> {
     let request::Parts { method, uri, headers, mut extensions, .. } = parts;
     let mut list = headers_from(headers, rules, dropped)?;
-    let host = list.get(&header::HOST).map(|host| Bytes::copy_from_slice(host.as_bytes()));
     let authority = match uri.authority() {
+        Some(authority) if names_user(authority.as_str().as_bytes()) => return Err(Malformed::Field),
         Some(authority) => Bytes::copy_from_slice(authority.as_str().as_bytes()),
-        None => host.unwrap_or_default(),
+        None if method == Method::CONNECT => return Err(Malformed::Field),
+        None => host(&list)?,
     };
     list.remove(&header::HOST);
     let protocol = extensions.remove::<Protocol>().filter(|protocol| protocol.as_str() != "bytestream");
     let path = match (&method, &protocol, uri.path_and_query()) {
         (&Method::CONNECT, None, _) | (_, _, None) => Bytes::new(),
+        // The server as a whole is for OPTIONS alone (RFC 9113, 8.3.1).
+        (method, _, Some(path)) if path.as_str() == "*" && *method != Method::OPTIONS => return Err(Malformed::Field),
         (_, _, Some(path)) => Bytes::copy_from_slice(path.as_str().as_bytes()),
     };
     let mut method = method;
@@ -69,6 +72,20 @@ pub fn request_head(parts: request::Parts, rules: &RequestRules, dropped: &mut u
         _ => None,
     };
     Ok(RequestHead { method, scheme, authority, path, version: Version::HTTP_2, headers: list, cases: None })
+}
+
+/// The host of a request without `:authority`, which came over HTTP/1 before.
+fn host(headers: &Headers) -> Result<Bytes, Malformed> {
+    let host = headers.get(&header::HOST).map(HeaderValue::as_bytes).ok_or(Malformed::Field)?;
+    if names_user(host) || Authority::try_from(host).is_err() {
+        return Err(Malformed::Field);
+    }
+    Ok(Bytes::copy_from_slice(host))
+}
+
+/// User information is nothing for a proxy to pass on (RFC 9113, 8.3.1).
+fn names_user(authority: &[u8]) -> bool {
+    memchr::memchr(b'@', authority).is_some()
 }
 
 /// A response that was read, as a head.
@@ -237,6 +254,30 @@ mod tests {
         let mut rules = RequestRules::default();
         rules.limits.count = 1;
         assert_eq!(request_head(read(), &rules, &mut 0), Err(Malformed::TooManyHeaders));
+    }
+
+    #[test]
+    fn who_is_asked_must_be_said_and_said_alone() {
+        let read = |parts| request_head(parts, &RequestRules::default(), &mut 0).map(|head| head.authority);
+        let of = |method: &str, uri: &str, host: Option<&str>| {
+            let build = http::Request::builder().method(method).uri(uri);
+            read(parts(if let Some(host) = host { build.header("host", host) } else { build }))
+        };
+        assert_eq!(of("GET", "/", Some("a:80")), Ok(Bytes::from_static(b"a:80")));
+        assert_eq!(of("GET", "http://a/", Some("b")), Ok(Bytes::from_static(b"a")));
+        assert_eq!(of("OPTIONS", "*", Some("a")), Ok(Bytes::from_static(b"a")));
+        for (method, uri, host) in [
+            ("GET", "/", None),
+            ("GET", "/", Some("")),
+            ("GET", "/", Some("a b")),
+            ("GET", "/", Some("a/b")),
+            ("GET", "/", Some("user@a")),
+            ("GET", "http://user@a/", None),
+            ("GET", "*", Some("a")),
+            ("CONNECT", "/", Some("a")),
+        ] {
+            assert_eq!(of(method, uri, host), Err(Malformed::Field), "{method} {uri} {host:?}");
+        }
     }
 
     #[test]

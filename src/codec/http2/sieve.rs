@@ -32,7 +32,7 @@ const FLAG_END_STREAM: u8 = 0x1;
 const FLAG_ACK: u8 = 0x1;
 const FLAG_END_HEADERS: u8 = 0x4;
 
-/// Too much of something: the connection ends.
+/// Too much of something, or too little: the connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Flood {
     /// `http2.inbound_empty_frames_flood`.
@@ -47,6 +47,9 @@ pub enum Flood {
     /// `http2.outbound_control_flood`.
     #[error("too many frames that must be answered")]
     Control,
+    /// None at all of what must come first (RFC 9113, 3.4), which the `h2` crate does not insist on.
+    #[error("the first frame is not SETTINGS")]
+    NoSettings,
 }
 
 /// Both directions of a connection, as far as they have come.
@@ -55,6 +58,8 @@ pub struct Sieve {
     limits: Http2Floods,
     inbound: Scanner,
     outbound: Scanner,
+    /// The peer has begun as it must.
+    settled: bool,
     /// The peer opens the streams.
     from_client: bool,
     /// HEADERS of whoever opens streams.
@@ -130,6 +135,7 @@ impl Sieve {
         Self {
             limits,
             from_client,
+            settled: false,
             inbound: Scanner::new(inbound),
             outbound: Scanner::new(outbound),
             opened: 0,
@@ -187,6 +193,12 @@ impl Sieve {
 
     fn frame(&mut self, frame: Frame, now: Instant) -> Result<(), Flood> {
         let Frame { length, kind, flags } = frame;
+        if !self.settled {
+            if kind != SETTINGS || flags & FLAG_ACK != 0 {
+                return Err(Flood::NoSettings);
+            }
+            self.settled = true;
+        }
         match kind {
             DATA | HEADERS | CONTINUATION => {
                 self.opened += u64::from(self.from_client && kind == HEADERS);
@@ -250,7 +262,8 @@ mod tests {
     }
 
     fn sieve() -> Sieve {
-        Sieve::new(Http2Options::default().floods, false, Instant::now())
+        let sieve = Sieve::new(Http2Options::default().floods, false, Instant::now());
+        Sieve { settled: true, ..sieve }
     }
 
     fn feed(sieve: &mut Sieve, frame: &[u8], times: usize) -> Result<(), Flood> {
@@ -262,6 +275,7 @@ mod tests {
     fn frames_are_found_however_the_bytes_come() {
         let now = Instant::now();
         let mut stream = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        stream.extend(frame(4, 0, &[]));
         stream.extend(frame(0, 0, &[7; 300]));
         stream.extend(frame(3, 0, &[0; 4]));
         stream.extend(frame(7, 0, &[0; 8]));
@@ -287,6 +301,19 @@ mod tests {
         assert!(sieve.has_settings());
         sieve.received(&frame(PING, 0, &[0; 8])[..3], now).unwrap();
         assert!(sieve.has_settings());
+    }
+
+    #[test]
+    fn a_connection_begins_with_settings() {
+        let now = Instant::now();
+        for first in [frame(6, 0, &[0; 8]), frame(HEADERS, 4, b"x"), frame(SETTINGS, FLAG_ACK, &[])] {
+            for from_client in [true, false] {
+                let mut sieve = Sieve::new(Http2Options::default().floods, from_client, now);
+                let preface: &[u8] = if from_client { &[0; PREFACE] } else { &[] };
+                sieve.received(preface, now).unwrap();
+                assert_eq!(sieve.received(&first, now), Err(Flood::NoSettings));
+            }
+        }
     }
 
     #[test]
@@ -322,7 +349,7 @@ mod tests {
     fn streams_of_a_client_count_as_soon_as_they_are_opened() {
         let now = Instant::now();
         let mut sieve = Sieve::new(Http2Options::default().floods, true, now);
-        sieve.received(&[0; PREFACE], now).unwrap();
+        sieve.received(&[&[0; PREFACE][..], &frame(SETTINGS, 0, &[])].concat(), now).unwrap();
         feed(&mut sieve, &frame(HEADERS, 4, b"x"), 10).unwrap();
         let update = frame(8, 0, &[0; 4]);
         feed(&mut sieve, &update, 25).unwrap();

@@ -4,6 +4,8 @@
 //! Several compressors of a chain agree: what the client prefers is done by whoever does it. The filter waits for the response, so a
 //! request that it has seen stays in its epoch until its response is through, and so does a body that is being compressed.
 
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzz;
 mod negotiation;
 mod settings;
 
@@ -21,6 +23,8 @@ use crate::http::failure::Failure;
 use crate::http::filter::{Answer, Building, Extension, Filter, Next, Request, Response};
 use crate::stats::names::{AcceptStats, CompressionStats, compressor as scope_of};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzz::accepts;
 use negotiation::{Choice, Offer, Offers, choose};
 use settings::{Compressor, Etag, OnRoute, What};
 

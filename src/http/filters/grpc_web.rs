@@ -85,7 +85,7 @@ impl Filter for Web {
                 true if ends => Body::Empty,
                 true => response::encoded(body, call),
                 false => {
-                    let (said, trailers) = error::take(body).await?;
+                    let (said, trailers) = error::take(body, next.buffer_limit()).await?;
                     call.count(&trailers);
                     error::tell(&mut head, &said);
                     Body::Empty

@@ -162,8 +162,9 @@ fn grpc_timeout(head: &RequestHead) -> Option<Duration> {
         b'M' => Duration::from_secs(number * 60),
         b'S' => Duration::from_secs(number),
         b'm' => Duration::from_millis(number),
-        b'u' => Duration::from_micros(number),
-        b'n' => Duration::from_nanos(number),
+        // A part of a millisecond is one: none at all would be no time.
+        b'u' => Duration::from_millis(number.div_ceil(1_000)),
+        b'n' => Duration::from_millis(number.div_ceil(1_000_000)),
         _ => return None,
     })
 }

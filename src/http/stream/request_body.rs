@@ -72,7 +72,7 @@ impl RequestBody<'_> {
 
     fn received(&self, bytes: usize, complete: bool) {
         let received = &self.stream.record.received;
-        received.set(received.get() + bytes as u64);
+        received.set(received.get().saturating_add(bytes as u64));
         let now = Instant::now();
         self.stream.moved(now);
         if complete {

@@ -320,7 +320,7 @@ impl Owner for Switched {
             stats.downstream_rq_rx_reset.inc();
         }
         stats.downstream_rq_time.record((now - self.record.started).as_millis() as u64);
-        self.record.received.set(self.record.received.get() + totals.received);
+        self.record.received.set(self.record.received.get().saturating_add(totals.received));
         self.record.sent.set(totals.sent.saturating_sub(self.head));
         match (&self.client, end) {
             (Client::Stream(conn), _) => conn.finish(now),

@@ -75,7 +75,7 @@ impl Flow {
                     Poll::Ready(Ok(written)) if written > 0 => {
                         self.blocked = false;
                         self.buffer.advance(written);
-                        self.bytes += written as u64;
+                        self.bytes = self.bytes.saturating_add(written as u64);
                     }
                     Poll::Ready(_) => self.finish(local),
                     Poll::Pending => {
@@ -91,7 +91,7 @@ impl Flow {
             } else {
                 match source.poll_fill(context, &mut self.buffer) {
                     Poll::Ready(Ok(0)) => self.source_ended = true,
-                    Poll::Ready(Ok(read)) => self.read += read as u64,
+                    Poll::Ready(Ok(read)) => self.read = self.read.saturating_add(read as u64),
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken)),
                     Poll::Pending => return Poll::Pending,
                 }

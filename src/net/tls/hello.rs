@@ -7,6 +7,11 @@ use tokio::io::Interest;
 
 use crate::net::Stream;
 
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzz;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzz::hello as fuzz_hello;
+
 /// Longest hello that is looked at, in bytes; Envoy's limit too.
 pub const LONGEST_HELLO: usize = 16 * 1024;
 /// Room for the hellos of common length.

@@ -55,11 +55,10 @@ impl Supervisor {
     pub(super) fn expect_orphans(&mut self) -> Option<Moment> {
         let text = fs::read_to_string(self.settings.run_dir.join("lineage")).unwrap_or_default();
         let lives = |line: &str| {
-            let mut words = line.split(' ');
-            let (epoch, pid) = (words.next()?.parse::<u64>().ok()?, words.next()?.parse().ok()?);
+            let (epoch, pid, born) = entry(line)?;
             // First held, then asked: a number that is held cannot change hands.
             let process = Process::hold(pid, false).ok()?;
-            let same = birth(pid)?.as_str() == words.next()?;
+            let same = birth(pid)?.as_str() == born;
             // The handle knows of every thread: what a dying process holds is free only after the last one.
             (same && process.reap().is_none()).then_some((epoch, process))
         };
@@ -308,6 +307,26 @@ impl Supervisor {
         let started = started(pid).unwrap_or_else(Moment::now);
         let recalls = has(RECALLS);
         self.handle(Event::Adopted(Adoption { epoch, pid, version, generation, state, deadline, started, recalls }));
+    }
+}
+
+/// A line of the lineage: epoch, process, and when that was born.
+fn entry(line: &str) -> Option<(u64, u32, &str)> {
+    let mut words = line.split(' ');
+    Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?, words.next()?))
+}
+
+/// A lineage as somebody may have left it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for (epoch, pid, born) in text.lines().filter_map(entry) {
+        let line = format!("{epoch} {pid} {born}");
+        assert_eq!(entry(&line), Some((epoch, pid, born)));
+        // Only this process: holding another's number proves nothing about the parser.
+        if pid == std::process::id() {
+            let _ = Process::hold(pid, false).map(|process| process.reap());
+        }
     }
 }
 

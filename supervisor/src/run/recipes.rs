@@ -225,14 +225,30 @@ fn read(path: &Path) -> Result<Option<Book>, String> {
     }
     let mut text = Vec::new();
     file.take(LONGEST).read_to_end(&mut text).map_err(|error| within(&error))?;
-    let book: Book = serde_json::from_slice(&text).map_err(|error| within(&error))?;
+    parse(&text).map(Some).map_err(|error| within(&error))
+}
+
+fn parse(text: &[u8]) -> Result<Book, String> {
+    let book: Book = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     if book.format != FORMAT {
-        return Err(within(&format_args!("it has format {}, this supervisor reads {FORMAT}", book.format)));
+        return Err(format!("it has format {}, this supervisor reads {FORMAT}", book.format));
     }
     if book.boot != boot() {
-        return Err(within(&"it was written before the system was booted"));
+        return Err("it was written before the system was booted".into());
     }
-    Ok(Some(book))
+    Ok(book)
+}
+
+/// A book of recipes as somebody may have left it; `BOOT` stands for this boot of the system.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(book) = parse(text.replace("BOOT", &boot()).as_bytes()) else { return };
+    for kept in [book.current, book.previous, book.candidate.map(|(_, _, kept)| kept)].into_iter().flatten() {
+        if let Ok(recipe) = kept.revive(Path::new("/nonexistent"), &[std::process::id()]) {
+            let _ = recipe.again();
+        }
+    }
 }
 
 /// Which boot of the system this is; empty where that cannot be told.

@@ -120,7 +120,7 @@ impl Segment {
                 add_statistic(&foreign.memory, lane, slot, memory, next, ours, kind);
             }
         }
-        commit(memory, generation + 1);
+        commit(memory, generation.wrapping_add(1));
         full.map_or(Ok(()), Err)
     }
 }
@@ -152,7 +152,7 @@ impl Foreign {
 fn pasts(memory: &Memory) -> (u64, u64, u64) {
     let generation = memory.generation();
     let lane = |generation: u64| PAST[(generation & 1) as usize];
-    (lane(generation), lane(generation + 1), generation)
+    (lane(generation), lane(generation.wrapping_add(1)), generation)
 }
 
 fn recover(memory: &Memory, folder: &mut Folder) -> Result<(), Cut> {
@@ -170,7 +170,8 @@ fn recover(memory: &Memory, folder: &mut Folder) -> Result<(), Cut> {
 }
 
 fn join(memory: &Memory, folder: &mut Folder, leaving: &[u64]) -> Result<(), Cut> {
-    let next = memory.generation() + 1;
+    // A segment may have been written over: then its numbers mean nothing, and nothing may stop because of them.
+    let next = memory.generation().wrapping_add(1);
     for &lane in leaving {
         store(memory.head(lane, head::JOINED), next);
         step(folder, Step::Marked)?;

@@ -98,7 +98,7 @@ impl Segment {
         let memory = &self.memory;
         for lane in FIRST..memory.layout.lanes {
             let Some(owner) = memory.head(lane, head::OWNER) else { continue };
-            if owner.compare_exchange(0, epoch + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if owner.compare_exchange(0, epoch.wrapping_add(1), Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 if let Some(pid) = memory.head(lane, head::PID) {
                     pid.store(u64::from(std::process::id()), Ordering::Relaxed);
                 }

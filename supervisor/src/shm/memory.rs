@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 use super::Kind;
 use super::layout::{FIRST, Layout, PAST, entry, head, word};
 use super::map::Map;
+use super::names::LONGEST;
 
 /// A map and where everything is in it.
 pub(super) struct Memory {
@@ -83,6 +84,7 @@ impl Memory {
         let sound = load(entry::SCALARS) >= kind.scalars()
             && scalar.checked_add(kind.scalars()).is_some_and(|end| end <= self.layout.scalars)
             && bin.checked_add(bins).is_some_and(|end| end <= self.layout.bins)
+            && load(entry::LEN) <= LONGEST as u64
             && load(entry::NAME).checked_add(load(entry::LEN)).is_some_and(|end| end <= self.layout.name_bytes);
         sound.then_some(Entry {
             kind,
@@ -182,7 +184,7 @@ impl Memory {
                 continue;
             }
             moment.lanes.push(lane);
-            if newest == 0 || newest == epoch + 1 {
+            if newest == 0 || newest == epoch.wrapping_add(1) {
                 moment.newest.push(lane);
             }
         }

@@ -8,7 +8,7 @@ use super::memory::{Memory, Slot, hash};
 use super::{Kind, Segment};
 
 /// The longest name, in bytes.
-const LONGEST: usize = 4096;
+pub(super) const LONGEST: usize = 4096;
 /// How many holes a process looks at again; more are only left by many processes that died while registering.
 const HOLES: usize = 1024;
 

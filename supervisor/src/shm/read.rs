@@ -48,7 +48,7 @@ impl Value {
     pub fn count(&self) -> u64 {
         match self {
             Self::Number(value) => *value,
-            Self::Histogram { bins, .. } => bins.iter().map(|bin| bin.count).sum(),
+            Self::Histogram { bins, .. } => bins.iter().fold(0, |sum, bin| sum.saturating_add(bin.count)),
         }
     }
 }
@@ -186,7 +186,7 @@ fn read_histogram(memory: &Memory, lanes: impl Iterator<Item = u64>, slots: &[Sl
             sum = sum.wrapping_add(memory.load_scalar(lane, slot, 1));
             counts.resize(memory.layout.bins_each as usize, 0);
             for (count, bin) in counts.iter_mut().zip(memory.bins(lane, slot)) {
-                *count += bin.load(Ordering::Relaxed);
+                *count = count.wrapping_add(bin.load(Ordering::Relaxed));
             }
         }
     }

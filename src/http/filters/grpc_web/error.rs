@@ -14,12 +14,17 @@ use crate::http::local_reply::grpc::{code, message};
 /// Bytes of a body that are told.
 const MOST: usize = 16 * 1024;
 
-/// The beginning of a body, whose rest is read and left, and its trailers.
-pub(super) async fn take(mut body: Body<'_>) -> Result<(Bytes, Headers), Failure> {
+/// The beginning of a body, and its trailers. Its rest is read and left up to `most` bytes: what is longer is given up.
+pub(super) async fn take(mut body: Body<'_>, most: usize) -> Result<(Bytes, Headers), Failure> {
     let mut taken = BytesMut::new();
+    let mut read = 0_usize;
     loop {
         match poll_fn(|context| body.poll_frame(context)).await? {
             Frame::Data(data) => {
+                read = read.saturating_add(data.len());
+                if read > most.max(MOST) {
+                    return Ok((taken.freeze(), Headers::new()));
+                }
                 let room = MOST.saturating_sub(taken.len()).min(data.len());
                 taken.extend_from_slice(data.get(..room).unwrap_or_default());
             }

@@ -301,7 +301,7 @@ impl<'a> Exchange<'a> {
             self.replay = None;
             return Ok(Some(parsed.head));
         }
-        self.interim += 1;
+        self.interim = self.interim.saturating_add(1);
         // Nobody asked to switch protocols.
         if status == StatusCode::SWITCHING_PROTOCOLS || self.interim > MAX_INTERIM {
             return Err(self.broken());

@@ -218,7 +218,7 @@ impl Connection {
         bump(&self.place.presence.pool.counts.rq_total);
         bump(&self.place.presence.pool.counts.rq_active);
         self.place.request = Some(ticket);
-        self.place.requests += 1;
+        self.place.requests = self.place.requests.saturating_add(1);
         self.place.reused = reused;
         Ok(Lease { connection: self })
     }
