@@ -24,6 +24,7 @@ mod flight;
 mod foreign_filters;
 mod http2;
 mod http2_frames;
+mod http2_hosts;
 mod limits;
 mod local_ratelimit;
 mod local_replies;
