@@ -120,7 +120,13 @@ fn responses(criterion: &mut Criterion) {
         b.iter(|| {
             buffer.reserve(4096);
             buffer.extend_from_slice(RESPONSE);
-            let parsed = parse_response(&mut buffer, &mut Scan::default(), &Limits::default(), &Method::GET);
+            let parsed = parse_response(
+                &mut buffer,
+                &mut Scan::default(),
+                &Limits::default(),
+                &Method::GET,
+                heirloom::codec::http1::ResponseRules::default(),
+            );
             let Ok(Some(mut parsed)) = parsed else { return };
             announce_service_time(&mut parsed.head.headers, Duration::from_millis(12));
             let date = dates.value(std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000));

@@ -19,11 +19,13 @@ mod info;
 mod memory;
 mod query;
 mod reply;
+mod runtime;
 mod stats;
 mod traffic;
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 pub use self::clusters::{ClusterStatus, HostStatus};
 pub use self::connections::{Listener, serve};
@@ -31,6 +33,7 @@ pub use self::info::{Info, Options};
 pub use self::memory::Memory;
 use self::traffic::Traffic;
 use crate::config::model::Address;
+use crate::runtime::Snapshot;
 use crate::stats::tags::Tags;
 use crate::stats::{Reporter, Scope};
 
@@ -63,6 +66,17 @@ pub trait View {
     /// For `/config_dump`, an `envoy.admin.v3.ConfigDump` as JSON; while there is none, there is no such endpoint.
     fn config_dump(&self) -> Option<serde_json::Value> {
         None
+    }
+    /// For `/runtime`.
+    fn runtime(&self) -> Arc<Snapshot> {
+        Arc::default()
+    }
+    /// For `/runtime_modify`: overrides, each a name and a value; an empty value takes one back.
+    ///
+    /// # Errors
+    /// Why there can be none, in words.
+    fn modify_runtime(&self, _changes: &[(String, String)]) -> Result<(), String> {
+        Err("No admin layer specified".to_owned())
     }
     /// Does what was asked, or begins to.
     fn act(&self, action: Action);

@@ -73,6 +73,8 @@ struct Shared {
     phase: Cell<Phase>,
     waiters: RefCell<Waiters>,
     active: Cell<usize>,
+    /// Of those, who never moves.
+    unmovable: Cell<usize>,
     /// How often [`Drain::move_to`] has begun.
     motions: Cell<u32>,
     /// While [`Phase::Moving`].
@@ -101,6 +103,7 @@ impl Drain {
                 phase: Cell::new(Phase::Serving),
                 waiters: RefCell::default(),
                 active: Cell::new(0),
+                unmovable: Cell::new(0),
                 motions: Cell::new(0),
                 mover: RefCell::default(),
                 emptied: Cell::new(None),
@@ -128,6 +131,11 @@ impl Drain {
     /// How many hold it.
     pub fn active(&self) -> usize {
         self.shared.active.get()
+    }
+
+    /// How many of those never move.
+    pub fn unmovable(&self) -> usize {
+        self.shared.unmovable.get()
     }
 
     /// Where it stands.
@@ -196,6 +204,14 @@ impl Held {
         part
     }
 
+    /// For something that may outlive what holds this one: the drain waits for it, up to its deadline. It does not move.
+    pub fn beside(&self) -> Self {
+        let beside = self.drain.hold(true);
+        self.drain.shared.active.set(self.drain.shared.active.get() + 1);
+        beside.never_moves();
+        beside
+    }
+
     /// Whether a boundary reached now should close (Envoy's `drainClose`): never while serving, always with the immediate
     /// strategy or at the deadline, else with a probability of the elapsed part of the drain time; and never while it may move instead.
     pub fn should_close(&self) -> bool {
@@ -233,7 +249,10 @@ impl Held {
 
     /// It cannot move, in this motion or any other.
     pub fn never_moves(&self) {
-        self.stays.set(NEVER);
+        if self.stays.replace(NEVER) != NEVER && self.counted {
+            let unmovable = &self.drain.shared.unmovable;
+            unmovable.set(unmovable.get() + 1);
+        }
     }
 
     fn stays(&self) -> bool {
@@ -273,6 +292,9 @@ impl Drop for Held {
         waiters.free.push(self.slot);
         if !self.counted {
             return;
+        }
+        if self.stays.get() == NEVER {
+            shared.unmovable.set(shared.unmovable.get() - 1);
         }
         shared.active.set(shared.active.get() - 1);
         if shared.active.get() == 0
@@ -346,6 +368,20 @@ mod tests {
             assert!(part.mover().is_none() && part.should_close());
             drain.set(Phase::Serving);
         }
+    }
+
+    #[test]
+    fn what_goes_on_beside_is_waited_for_and_does_not_move() {
+        let drain = Drain::new();
+        let held = drain.join();
+        let beside = held.beside();
+        drop(held);
+        assert_eq!(drain.active(), 1);
+        let (mover, _offers) = Mover::new(1);
+        drain.move_to(mover, Plan { started: Instant::now(), time: Duration::ZERO, strategy: Strategy::Immediate });
+        assert!(beside.mover().is_none());
+        drop(beside);
+        assert_eq!(drain.active(), 0);
     }
 
     #[test]

@@ -67,11 +67,13 @@ pub enum Flag {
     FaultInjected,
     /// `URX`: it was tried as often as is allowed.
     UpstreamRetryLimitExceeded,
+    /// `DR`: the client reset the stream.
+    DownstreamRemoteReset,
 }
 
 impl Flag {
     /// All of them, in the order in which Envoy's access log prints them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::FailedLocalHealthCheck,
         Self::NoHealthyUpstream,
         Self::UpstreamRequestTimeout,
@@ -91,6 +93,7 @@ impl Flag {
         Self::UpstreamProtocolError,
         Self::NoClusterFound,
         Self::OverloadManager,
+        Self::DownstreamRemoteReset,
     ];
 
     /// Its bit in a set of flags. Bits are of one process: another one may count otherwise.
@@ -125,6 +128,7 @@ impl Flag {
             Self::DelayInjected => "DelayInjected",
             Self::FaultInjected => "FaultInjected",
             Self::UpstreamRetryLimitExceeded => "UpstreamRetryLimitExceeded",
+            Self::DownstreamRemoteReset => "DownstreamRemoteReset",
         }
     }
 
@@ -150,6 +154,7 @@ impl Flag {
             Self::DelayInjected => "DI",
             Self::FaultInjected => "FI",
             Self::UpstreamRetryLimitExceeded => "URX",
+            Self::DownstreamRemoteReset => "DR",
         }
     }
 }

@@ -5,8 +5,11 @@
 //! a connection drains where it is, and a reload touches only those that are opened later.
 
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::SendStream;
 
 use crate::codec::http2::{Flood, Sieve};
 use crate::config::model::Http2Options;
@@ -51,6 +54,17 @@ pub fn server(options: &Http2Options, header_bytes: u32) -> h2::server::Builder 
     builder
 }
 
+/// Ready with how much a stream takes now, as far as `want` goes; with `None` when it takes no more at all.
+pub fn poll_room(stream: &mut SendStream<Bytes>, want: usize, context: &mut Context<'_>) -> Poll<Option<usize>> {
+    while stream.capacity() == 0 {
+        stream.reserve_capacity(want);
+        if !matches!(ready!(stream.poll_capacity(context)), Some(Ok(_))) {
+            return Poll::Ready(None);
+        }
+    }
+    Poll::Ready(Some(stream.capacity()))
+}
+
 /// The socket of a connection.
 pub type Socket = Watched<Eye>;
 
@@ -63,6 +77,8 @@ pub struct Eye {
     linger: Option<(Timer, Duration, Deadline)>,
     /// The peer ended the connection, or broke it.
     ended: std::rc::Rc<std::cell::Cell<bool>>,
+    /// The peer's settings have come, where somebody wants to know.
+    settled: Option<std::rc::Rc<std::cell::Cell<bool>>>,
 }
 
 /// What an [`Eye`] counts beside the codec's statistics.
@@ -82,7 +98,7 @@ impl Eye {
     /// For a connection that a client opened, or that we open.
     pub fn new(options: &Http2Options, from_client: bool, codec: &Http2Stats, counters: Counters) -> Self {
         let sieve = Sieve::new(options.floods, from_client, Instant::now());
-        Self { sieve, codec: codec.clone(), counters, linger: None, ended: std::rc::Rc::default() }
+        Self { sieve, codec: codec.clone(), counters, linger: None, ended: std::rc::Rc::default(), settled: None }
     }
 
     /// After the end the peer has so long to read it and to close (`delayed_close_timeout`); without, the socket is closed at once.
@@ -95,6 +111,11 @@ impl Eye {
     /// Becomes true when the peer has ended the connection.
     pub fn ended(&self) -> std::rc::Rc<std::cell::Cell<bool>> {
         self.ended.clone()
+    }
+
+    /// Becomes true when the peer's settings have come; the crate knows them once it has been polled.
+    pub fn settled(&mut self) -> std::rc::Rc<std::cell::Cell<bool>> {
+        self.settled.get_or_insert_default().clone()
     }
 
     /// Over a socket.
@@ -119,6 +140,9 @@ impl Watch for Eye {
         self.counters.received.add(bytes.len() as u64);
         let went = self.sieve.goes_away();
         let passed = self.sieve.received(bytes, Instant::now());
+        if let Some(settled) = self.settled.take_if(|_| self.sieve.has_settings()) {
+            settled.set(true);
+        }
         self.count();
         if let Some(counter) = &self.counters.goes_away
             && self.sieve.goes_away()

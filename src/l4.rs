@@ -3,6 +3,7 @@
 //! An onion like the HTTP filters: a filter takes the connection, may close it by dropping it, and else hands it to the next. The last
 //! one is terminal and keeps it until it ends: the HTTP connection manager or [`filters::tcp_proxy`]. `listener` builds a [`Chain`] per filter
 //! chain and worker and runs every accepted connection through it; on drain the chain lives on until its last connection has ended.
+//! A program that links this library brings filters of its own along as [`extension::Extension`]s.
 
 use std::future::Future;
 use std::os::fd::OwnedFd;
@@ -15,6 +16,7 @@ use crate::drain::motion::{Kind, Reason};
 use crate::net::{PeerAddress, Stream};
 use crate::tls::Secured;
 
+pub mod extension;
 pub mod filters;
 pub mod tunnel;
 

@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicU64;
 use crate::access_log;
 use crate::drain::Drain;
 use crate::http::filter::Extension;
+use crate::l4;
 use crate::local::Local;
 use crate::stats::Scope;
 use crate::tls::Contexts;
@@ -27,9 +28,11 @@ use crate::upstream::Clusters;
 mod accept;
 pub mod chain;
 mod connection;
+mod room;
 pub mod secure;
 mod set;
 
+pub use room::Crowd;
 pub use set::{Set, SetError, Sockets, Thawed};
 
 /// What a worker gives its listeners.
@@ -46,10 +49,14 @@ pub struct WorkerContext {
     pub drain: Drain,
     /// HTTP filters that can be built.
     pub http_filters: &'static [Extension],
+    /// Network filters that can be built beside our own.
+    pub network_filters: &'static [l4::extension::Extension],
     /// The process' TLS contexts.
     pub tls: Contexts,
     /// An address of this machine that is not loopback: what `x-forwarded-for` shows for a client on loopback.
     pub own_address: Option<IpAddr>,
+    /// How many connections there are, over all workers.
+    pub crowd: Crowd,
     /// The files of access logs.
     pub files: access_log::Files,
     /// The number of the next connection, over all workers.

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         service_zone: arguments.service_zone.clone(),
         allow_unknown_static_fields: arguments.allow_unknown_static_fields,
         http_filters: filters::kinds(&[]),
+        network_filters: Vec::new(),
     };
     match arguments.mode {
         Mode::Validate => validate(&source, &load),
@@ -100,6 +101,7 @@ fn serve(arguments: &Arguments, source: Source, load: LoadOptions) -> ExitCode {
         },
         command_line: arguments.shown(),
         http_filters: &[],
+        network_filters: &[],
         reopen_logs: Box::new(move || reopen.request()),
     };
     match server::run(options) {

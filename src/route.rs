@@ -18,6 +18,7 @@ mod paths;
 mod redirect;
 mod rewrite;
 mod rules;
+mod surroundings;
 mod table;
 mod weighted;
 
@@ -28,6 +29,7 @@ pub use headers::HeaderMatcher;
 pub use redirect::location;
 pub use rewrite::{rewrite, set_endpoint_host};
 pub use rules::{Format, HeaderEdits};
+pub use surroundings::{Asked, Nothing, Surroundings};
 pub use table::Table;
 
 #[cfg(test)]

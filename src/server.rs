@@ -12,6 +12,7 @@ mod group;
 mod logs;
 mod phase;
 mod report;
+mod runtime;
 mod signals;
 mod worker;
 
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use crate::drain::Strategy;
 use crate::http::filter::Extension;
-use crate::{access_log, admin, config};
+use crate::{access_log, admin, config, l4};
 
 pub use epoch::run;
 
@@ -48,6 +49,8 @@ pub struct Options {
     pub access_logs: access_log::Settings,
     /// HTTP filters of the program, beside [`crate::http::filters::ALL`].
     pub http_filters: &'static [Extension],
+    /// Network filters of the program, beside the connection manager and the TCP proxy.
+    pub network_filters: &'static [l4::extension::Extension],
     /// Opens the application's log file again.
     pub reopen_logs: Box<dyn Fn()>,
 }

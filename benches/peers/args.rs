@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::work::Front;
+
 /// Measures heirloom, nginx, HAProxy, Envoy and a bare relay side by side, whichever are present.
 #[derive(Parser, Debug)]
 #[command(name = "cargo bench --bench peers --")]
@@ -66,6 +68,9 @@ pub(crate) enum Part {
     /// The server behind the peers; says its port on standard output.
     #[command(hide = true)]
     Origin {
+        /// It speaks HTTP/2.
+        #[arg(long)]
+        http2: bool,
         /// 0 for any.
         #[arg(long, default_value_t = 0)]
         port: u16,
@@ -110,6 +115,15 @@ pub(crate) struct LoadArgs {
     /// How many at a time.
     #[arg(long)]
     pub(crate) connections: usize,
+    /// Requests in flight on each of them; more than one needs HTTP/2.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) streams: usize,
+    /// What is spoken with the peer.
+    #[arg(long, default_value = "http1")]
+    pub(crate) front: Front,
+    /// The certificate that TLS peers must show, PEM.
+    #[arg(long)]
+    pub(crate) certificate: Option<PathBuf>,
     /// Not counted, in milliseconds.
     #[arg(long, default_value_t = 0)]
     pub(crate) warm: u64,

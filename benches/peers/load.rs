@@ -1,19 +1,24 @@
-//! The clients. One thread; a closed loop in [`closed_loop`], connections that only stand there in [`stand`].
+//! The clients. One thread; a closed loop in [`closed_loop`] (over TLS and HTTP/2 in [`layered`]), connections that only stand there in [`stand`].
 //!
 //! The load itself reads the peer's CPU clocks at both ends of its window, so that no message between processes blurs the account.
 
 mod closed_loop;
+mod layered;
 mod response;
 mod stand;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use self::response::{Seen, look};
 use crate::Result;
 use crate::args::{LoadArgs, Mode};
+use crate::work::Front;
+
+pub(crate) use layered::{NAME, answers};
 
 /// What standing connections say when all of them stand.
 pub(crate) const READY: &str = "ready";
@@ -41,6 +46,20 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// With what a window came to.
+    fn of_window(self, cpu: u64, length: Duration, mut latencies: Vec<u32>) -> Self {
+        latencies.sort_unstable();
+        let last = latencies.len().saturating_sub(1);
+        let at = |percent: usize| latencies.get(last * percent / 100).copied().unwrap_or(0).into();
+        Self {
+            nanoseconds: u64::try_from(length.as_nanos()).unwrap_or(u64::MAX),
+            cpu_nanoseconds: cpu,
+            p50_nanoseconds: at(50),
+            p99_nanoseconds: at(99),
+            ..self
+        }
+    }
+
     fn error(&mut self, text: impl ToString) {
         self.errors += 1;
         self.first_error.get_or_insert_with(|| text.to_string());
@@ -58,7 +77,8 @@ pub(crate) fn ask_once(stream: &mut TcpStream, path: &str) -> Result<Vec<u8>> {
 /// Runs the load and says the outcome.
 pub(crate) fn drive(args: &LoadArgs) -> Result<()> {
     let outcome = match args.mode {
-        Mode::Keep | Mode::Fresh => closed_loop::run(args)?,
+        Mode::Keep | Mode::Fresh if args.front == Front::Http1 => closed_loop::run(args)?,
+        Mode::Keep | Mode::Fresh => layered::run(args)?,
         Mode::Idle | Mode::Busy => stand::run(args)?,
     };
     println!("{}", serde_json::to_string(&outcome)?);

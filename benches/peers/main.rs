@@ -41,7 +41,8 @@ pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 fn main() -> ExitCode {
     let args = Args::parse();
     let done = match &args.part {
-        Some(Part::Origin { port }) => origin::serve(*port),
+        Some(Part::Origin { http2: false, port }) => origin::serve(*port),
+        Some(Part::Origin { http2: true, port }) => origin::http2::serve(*port),
         Some(Part::Floor { port, origin }) => floor::serve(*port, *origin),
         Some(Part::Load(load)) => load::drive(load),
         Some(Part::Child { core, command }) => process::become_child(*core, command),

@@ -3,6 +3,8 @@
 //! `GET /` is answered at once. `GET /hold` is kept unanswered until somebody asks for `GET /release`; `GET /held` says how many
 //! there are. Only well-formed requests without bodies come here, one at a time per connection; anything else closes it.
 
+pub(crate) mod http2;
+
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 

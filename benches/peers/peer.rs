@@ -9,9 +9,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::Result;
-use crate::load::ask_once;
+use crate::load::{self, NAME, ask_once};
 use crate::process::{Output, Running, part, start};
 use crate::sys::{connect, eventually, free_port};
+use crate::work::{Front, Shape};
+
+use self::config::Setup;
 
 /// Until a started peer must have answered its first request.
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -56,10 +59,42 @@ pub(crate) struct Ground {
     pub(crate) directory: PathBuf,
     /// Behind every peer.
     pub(crate) origin: SocketAddr,
+    /// The same, over HTTP/2.
+    pub(crate) origin_http2: SocketAddr,
+    /// What peers show to TLS clients.
+    pub(crate) identity: Identity,
     /// The most connections that any work opens.
     pub(crate) many: u32,
     /// Where the peer stays, if anywhere.
     pub(crate) core: Option<u32>,
+}
+
+/// A certificate for the name that the load asks for.
+pub(crate) struct Identity {
+    /// The certificate, PEM.
+    pub(crate) certificate: PathBuf,
+    /// Its key, PEM.
+    key: PathBuf,
+    /// Both in one file, as HAProxy reads them.
+    both: PathBuf,
+}
+
+impl Identity {
+    /// A new one (ECDSA, P-256), in `directory`.
+    pub(crate) fn new(directory: &Path) -> Result<Self> {
+        let made = rcgen::generate_simple_self_signed(vec![NAME.to_owned()])?;
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let write = |name: &str, text: &str| -> Result<PathBuf> {
+            let path = directory.join(name);
+            std::fs::write(&path, text)?;
+            Ok(path)
+        };
+        Ok(Self {
+            certificate: write("certificate.pem", &certificate)?,
+            key: write("key.pem", &key)?,
+            both: write("both.pem", &format!("{certificate}{key}"))?,
+        })
+    }
 }
 
 /// A peer that has answered its first request.
@@ -86,6 +121,15 @@ impl Kind {
     /// Whether ratios are taken to the best of these: the proxies of others.
     pub(crate) fn sets_the_mark(self) -> bool {
         matches!(self, Self::Nginx | Self::Haproxy | Self::Envoy)
+    }
+
+    /// Whether it can speak so: the relay knows no TLS and no HTTP/2, nginx no HTTP/2 behind and none in the clear beside HTTP/1.
+    pub(crate) fn speaks(self, shape: Shape) -> bool {
+        match self {
+            Self::Floor => shape.front == Front::Http1 && !shape.http2_behind,
+            Self::Nginx => shape.front != Front::Http2 && !shape.http2_behind,
+            Self::Haproxy | Self::Envoy | Self::Heirloom | Self::HeirloomSupervised => true,
+        }
     }
 
     /// Finds it, or says why it is skipped.
@@ -119,16 +163,16 @@ impl Kind {
 
 impl Peer {
     /// Starts it on a free port and waits for its first answer.
-    pub(crate) fn start(&self, ground: &Ground) -> Result<Live> {
+    pub(crate) fn start(&self, ground: &Ground, shape: Shape) -> Result<Live> {
         let port = free_port()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let log = self.log(ground);
-        let command = self.command(ground, port)?;
+        let command = self.command(ground, shape, port)?;
         let mut running = start(&command, ground.core, &Output::Log(&log))?;
         let mut ended = false;
         let ready = eventually(START_LIMIT, || {
             ended = running.has_ended();
-            (ended || answers(address)).then_some(())
+            (ended || answers(address, shape.front, &ground.identity)).then_some(())
         });
         if ready.is_some() && !ended {
             return Ok(Live { running, address });
@@ -148,9 +192,10 @@ impl Peer {
         ground.directory.join(format!("{}.log", self.kind.name()))
     }
 
-    fn command(&self, ground: &Ground, port: u16) -> Result<Vec<String>> {
+    fn command(&self, ground: &Ground, shape: Shape, port: u16) -> Result<Vec<String>> {
         let directory = &ground.directory;
-        let (origin, many) = (ground.origin, ground.many);
+        let origin = if shape.http2_behind { ground.origin_http2 } else { ground.origin };
+        let setup = Setup { directory, identity: &ground.identity, port, origin, many: ground.many, shape };
         let write = |name: &str, text: String| -> Result<String> {
             let path = directory.join(name);
             std::fs::write(&path, text)?;
@@ -161,24 +206,24 @@ impl Peer {
         Ok(match self.kind {
             Kind::Floor => part(&["floor", "--port", &port.to_string(), "--origin", &origin.to_string()])?,
             Kind::Nginx => {
-                let file = write("nginx.conf", config::nginx(directory, port, origin, many))?;
+                let file = write("nginx.conf", config::nginx(&setup))?;
                 let errors = directory.join("nginx.log").to_string_lossy().into_owned();
                 strings(&[&program, "-c", &file, "-e", &errors])
             }
             Kind::Haproxy => {
-                let file = write("haproxy.cfg", config::haproxy(port, origin, many))?;
+                let file = write("haproxy.cfg", config::haproxy(&setup))?;
                 strings(&[&program, "-db", "-f", &file])
             }
             Kind::Envoy => {
-                let file = write("envoy.yaml", config::envoy(port, origin))?;
+                let file = write("envoy.yaml", config::envoy(&setup))?;
                 strings(&[&program, "-c", &file, "--concurrency", "1", "--disable-hot-restart", "-l", "warning"])
             }
             Kind::Heirloom => {
-                let file = write("heirloom.yaml", config::envoy(port, origin))?;
+                let file = write("heirloom.yaml", config::envoy(&setup))?;
                 strings(&[&program, "-c", &file, "--concurrency", "1"])
             }
             Kind::HeirloomSupervised => {
-                let file = write("heirloom.yaml", config::envoy(port, origin))?;
+                let file = write("heirloom.yaml", config::envoy(&setup))?;
                 let epoch = find_heirloom().ok_or("no heirloom")?.to_string_lossy().into_owned();
                 // A fresh directory each time, mode 0700: what the supervisor asks for.
                 let run = tempfile::Builder::new().prefix("run-").tempdir_in(directory)?.keep();
@@ -189,7 +234,10 @@ impl Peer {
     }
 }
 
-fn answers(address: SocketAddr) -> bool {
+fn answers(address: SocketAddr, front: Front, identity: &Identity) -> bool {
+    if front != Front::Http1 {
+        return load::answers(address, front, Some(&identity.certificate));
+    }
     let ask = || -> Result<()> {
         let mut stream = connect(address, 0, true)?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;

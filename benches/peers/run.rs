@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::Result;
 use crate::args::{Args, Mode};
 use crate::load::{Outcome, READY};
-use crate::peer::{Ground, KINDS, Kind, Live, Peer};
+use crate::peer::{Ground, Identity, KINDS, Kind, Live, Peer};
 use crate::process::{Output, Running, part, start};
 use crate::report::{Machine, Table};
 use crate::sys::raise_descriptor_limit;
@@ -44,16 +44,22 @@ pub(crate) fn controller(args: &Args) -> Result<()> {
     let directory = tempfile::Builder::new().prefix("peers-").tempdir()?;
     let load_core = args.pin.then_some(0);
     let origin = start(&part(&["origin"])?, load_core, &Output::Lines)?;
-    let outcome = origin.line(WORD_LIMIT).and_then(|port| {
-        let origin = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse()?));
+    let origin_http2 = start(&part(&["origin", "--http2"])?, load_core, &Output::Lines)?;
+    let address = |origin: &Running| -> Result<SocketAddr> {
+        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, origin.line(WORD_LIMIT)?.parse()?)))
+    };
+    let outcome = address(&origin).and_then(|origin| {
+        let origin_http2 = address(&origin_http2)?;
         let core = args.pin.then_some(1);
-        let ground = Ground { directory: directory.path().to_owned(), origin, many, core };
+        let identity = Identity::new(directory.path())?;
+        let ground = Ground { directory: directory.path().to_owned(), origin, origin_http2, identity, many, core };
         let machine = Machine::look(args, &peers)?;
         let mut session = Session { args, ground, load_core, table: Table::new(machine, many, skipped) };
         session.rounds(&peers, &works);
         Ok(session.table)
     });
     origin.stop();
+    origin_http2.stop();
     let text = outcome?.render();
     println!("\n{text}");
     if args.write {
@@ -80,7 +86,7 @@ impl Session<'_> {
                     // Who comes first changes with the round.
                     let which = (turn + round as usize) % peers.len();
                     let (Some(peer), Some(failed)) = (peers.get(which), failures.get_mut(which)) else { continue };
-                    if *failed >= FAILURES {
+                    if *failed >= FAILURES || !peer.kind.speaks(work.shape) {
                         continue;
                     }
                     match self.measure(peer, work) {
@@ -97,7 +103,7 @@ impl Session<'_> {
 
     /// One work on one peer, in a process of its own.
     fn measure(&self, peer: &Peer, work: &Work) -> Result<Vec<(Figure, f64)>> {
-        let mut live = peer.start(&self.ground)?;
+        let mut live = peer.start(&self.ground, work.shape)?;
         let measured = match work.mode {
             None => live.running.settled_memory().map(|bytes| vec![(Figure::Memory, bytes / 1e6)]),
             Some(mode @ (Mode::Keep | Mode::Fresh)) => self.closed_loop(&live, work, mode),
@@ -176,6 +182,12 @@ impl Session<'_> {
             &self.ground.origin.to_string(),
             "--connections",
             &work.connections(self.ground.many).to_string(),
+            "--streams",
+            &work.streams.to_string(),
+            "--front",
+            &work.shape.front.name(),
+            "--certificate",
+            &self.ground.identity.certificate.to_string_lossy(),
             "--warm",
             &WARM.as_millis().to_string(),
             "--window",

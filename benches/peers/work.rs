@@ -1,5 +1,7 @@
 //! What is measured: the works and the figures each of them gives.
 
+use clap::ValueEnum;
+
 use crate::args::Mode;
 
 /// One figure.
@@ -17,6 +19,48 @@ pub(crate) enum Figure {
     MemoryEach,
 }
 
+/// What is spoken with the clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Front {
+    /// HTTP/1.1 in the clear.
+    Http1,
+    /// HTTP/2 in the clear, by prior knowledge.
+    Http2,
+    /// HTTP/1.1 over TLS 1.3.
+    Tls,
+    /// HTTP/2 over TLS 1.3, by ALPN.
+    TlsHttp2,
+}
+
+impl Front {
+    /// On the command line of the load.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Whether TLS is spoken.
+    pub(crate) fn is_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::TlsHttp2)
+    }
+
+    /// Whether HTTP/2 is spoken.
+    pub(crate) fn is_http2(self) -> bool {
+        matches!(self, Self::Http2 | Self::TlsHttp2)
+    }
+}
+
+/// What is spoken on both sides of the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// With the clients.
+    pub(crate) front: Front,
+    /// Whether it is HTTP/2 with the origin; always in the clear.
+    pub(crate) http2_behind: bool,
+}
+
+/// HTTP/1.1 on both sides.
+const PLAIN: Shape = Shape { front: Front::Http1, http2_behind: false };
+
 /// One kind of measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Work {
@@ -26,24 +70,50 @@ pub(crate) struct Work {
     pub(crate) mode: Option<Mode>,
     /// How many connections; `None` is the number on the command line.
     connections: Option<u32>,
+    /// Requests in flight on each connection.
+    pub(crate) streams: u32,
+    /// What is spoken.
+    pub(crate) shape: Shape,
     /// In words.
     pub(crate) what: &'static str,
 }
 
 /// All works, in the order in which they are done.
-pub(crate) const WORKS: [Work; 8] = [
+pub(crate) const WORKS: [Work; 12] = [
     timed("h1-1", Mode::Keep, 1, "one keep-alive connection"),
     timed("h1-64", Mode::Keep, 64, "64 keep-alive connections, closed loop"),
     timed("h1-500", Mode::Keep, 500, "500 keep-alive connections, closed loop"),
     timed("fresh-64", Mode::Fresh, 64, "a new connection for every request, 64 at a time"),
-    Work { name: "rest", mode: None, connections: Some(0), what: "memory after its first request" },
-    timed("busy-500", Mode::Busy, 500, "memory with 500 requests in flight"),
-    Work { name: "idle", mode: Some(Mode::Idle), connections: None, what: "memory with idle keep-alive connections" },
-    Work { name: "busy", mode: Some(Mode::Busy), connections: None, what: "memory with that many requests in flight" },
+    Work {
+        shape: Shape { front: Front::Tls, ..PLAIN },
+        ..timed("tls-64", Mode::Keep, 64, "64 keep-alive connections over TLS 1.3, closed loop")
+    },
+    Work {
+        shape: Shape { front: Front::Tls, ..PLAIN },
+        ..timed("tls-fresh", Mode::Fresh, 16, "a full TLS 1.3 handshake for every request, 16 at a time")
+    },
+    Work {
+        shape: Shape { front: Front::TlsHttp2, ..PLAIN },
+        streams: 32,
+        ..timed("h2tls-h1", Mode::Keep, 8, "8 HTTP/2 connections over TLS 1.3 with 32 streams each, HTTP/1.1 behind")
+    },
+    Work {
+        shape: Shape { front: Front::Http2, http2_behind: true },
+        streams: 32,
+        ..timed("h2-h2", Mode::Keep, 8, "8 HTTP/2 connections with 32 streams each, HTTP/2 behind")
+    },
+    memory("rest", None, Some(0), "memory after its first request"),
+    memory("busy-500", Some(Mode::Busy), Some(500), "memory with 500 requests in flight"),
+    memory("idle", Some(Mode::Idle), None, "memory with idle keep-alive connections"),
+    memory("busy", Some(Mode::Busy), None, "memory with that many requests in flight"),
 ];
 
 const fn timed(name: &'static str, mode: Mode, connections: u32, what: &'static str) -> Work {
-    Work { name, mode: Some(mode), connections: Some(connections), what }
+    memory(name, Some(mode), Some(connections), what)
+}
+
+const fn memory(name: &'static str, mode: Option<Mode>, connections: Option<u32>, what: &'static str) -> Work {
+    Work { name, mode, connections, streams: 1, shape: PLAIN, what }
 }
 
 impl Work {

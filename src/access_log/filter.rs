@@ -4,14 +4,16 @@ use regex::bytes::Regex;
 
 use super::format::Grpc;
 use super::{Live, Wanted};
-use crate::config::model::{Case, Comparison, ComparisonOp, LogFilter, LogHeader, LogHeaderValue, LogType, Moment};
+use crate::config::model::{
+    Case, Comparison, ComparisonOp, Fraction, Keyed, LogFilter, LogHeader, LogHeaderValue, LogType, Moment,
+};
 
 /// A filter made ready.
 pub(super) enum Filter {
     NotHealthCheck,
     StatusCode(Comparison),
     Duration(Comparison),
-    Share { numerator: u32, denominator: u32, request_id: Option<usize> },
+    Share { fraction: Keyed<Fraction>, request_id: Option<usize> },
     And(Vec<Filter>),
     Or(Vec<Filter>),
     Header { place: usize, value: HeaderValue, invert: bool, missing_is_empty: bool },
@@ -36,11 +38,10 @@ impl Filter {
     pub(super) fn compile(model: &LogFilter, wanted: &mut Wanted) -> Self {
         match model {
             LogFilter::NotHealthCheck => Self::NotHealthCheck,
-            LogFilter::StatusCode(comparison) => Self::StatusCode(*comparison),
-            LogFilter::Duration(comparison) => Self::Duration(*comparison),
-            LogFilter::Share { numerator, denominator, independent } => Self::Share {
-                numerator: *numerator,
-                denominator: *denominator,
+            LogFilter::StatusCode(comparison) => Self::StatusCode(comparison.clone()),
+            LogFilter::Duration(comparison) => Self::Duration(comparison.clone()),
+            LogFilter::Share { fraction, independent } => Self::Share {
+                fraction: fraction.clone(),
                 request_id: (!independent)
                     .then(|| wanted.request(&LogHeader::Named(http::HeaderName::from_static("x-request-id")))),
             },
@@ -68,10 +69,10 @@ impl Filter {
             Self::NotHealthCheck => !live.context.health_check,
             Self::StatusCode(comparison) => comparison.holds(live.context.status.into()),
             Self::Duration(comparison) => comparison.holds(live.after(Moment::Now).map_or(0, |time| time.as_millis())),
-            Self::Share { numerator, denominator, request_id } => {
+            Self::Share { fraction, request_id } => {
                 let stable = request_id.and_then(kept).and_then(number_of);
                 let number = stable.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
-                number % u64::from(*denominator) < u64::from(*numerator)
+                fraction.holds(number)
             }
             Self::And(filters) => filters.iter().all(|filter| filter.passes(kind, live)),
             Self::Or(filters) => filters.iter().any(|filter| filter.passes(kind, live)),
@@ -98,8 +99,8 @@ impl Filter {
 }
 
 impl Comparison {
-    fn holds(self, value: u128) -> bool {
-        let limit = self.value.into();
+    fn holds(&self, value: u128) -> bool {
+        let limit = self.value.now().into();
         match self.op {
             ComparisonOp::Eq => value == limit,
             ComparisonOp::Ge => value >= limit,

@@ -6,7 +6,8 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::*;
 use crate::config::model::{
-    AccessLog, Comparison, ComparisonOp, LogBody, LogFilter, LogFormat, LogHeaderMatch, LogHeaderValue, LogSink, Moment,
+    AccessLog, Comparison, ComparisonOp, Fraction, LogBody, LogFilter, LogFormat, LogHeaderMatch, LogHeaderValue,
+    LogSink, Moment,
 };
 use crate::config::{self, LoadOptions, Source, model::NetworkFilter};
 use crate::fault::Flag;
@@ -187,8 +188,8 @@ fn passes(filter: &LogFilter) -> bool {
 
 #[test]
 fn filters_let_through_what_they_say() {
-    let status = |op, value| LogFilter::StatusCode(Comparison { op, value });
-    let duration = |op, value| LogFilter::Duration(Comparison { op, value });
+    let status = |op, value: u32| LogFilter::StatusCode(Comparison { op, value: value.into() });
+    let duration = |op, value: u32| LogFilter::Duration(Comparison { op, value: value.into() });
     let (yes, no) = (status(ComparisonOp::Eq, 200), status(ComparisonOp::Ne, 200));
     for (filter, expected) in [
         (status(ComparisonOp::Ge, 200), true),
@@ -206,8 +207,8 @@ fn filters_let_through_what_they_say() {
         (LogFilter::GrpcStatus { statuses: vec![5], exclude: true }, false),
         (LogFilter::Types { types: vec![LogType::DownstreamEnd], exclude: false }, true),
         (LogFilter::Types { types: vec![LogType::DownstreamEnd], exclude: true }, false),
-        (LogFilter::Share { numerator: 0, denominator: 100, independent: false }, false),
-        (LogFilter::Share { numerator: 100, denominator: 100, independent: true }, true),
+        (LogFilter::Share { fraction: Fraction::NONE.into(), independent: false }, false),
+        (LogFilter::Share { fraction: Fraction::ALL.into(), independent: true }, true),
     ] {
         assert_eq!(passes(&filter), expected, "{filter:?}");
     }

@@ -9,9 +9,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -32,6 +32,8 @@ const HEAD_TIME: Duration = Duration::from_secs(30);
 const HEAD_SIZE: usize = 16 * 1024;
 /// A request's headers.
 const HEADERS: usize = 100;
+/// A form, in bytes.
+const FORM_SIZE: usize = 64 * 1024;
 /// A connection's life. Whoever reads slowly for longer has lost interest.
 const LIFE: Duration = Duration::from_secs(600);
 /// How long a connection that is to end waits for one more request, to tell its client in the answer: a scraper that
@@ -137,11 +139,14 @@ async fn connection(stream: Box<dyn Stream + Unpin>, admin: Rc<Admin>, mut ends:
     let asked = Cell::new(false);
     let service = service_fn(|request| {
         asked.set(true);
-        let mut response = answer(&admin, &request);
-        if last.get() {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        let (admin, last) = (&admin, &last);
+        async move {
+            let mut response = answer(admin, request).await;
+            if last.get() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
         }
-        async move { Ok::<_, Infallible>(response) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -183,11 +188,21 @@ fn milliseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn answer(admin: &Admin, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(admin: &Admin, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let begun = Instant::now();
     admin.traffic.asked();
-    let uri = request.uri();
-    let reply = endpoints::answer(admin, request.method(), uri.path(), uri.query().unwrap_or_default());
+    let (head, body) = request.into_parts();
+    let uri = &head.uri;
+    let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let form = if endpoints::takes_form(uri.path(), uri.query(), kind) { form(body).await } else { None };
+    let query = form.as_deref().or(uri.query()).unwrap_or_default();
+    let reply = endpoints::answer(admin, &head.method, uri.path(), query);
     admin.traffic.answered(reply.status.as_u16(), milliseconds(begun));
     reply.into_response()
+}
+
+/// A form that a client sends; `None` for one that is too long, too slow or no text.
+async fn form(body: Incoming) -> Option<String> {
+    let collected = timeout(HEAD_TIME, Limited::new(body, FORM_SIZE).collect()).await.ok()?.ok()?;
+    String::from_utf8(collected.to_bytes().to_vec()).ok()
 }

@@ -4,7 +4,7 @@ use http::{Method, StatusCode};
 
 use super::query::Query;
 use super::reply::Reply;
-use super::{Action, Admin, clusters, info, memory, stats};
+use super::{Action, Admin, clusters, info, memory, runtime, stats};
 
 /// An endpoint.
 struct Endpoint {
@@ -73,6 +73,14 @@ const ENDPOINTS: &[Endpoint] = &[
         admin.reporter.borrow().reset_counters();
         Reply::ok()
     }),
+    read("/runtime", "print runtime values", runtime::show),
+    write(
+        "/runtime_modify",
+        "Adds or modifies runtime values as passed in query parameters. To delete a previously added key, use an empty string as the value. \
+         Note that deletion only applies to overrides added via this endpoint; values loaded from disk can be modified via override but not \
+         deleted. E.g. ?key1=value1&key2=value2...",
+        runtime::modify,
+    ),
     read("/server_info", "print server version/status information", |admin, _| Reply::json(&admin.view.info())),
     Endpoint { parameters: stats::PARAMETERS, ..read("/stats", "print server stats", stats::answer) },
     Endpoint {
@@ -91,6 +99,13 @@ pub(super) fn answer(admin: &Admin, method: &Method, path: &str, query: &str) ->
         return Reply::error(StatusCode::METHOD_NOT_ALLOWED, body);
     }
     (endpoint.answer)(admin, &Query::parse(query))
+}
+
+/// Whether parameters may come in a form instead of the query: its content type says so, and there is no query.
+pub(super) fn takes_form(path: &str, query: Option<&str>, content_type: Option<&[u8]>) -> bool {
+    path == "/runtime_modify"
+        && query.is_none_or(str::is_empty)
+        && content_type.is_some_and(|kind| kind.starts_with(b"application/x-www-form-urlencoded"))
 }
 
 fn act(admin: &Admin, action: Action) -> Reply {

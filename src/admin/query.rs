@@ -30,6 +30,11 @@ impl Query {
         self.get(name).is_some()
     }
 
+    /// All of them, in order.
+    pub(super) fn all(&self) -> &[(String, String)] {
+        &self.parameters
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.parameters.is_empty()
     }

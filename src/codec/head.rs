@@ -3,6 +3,7 @@
 //! Codecs make them, filters and header rules change them, codecs write them. Values are slices of the buffer they were read
 //! into: nothing is copied, and the buffer lives as long as the head does.
 
+use super::http1::Cases;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 
@@ -21,6 +22,8 @@ pub struct RequestHead {
     pub version: Version,
     /// All other headers, in order.
     pub headers: Headers,
+    /// How the sender wrote the names, where that is kept.
+    pub cases: Option<Box<Cases>>,
 }
 
 impl RequestHead {
@@ -33,6 +36,7 @@ impl RequestHead {
             path: path.into(),
             version: Version::HTTP_11,
             headers: Headers::new(),
+            cases: None,
         }
     }
 
@@ -80,12 +84,14 @@ pub struct ResponseHead {
     pub version: Version,
     /// The headers, in order.
     pub headers: Headers,
+    /// How the sender wrote the names, where that is kept.
+    pub cases: Option<Box<Cases>>,
 }
 
 impl ResponseHead {
     /// A head without headers, as HTTP/1.1.
     pub fn new(status: StatusCode) -> Self {
-        Self { status, version: Version::HTTP_11, headers: Headers::new() }
+        Self { status, version: Version::HTTP_11, headers: Headers::new(), cases: None }
     }
 }
 

@@ -10,6 +10,7 @@
 //! What is refused is refused as soon as it is certain, as a [`Refusal`] that carries Envoy's status, text and details. No
 //! byte is looked at more than a fixed number of times, however slowly bytes arrive.
 
+mod cases;
 mod encode;
 mod facts;
 mod framing;
@@ -18,9 +19,10 @@ mod refusal;
 mod scan;
 mod target;
 
+pub use cases::{CaseRules, Cases};
 pub use encode::{Body, BodyMismatch, BodyWriter, ChunkPrefix, encode_request, encode_response, proper_case};
 pub use framing::{Decoded, Framing, FramingError, StateError};
-pub use parse::{Parsed, RequestRules, Underscores, parse_request, parse_response};
+pub use parse::{Parsed, RequestRules, ResponseRules, Underscores, parse_request, parse_response};
 pub use refusal::Refusal;
 pub use scan::Scan;
 

@@ -7,7 +7,6 @@ mod any;
 use std::collections::HashSet;
 
 use super::diagnostic::{Diagnostic, Findings, Path, Segment, Severity};
-use super::extension::HttpFilterKind;
 use super::rules::{FieldRules, Judge, Value};
 use super::schema::{Field, Kind, Message, WellKnown};
 use super::wire::{self, Raw, Reader};
@@ -16,13 +15,8 @@ use super::wire::{self, Raw, Reader};
 const DEEPEST: u32 = 100;
 
 /// Judges `bytes` as a message of type `message`; findings have paths, no positions.
-/// Types of `http_filters` that the schema does not know are left to those filters.
-pub(super) fn check(
-    message: Message,
-    bytes: &[u8],
-    unknown_fields: Severity,
-    http_filters: &[HttpFilterKind],
-) -> Findings {
+/// Types of `foreign` that the schema does not know are left to their extensions.
+pub(super) fn check(message: Message, bytes: &[u8], unknown_fields: Severity, foreign: &[&'static str]) -> Findings {
     let mut checker = Checker {
         unknown_fields,
         judge: Judge::default(),
@@ -30,7 +24,7 @@ pub(super) fn check(
         findings: Findings::default(),
         rules_apply: true,
         depth: 0,
-        http_filters,
+        foreign,
     };
     checker.message(message, bytes);
     checker.findings
@@ -44,7 +38,7 @@ struct Checker<'k> {
     /// Off within a message that the rules skip.
     rules_apply: bool,
     depth: u32,
-    http_filters: &'k [HttpFilterKind],
+    foreign: &'k [&'static str],
 }
 
 impl Checker<'_> {

@@ -29,6 +29,7 @@ mod bootstrap;
 mod client_cert;
 mod cluster;
 mod context;
+mod cors;
 mod early_headers;
 mod endpoint;
 mod extension;
@@ -47,9 +48,12 @@ mod listener;
 mod listener_filter;
 mod local_reply;
 mod matcher;
+mod matching;
+mod mirror;
 mod reading;
 mod retry;
 mod route;
+mod runtime;
 mod stats;
 mod tcp_proxy;
 mod tls;
@@ -65,7 +69,7 @@ mod tests;
 use envoy_types::pb::envoy::config::bootstrap::v3 as api;
 
 use super::diagnostic::{Findings, Path, Severity};
-use super::extension::HttpFilterKind;
+use super::extension::{HttpFilterKind, NetworkFilterKind};
 use super::model;
 pub(super) use context::Context;
 
@@ -76,8 +80,9 @@ pub(super) fn bootstrap(
     unknown_fields: Severity,
     suspect: &[Path],
     http_filters: &[HttpFilterKind],
+    network_filters: &[NetworkFilterKind],
 ) -> (model::Bootstrap, Findings) {
-    let mut context = Context::new(unknown_fields, suspect, http_filters);
+    let mut context = Context::new(unknown_fields, suspect, http_filters, network_filters);
     let bootstrap = bootstrap::convert(&mut context, message);
     (bootstrap, context.findings)
 }

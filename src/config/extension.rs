@@ -1,4 +1,4 @@
-//! How the settings of an HTTP filter are read: the seam between the configuration and code that it does not know.
+//! How the settings of a filter are read: the seam between the configuration and code that it does not know.
 //!
 //! A filter's own code says of which type its settings are and turns them into a value of its own ([`Settings`]); the rest of the proxy carries
 //! that value from the configuration to the filter without looking at it. A program that links this library hands its filters' kinds to
@@ -23,6 +23,17 @@ pub struct HttpFilterKind {
     pub settings: Read,
     /// What a route, a virtual host, a table or a weighted cluster may say of the filter; `None`: nothing but that it is disabled.
     pub route: Option<RouteKind>,
+}
+
+/// A kind of network filter, by the type of its settings.
+#[derive(Clone, Copy, Debug)]
+pub struct NetworkFilterKind {
+    /// The full name of the message, without `type.googleapis.com/`.
+    pub type_name: &'static str,
+    /// Reads the settings. `None` is for faults, each of which has been told to the [`Reader`].
+    pub settings: Read,
+    /// It keeps the connection until it ends, and must be the last of its chain; else it must not.
+    pub is_terminal: bool,
 }
 
 /// The settings of a filter on a route.

@@ -32,11 +32,12 @@ pub(crate) fn text(data: &[u8], filters: &[HttpFilterKind]) {
 /// An encoded bootstrap, as a management server or an upgrade may bring it.
 pub(crate) fn wire(data: &[u8], filters: &[HttpFilterKind]) {
     let Some(message) = Message::by_name("envoy.config.bootstrap.v3.Bootstrap") else { return };
-    let faults = check::check(message, data, Severity::Warning, filters);
+    let options = LoadOptions { http_filters: filters.to_vec(), ..LoadOptions::default() };
+    let faults = check::check(message, data, Severity::Warning, &options.foreign_types());
     let _ = faults.into_vec().iter().map(ToString::to_string).collect::<Vec<_>>();
     if let Ok(message) = Bootstrap::decode_wire(data) {
         let none: &[Path] = &[];
-        let _ = convert::bootstrap(message, Severity::Warning, none, filters);
+        let _ = convert::bootstrap(message, Severity::Warning, none, filters, &[]);
     }
     shown(data);
 }

@@ -20,7 +20,7 @@ use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
 use super::diagnostic::{Diagnostic, Faults, Path, Severity};
 use super::document::{Document, Format};
 use super::encode::encode;
-use super::extension::HttpFilterKind;
+use super::extension::{HttpFilterKind, NetworkFilterKind};
 use super::proto::Decode;
 use super::schema::Message;
 use super::{check, convert, model, wire};
@@ -51,6 +51,17 @@ pub struct LoadOptions {
     pub allow_unknown_static_fields: bool,
     /// The kinds of HTTP filters that there are, beside the router.
     pub http_filters: Vec<HttpFilterKind>,
+    /// The kinds of network filters that there are, beside the connection manager and the TCP proxy.
+    pub network_filters: Vec<NetworkFilterKind>,
+}
+
+impl LoadOptions {
+    /// The types of which only the extensions themselves know what may be in them.
+    pub(super) fn foreign_types(&self) -> Vec<&'static str> {
+        let http =
+            self.http_filters.iter().flat_map(|kind| [Some(kind.type_name), kind.route.map(|route| route.type_name)]);
+        http.flatten().chain(self.network_filters.iter().map(|kind| kind.type_name)).collect()
+    }
 }
 
 /// A configuration that may be run.
@@ -155,8 +166,13 @@ fn to_model(
     }
     match Bootstrap::decode_wire(wire) {
         Ok(message) => {
-            let (bootstrap, findings) =
-                convert::bootstrap(message, unknown_fields(options), &report.error_paths(), &options.http_filters);
+            let (bootstrap, findings) = convert::bootstrap(
+                message,
+                unknown_fields(options),
+                &report.error_paths(),
+                &options.http_filters,
+                &options.network_filters,
+            );
             report.add_located(findings, documents);
             bootstrap
         }
@@ -182,7 +198,7 @@ fn gather(documents: &[(&Text, Document<'_>)], options: &LoadOptions, report: &m
     }
     put_node(options, &mut wire);
     if !report.is_hopeless() {
-        let findings = check::check(bootstrap, &wire, unknown_fields, &options.http_filters);
+        let findings = check::check(bootstrap, &wire, unknown_fields, &options.foreign_types());
         report.add_located(findings, documents);
     }
     wire

@@ -15,12 +15,16 @@ mod filter;
 mod http;
 mod http2;
 mod http_target;
+mod internal_redirect;
 mod ip_detection;
 mod listener;
 mod local_reply;
 mod matcher;
+mod matching;
+mod mirror;
 mod retry;
 mod route;
+mod runtime;
 mod stats;
 mod tls;
 mod uri_template;
@@ -32,12 +36,16 @@ pub use filter::*;
 pub use http::*;
 pub use http_target::*;
 pub use http2::*;
+pub use internal_redirect::*;
 pub use ip_detection::*;
 pub use listener::*;
 pub use local_reply::*;
 pub use matcher::*;
+pub use matching::*;
+pub use mirror::*;
 pub use retry::*;
 pub use route::*;
+pub use runtime::*;
 pub use stats::*;
 pub use tls::*;
 pub use uri_template::*;
@@ -53,6 +61,8 @@ pub struct Bootstrap {
     pub listeners: Vec<Arc<Listener>>,
     /// `static_resources.clusters`, names unique.
     pub clusters: Vec<Arc<Cluster>>,
+    /// `layered_runtime`.
+    pub runtime: RuntimeLayers,
     /// Statistics: tags, sinks, flush interval.
     pub stats: Stats,
 }

@@ -27,6 +27,8 @@ pub enum Failure {
     NoHealthyUpstream,
     /// A circuit breaker is open.
     Overflow,
+    /// An operator has closed the cluster by a runtime value.
+    Maintenance,
     /// The host did not take the connection.
     Connect,
     /// Not within `connect_timeout`.
@@ -65,6 +67,8 @@ pub enum Failure {
     HeaderTimeout,
     /// The drain's deadline passed while it was in progress.
     Drained,
+    /// None: its host sends it elsewhere, and it follows here. [`crate::http::stream`] has it asked again.
+    Redirected,
     /// Ours: a body that does not keep its announced length, a head that cannot be written.
     Internal,
 }
@@ -99,6 +103,7 @@ impl Failure {
             Self::NoCluster { .. } => (Side::Local, Retry::Never, Flag::NoClusterFound),
             Self::NoHealthyUpstream => (Side::Upstream, Retry::Safe, Flag::NoHealthyUpstream),
             Self::Overflow => (Side::Local, Retry::Safe, Flag::UpstreamOverflow),
+            Self::Maintenance => (Side::Local, Retry::Never, Flag::UpstreamOverflow),
             Self::Connect | Self::ConnectTimeout => (Side::Upstream, Retry::Safe, Flag::UpstreamConnectionFailure),
             Self::UpstreamClosed | Self::HandedBack => {
                 (Side::Upstream, Retry::IfIdempotent, Flag::UpstreamConnectionTermination)
@@ -115,7 +120,9 @@ impl Failure {
             Self::RequestTimeout | Self::HeaderTimeout => {
                 return Fault { side: Side::Downstream, retry: Retry::Never, flag: None };
             }
-            Self::Drained | Self::Internal => return Fault { side: Side::Local, retry: Retry::Never, flag: None },
+            Self::Drained | Self::Internal | Self::Redirected => {
+                return Fault { side: Side::Local, retry: Retry::Never, flag: None };
+            }
         };
         Fault::new(side, retry, flag)
     }
@@ -136,6 +143,7 @@ impl Failure {
             Self::NoCluster { status } => (status, ""),
             Self::NoHealthyUpstream => (503, "no healthy upstream"),
             Self::Overflow => (503, reset!("overflow")),
+            Self::Maintenance => (503, "maintenance mode"),
             Self::Connect => (503, reset!("remote connection failure")),
             Self::ConnectTimeout => (503, reset!("connection timeout")),
             Self::UpstreamClosed | Self::HandedBack => (503, reset!("connection termination")),
@@ -150,10 +158,10 @@ impl Failure {
             Self::MaxDuration { request_complete: false } => (408, "downstream duration timeout"),
             Self::RequestTimeout => (408, "request timeout"),
             Self::HeaderTimeout => (408, "request header timeout"),
-            Self::Internal => (500, ""),
+            Self::Internal | Self::Redirected => (500, ""),
         };
         let close = matches!(self, Self::RequestTimeout | Self::HeaderTimeout);
-        Some(Told { status, body, overloaded: matches!(self, Self::Overflow), close })
+        Some(Told { status, body, overloaded: matches!(self, Self::Overflow | Self::Maintenance), close })
     }
 
     /// `%RESPONSE_CODE_DETAILS%`; `begun` says that response headers had been sent.
@@ -164,6 +172,7 @@ impl Failure {
             Self::NoRoute => return "route_not_found".into(),
             Self::NoCluster { .. } => return "cluster_not_found".into(),
             Self::NoHealthyUpstream => return "no_healthy_upstream".into(),
+            Self::Maintenance => return "maintenance_mode".into(),
             Self::RouteTimeout => return "response_timeout".into(),
             Self::PerTryTimeout => return "upstream_per_try_timeout".into(),
             Self::PerTryIdleTimeout => return "upstream_per_try_idle_timeout".into(),
@@ -173,6 +182,7 @@ impl Failure {
             Self::HeaderTimeout => return "request_header_timeout".into(),
             Self::Drained => return "downstream_local_disconnect".into(),
             Self::Internal => return "internal_error".into(),
+            Self::Redirected => return "internal_redirect".into(),
             Self::Malformed => return "http2.invalid.header.field".into(),
             Self::Overflow => "overflow",
             Self::Connect => "remote_connection_failure",

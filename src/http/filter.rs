@@ -113,6 +113,10 @@ impl<'a> Future for Answer<'a> {
 pub trait Filter {
     /// Takes a request, and answers it or lets `next` do so.
     fn call<'a>(&'a self, request: Request<'a>, next: Next<'a>) -> Answer<'a>;
+
+    /// Sees a reply that does not come up through [`Self::call`]: a filter before this one has answered, or the request has failed. What the filter does to every
+    /// response it does here; of the request it knows what it has left in the record.
+    fn dress<'a>(&'a self, _reply: &mut Response<'a>, _next: Next<'a>) {}
 }
 
 /// How a filter comes into being: how its settings are read, and what makes it from them. One per kind of filter, in one list:
@@ -208,6 +212,11 @@ impl Chain {
         Next { filters: &self.filters, at: "", router: &self.router, stream }.run(request)
     }
 
+    /// What the filters do to a reply of ours that none of them has seen.
+    pub(super) fn dress<'a>(&'a self, reply: &mut Response<'a>, stream: &'a Stream<'a>) {
+        Next { filters: &self.filters, at: "", router: &self.router, stream }.pass_over(reply);
+    }
+
     /// A request that failed before the first filter.
     pub(super) fn failed<'a>(&'a self, failure: Failure, stream: &'a Stream<'a>) -> Answer<'a> {
         Forwarding::failed(failure, stream, &self.router).into()
@@ -288,12 +297,28 @@ impl<'a> Next<'a> {
         {
             *record.head.borrow_mut() = Some(Box::new(request.clone()));
         }
-        forward::rewrite::response(&mut response.head, self.stream);
+        forward::rewrite::own_response(&mut response, |head| forward::rewrite::response(head, self.stream));
         self.answer(request, response, details)
     }
 
+    /// Has the filters behind this one do to a reply what they do to every response: from the last to the first, as responses go.
+    pub fn pass_over(self, reply: &mut Response<'a>) {
+        for placed in self.filters.iter().rev() {
+            if !self.is_disabled(placed) {
+                placed.filter.dress(reply, Next { filters: &[], at: &placed.name, ..self });
+            }
+        }
+    }
+
+    fn is_disabled(&self, placed: &Placed) -> bool {
+        let decision = self.stream.record().route.borrow();
+        let said = decision.as_ref().and_then(|decision| decision.filter(&placed.name)).map(|said| said.disabled);
+        said.unwrap_or(placed.disabled)
+    }
+
     /// The same, with a response that goes out as it is, whatever the route does to others.
-    pub fn answer(self, request: &RequestHead, response: Response<'a>, details: &'static str) -> Answer<'a> {
+    pub fn answer(self, request: &RequestHead, mut response: Response<'a>, details: &'static str) -> Answer<'a> {
+        self.pass_over(&mut response);
         self.stream.keep_request(request);
         self.stream.record().set_details(details);
         Forwarding::settled(response, self.stream, self.router).into()
@@ -304,11 +329,7 @@ impl<'a> Next<'a> {
         let mut filters = self.filters;
         while let Some((placed, rest)) = filters.split_first() {
             filters = rest;
-            let said = {
-                let decision = self.stream.record().route.borrow();
-                decision.as_ref().and_then(|decision| decision.filter(&placed.name)).map(|said| said.disabled)
-            };
-            if !said.unwrap_or(placed.disabled) {
+            if !self.is_disabled(placed) {
                 return placed.filter.call(request, Next { filters: rest, at: &placed.name, ..self });
             }
         }

@@ -15,42 +15,46 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
-use http::StatusCode;
+use bytes::Bytes;
 
 use crate::codec::head::ResponseHead;
-use crate::codec::http1::Refusal;
-use crate::config::model::{self, RouteAction};
-use crate::l4::tunnel;
+use crate::config::model;
 use crate::local::Deadline;
+use crate::upstream::Cluster;
 use crate::upstream::pool::{Refused, tcp};
-use crate::upstream::{Cluster, Host};
 
 use super::body::Body;
 use super::failure::Failure;
 use super::filter::{Request, Response};
-use super::headers::{announce_attempts, announce_service_time, announce_timeout};
+use super::headers::announce_service_time;
 use super::stream::Stream;
-use super::upgrade::{Granted, Switch};
+use super::upgrade::Switch;
 
 mod attempts;
+mod begin;
+mod connect;
 mod controls;
 mod exchange;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) mod fuzz;
 mod handover;
+mod hedge;
 mod keeper;
+mod mirror;
+mod redirected;
 mod retry;
 pub(super) mod rewrite;
+mod timeouts;
 mod try_limits;
 
-use attempts::{Attempts, Next, Timeouts};
-use controls::Controls;
+use attempts::{Attempts, Next};
+use begin::begin;
+use connect::{connect, send, switched, terminated};
 use exchange::Lease;
 pub use exchange::{Exchange, Suspended};
-use retry::{Event, Retries};
+use retry::Event;
 
 /// What an exchange over HTTP/1 holds while it waits.
 #[cfg(test)]
@@ -64,6 +68,9 @@ pub struct Forwarding<'a> {
     /// Of a request that may be tried again.
     attempts: Option<Box<Attempts<'a>>>,
 }
+
+/// For requests of our own.
+static PLAIN: model::Router = model::Router { suppress_envoy_headers: true };
 
 enum State<'a> {
     /// Settled without waiting, or over.
@@ -86,6 +93,12 @@ pub(super) fn run<'a>(request: Request<'a>, stream: &'a Stream<'a>, router: &'a 
     let mut attempts = None;
     let state = begin(request, stream, router, &mut attempts).unwrap_or_else(|failure| State::Done(Err(failure)));
     Forwarding { stream, router, state, attempts }
+}
+
+/// Takes a request of our own, which has a cluster and no route.
+pub(super) fn call<'a>(request: Request<'a>, cluster: &Rc<Cluster>, stream: &'a Stream<'a>) -> Forwarding<'a> {
+    let state = begin::call(request, cluster, stream).unwrap_or_else(|failure| State::Done(Err(failure)));
+    Forwarding { stream, router: &PLAIN, state, attempts: None }
 }
 
 impl<'a> Forwarding<'a> {
@@ -135,16 +148,23 @@ impl<'a> Forwarding<'a> {
         let Some(attempts) = &mut self.attempts else {
             return if handed_back { Err(Failure::HandedBack) } else { Ok(self.respond(head, exchange)) };
         };
-        let event = if handed_back { Event::Handover } else { Event::Answer(head.status, &head.headers) };
-        match attempts.judge(event) {
+        let spent = attempts.hedges.is_spent();
+        let next = if spent {
+            Next::Pass { bad: handed_back || attempts.is_bad(&head) }
+        } else {
+            let event = if handed_back { Event::Handover } else { Event::Answer(head.status, &head.headers) };
+            attempts.judge(event)
+        };
+        match next {
             Next::Pause(until) => {
                 attempts.ended_by(None);
                 exchange.dismiss();
                 let body = if handed_back { attempts.handed_back(exchange) } else { attempts.body() };
                 Ok(State::Pausing(until, body))
             }
-            Next::Pass if handed_back => Err(Failure::HandedBack),
-            Next::Pass => Ok(self.respond(head, exchange)),
+            Next::Pass { bad: true } if let Some(state) = self.forget(&mut exchange) => Ok(state),
+            Next::Pass { .. } if handed_back => Err(Failure::HandedBack),
+            Next::Pass { .. } => self.pass_on(head, exchange),
         }
     }
 
@@ -153,13 +173,18 @@ impl<'a> Forwarding<'a> {
         let Some(attempts) = &mut self.attempts else { return Err(failure) };
         let unseen = exchange.as_ref().is_none_or(|exchange| exchange.is_unseen());
         let Some(event) = Event::of(failure, unseen) else { return Err(failure) };
-        match attempts.judge(event) {
-            Next::Pause(until) => {
-                attempts.ended_by(Some(failure));
-                Ok(State::Pausing(until, attempts.body()))
-            }
-            Next::Pass => Err(failure),
+        if !attempts.hedges.is_spent()
+            && let Next::Pause(until) = attempts.judge(event)
+        {
+            attempts.ended_by(Some(failure));
+            return Ok(State::Pausing(until, attempts.body()));
         }
+        let host = self.stream.record().host.borrow().clone();
+        let Some(state) = self.fall_back() else { return Err(failure) };
+        if let Some(host) = host {
+            self.stream.count_aborted(&host, failure);
+        }
+        Ok(state)
     }
 
     /// The next try begins.
@@ -201,6 +226,9 @@ impl<'a> Future for Forwarding<'a> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         loop {
+            if let Some(state) = this.poll_beside(context) {
+                this.state = state?;
+            }
             let step = match &mut this.state {
                 State::Done(_) => Step::Take,
                 State::Connecting { connect, .. } => match ready!(connect.as_mut().poll(context)) {
@@ -213,6 +241,11 @@ impl<'a> Future for Forwarding<'a> {
                         if exchange.may_try_again() =>
                     {
                         Step::FreshConnection
+                    }
+                    Poll::Ready(Err(Failure::PerTryTimeout))
+                        if this.attempts.as_ref().is_some_and(|a| a.hedges_on_timeout()) =>
+                    {
+                        Step::Slow
                     }
                     Poll::Ready(Err(failure)) => Step::Failed(failure),
                     Poll::Pending => {
@@ -248,6 +281,7 @@ impl<'a> Future for Forwarding<'a> {
                 (State::Waiting(exchange) | State::Connecting { exchange, .. }, Step::Failed(failure)) => {
                     this.try_failed(failure, Some(exchange))?
                 }
+                (State::Waiting(exchange), Step::Slow) => this.hedge(exchange)?,
                 (State::Pausing(_, body), Step::NextTry) => this.try_again(body)?,
                 (State::Opening(_), Step::Opened(connection)) => {
                     return Poll::Ready(Ok(terminated(connection, this.stream)));
@@ -268,150 +302,14 @@ enum Step {
     Answered(ResponseHead),
     Failed(Failure),
     FreshConnection,
+    /// The try takes too long, and goes on.
+    Slow,
     NextTry,
-}
-
-fn begin<'a>(
-    request: Request<'a>,
-    stream: &'a Stream<'a>,
-    router: &model::Router,
-    attempts: &mut Option<Box<Attempts<'a>>>,
-) -> Result<State<'a>, Failure> {
-    let record = stream.record();
-    stream.keep_request(&request.head);
-    let decision = record.route.borrow();
-    let stats = &stream.manager().stats;
-    stats.rq_total.inc();
-    let Some(decision) = &*decision else { return Err(Failure::NoRoute) };
-    let forward = match decision.action() {
-        RouteAction::Forward(forward) => forward,
-        RouteAction::DirectResponse { status, body } => {
-            return Ok(State::Done(Ok(rewrite::answer(&request.head, stream, decision, *status, body.clone()))));
-        }
-        RouteAction::Redirect(redirect) => {
-            return Ok(State::Done(Ok(rewrite::answer(
-                &request.head,
-                stream,
-                decision,
-                redirect.status,
-                Bytes::new(),
-            ))));
-        }
-        RouteAction::NonForwarding => return Err(Failure::NoCluster { status: 503 }),
-    };
-    let (cluster, tries) = (stream.manager().cluster(decision), &forward.tries);
-    let cluster = cluster.ok_or(Failure::NoCluster { status: forward.cluster_not_found })?;
-    let Request { mut head, body } = request;
-    let controls = if record.controls.get() { Controls::take(&mut head.headers) } else { Controls::default() };
-    let timeouts = Timeouts::new(forward.timeout, tries, &controls);
-    stream.set_timeouts(timeouts.total, forward.idle_timeout);
-    stream.set_duration(rewrite::duration(&head, forward.max_stream_duration));
-    stream.manager().route_stats.begin(stream, &head);
-    *record.cluster.borrow_mut() = Some(cluster.clone());
-    record.announces_attempts.set(tries.count_in_response);
-    record.count_try();
-    let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
-    *record.host.borrow_mut() = Some(host.clone());
-    stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_total.inc());
-    match stream.switch() {
-        Switch::No => {}
-        Switch::Terminated => return Ok(State::Opening(open(stream, cluster.clone(), host.clone()))),
-        // On a connection that other requests share there is no switching.
-        _ if host.http2(stream.version()).is_some() => return Err(Failure::Refused(Refusal::UPGRADE_FAILED)),
-        _ => {}
-    }
-    let retries = Retries::new(&tries.policy, &decision.route.retriable, &head, controls);
-    let announces = !router.suppress_envoy_headers;
-    // What may become a tunnel is asked for once.
-    let tried_again = stream.switch() == Switch::No && (retries.enabled() || timeouts.limit_tries());
-    let exchange = if tried_again {
-        rewrite::request(&mut head, stream, forward, decision, router);
-        let (taken, body) = Attempts::new(stream, cluster, tries, decision, retries, timeouts, Request { head, body });
-        attempts.insert(taken).exchange(host, body, announces)?
-    } else {
-        if let Some(expected) = timeouts.expected(Duration::ZERO).filter(|_| announces) {
-            announce_timeout(&mut head.headers, expected);
-        }
-        if tries.count_in_request {
-            announce_attempts(&mut head.headers, 1);
-        }
-        rewrite::request(&mut head, stream, forward, decision, router);
-        stream.keep_request(&head);
-        let framing = exchange::framing(&body);
-        exchange::encode(stream, cluster, host, head, framing, body)?
-    };
-    send(stream, host, exchange)
-}
-
-/// Sends an exchange on a kept connection, or waits for one.
-fn send<'a>(stream: &'a Stream<'a>, host: &Host, mut exchange: Exchange<'a>) -> Result<State<'a>, Failure> {
-    match reuse(stream, host)? {
-        Some(lease) => {
-            exchange.begin(lease);
-            Ok(State::Waiting(exchange))
-        }
-        None => {
-            exchange.settle();
-            Ok(connect(stream, host, exchange, false))
-        }
-    }
-}
-
-/// A connection that is there.
-fn reuse(stream: &Stream<'_>, host: &Host) -> Result<Option<Lease>, Refused> {
-    match host.http2(stream.version()) {
-        Some(pool) => Ok(pool.reuse()?.map(Lease::Http2)),
-        None => Ok(host.pool().reuse()?.map(Lease::Http1)),
-    }
-}
-
-fn connect<'a>(stream: &'a Stream<'a>, host: &Host, exchange: Exchange<'a>, again: bool) -> State<'a> {
-    let connect: Connecting<'a> = match host.http2(stream.version()) {
-        Some(pool) => {
-            let pool = pool.clone();
-            Box::pin(async move { pool.connect(stream.timer()).await.map(Lease::Http2) })
-        }
-        None => {
-            let pool = host.pool().clone();
-            Box::pin(async move { pool.connect(stream.timer()).await.map(Lease::Http1) })
-        }
-    };
-    State::Connecting { exchange, connect, again }
 }
 
 /// An exchange that was suspended, as a part of `stream`.
 pub(super) fn resumed<'a>(stream: &'a Stream<'a>, suspended: Suspended) -> Exchange<'a> {
     Exchange::Http1(exchange::http1::Exchange::resume(stream, suspended))
-}
-
-/// The answer to a request that asked for a tunnel: it is granted, or an ordinary response. It says nothing of how long the host took, as a request
-/// that may go on has no end to reckon from.
-fn switched<'a>(head: ResponseHead, exchange: Exchange<'a>, stream: &Stream<'_>) -> Response<'a> {
-    let body = match exchange.granted() {
-        Ok(granted) => Body::Tunnel(Box::new(granted)),
-        Err(exchange) => {
-            if head.status.is_success() {
-                stream.record().set_details("websocket_handshake_unsuccessful");
-            }
-            Body::Response(exchange)
-        }
-    };
-    Response { head, body, local: false }
-}
-
-fn open<'a>(stream: &'a Stream<'a>, cluster: Rc<Cluster>, host: Rc<Host>) -> Opening<'a> {
-    Box::pin(async move { cluster.open_tcp(&host, stream.timer()).await })
-}
-
-/// A host has taken the connection of a CONNECT that ends here: that is all the client is told.
-fn terminated<'a>(connection: tcp::Connection, stream: &Stream<'_>) -> Response<'a> {
-    let now = Instant::now();
-    stream.log_connected(0, || connection.local_address().ok());
-    stream.record().answered_at.set(Some(now));
-    stream.record().set_details("via_upstream");
-    stream.moved(now);
-    let granted = Granted { host: tunnel::Host::Tcp(connection), read: BytesMut::new() };
-    Response { head: ResponseHead::new(StatusCode::OK), body: Body::Tunnel(Box::new(granted)), local: false }
 }
 
 /// A copy of what a kept connection was sent, for a fresh one.

@@ -18,7 +18,7 @@ mod target;
 pub use client::{Client, ConnectionFacts};
 pub use client_cert::announce_certificate;
 pub use date::DateCache;
-pub use request::{Ids, announce_attempts, announce_timeout, prepare_request};
+pub use request::{Ids, announce_attempts, announce_timeout, ask_ourselves, normalize, prepare_request};
 pub use response::{ResponseFacts, announce_service_time, prepare_response};
 pub use target::Turned;
 

@@ -64,6 +64,8 @@ pub(super) struct Conn {
     presence: Presence,
     /// The client has ended the connection.
     gone: RefCell<Rc<Cell<bool>>>,
+    /// It is over, with the requests that it carried then.
+    over: Cell<bool>,
 }
 
 impl Conn {
@@ -79,7 +81,9 @@ impl Conn {
     pub(super) fn finish(&self, now: Instant) {
         let active = self.active.get().saturating_sub(1);
         self.active.set(active);
-        self.presence.set_busy(active > 0);
+        if !self.over.get() {
+            self.presence.set_busy(active > 0);
+        }
         self.idle_since.set(now);
         self.manager.http2_stats.streams_active.dec();
     }
@@ -100,6 +104,7 @@ pub(super) async fn run(manager: Rc<Manager>, parts: Parts) {
         requests: Cell::new(0),
         active: Cell::new(0),
         gone: RefCell::default(),
+        over: Cell::new(false),
     });
     let timer = manager.local.timers().timer();
     let Some(frames) = conn.shake_hands(stream, read, &timer).await else { return };
@@ -184,6 +189,7 @@ impl Driver {
         if self.conn.gone.borrow().get() {
             self.conn.presence.ended_by(End::Remote);
         }
+        self.conn.over.set(true);
         // Requests that are not over see their streams fail, and are counted as what they are.
         drop(self.frames);
         let last = self.timer.at(Instant::now() + stream::LAST_REQUEST);

@@ -3,7 +3,7 @@
 //! What the operator wants of them ([`Rules`]) and what a gRPC client needs is done to all of them as they are sent. `date` and `server` come with every response and are not set here.
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::access_log::Live;
 use crate::codec::head::ResponseHead;
@@ -23,14 +23,18 @@ pub use rules::Rules;
 const RESET: &str = "reset reason: ";
 
 /// What a client is told about a failure; `None` when there is nobody to tell, and the connection is cut. `retried` says that it was
-/// not the first.
-pub(super) fn of<'a>(failure: Failure, retried: bool) -> Option<Response<'a>> {
+/// not the first, `grpc` that the client speaks it.
+pub(super) fn of<'a>(failure: Failure, retried: bool, grpc: bool) -> Option<Response<'a>> {
     let told = failure.told()?;
     let body = match told.body.split_once(RESET) {
         Some((before, after)) if retried => format!("{before}retried and the latest {RESET}{after}").into(),
         _ => Bytes::from_static(told.body.as_bytes()),
     };
     let mut response = text(told.status, body);
+    // Whatever the status of HTTP stands for: the time is over.
+    if matches!(failure, Failure::MaxDuration { .. }) && grpc {
+        response.head.headers.append(HeaderName::from_static("grpc-status"), HeaderValue::from_static("4"));
+    }
     if told.overloaded {
         response.head.headers.append(X_ENVOY_OVERLOADED.clone(), HeaderValue::from_static("true"));
     }

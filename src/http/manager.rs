@@ -24,7 +24,7 @@ use thiserror::Error;
 
 use crate::access_log::{self, Logs};
 use crate::codec::head::{Headers, RequestHead, ResponseHead};
-use crate::codec::http1::{Limits, Parsed, RequestRules, Scan, Underscores};
+use crate::codec::http1::{CaseRules, Limits, Parsed, RequestRules, Scan, Underscores};
 use crate::config::model;
 use crate::drain::Phase;
 use crate::drain::motion::{Kind, Reason};
@@ -32,7 +32,7 @@ use crate::l4::{Arrival, Connection, Filter, Next, Work};
 use crate::local::{Deadline, Local};
 use crate::route::{Decision, Facts, HeaderEdits, Table, Tls};
 use crate::stats::Scope;
-use crate::stats::names::{self, Http2Stats, HttpStats, ListenerHttpStats};
+use crate::stats::names::{self, Http2Stats, HttpStats, ListenerHttpStats, TracingStats};
 use crate::upstream::{Cluster, Clusters};
 
 use super::downstream::{Downstream, Parts, Woken};
@@ -59,6 +59,7 @@ pub struct Manager {
     pub(super) config: Arc<model::HttpConnectionManager>,
     pub(super) stats: HttpStats,
     pub(super) listener_stats: ListenerHttpStats,
+    pub(super) tracing_stats: TracingStats,
     pub(super) http2_stats: Http2Stats,
     pub(super) routes: Table,
     pub(super) chain: Chain,
@@ -77,7 +78,7 @@ pub struct Manager {
     early: Vec<HeaderEdits>,
     /// `local_reply_config`.
     pub(super) replies: Option<local_reply::Rules>,
-    own_address: Option<IpAddr>,
+    pub(super) own_address: Option<IpAddr>,
     pub(super) buffer_limit: u32,
     date: RefCell<DateCache>,
 }
@@ -128,6 +129,7 @@ impl Manager {
         Ok(Rc::new(Self {
             stats: HttpStats::new(&scope),
             listener_stats: ListenerHttpStats::new(&names::listener_http(with.listener_scope, &config.stat_prefix)),
+            tracing_stats: TracingStats::new(&scope.scope("tracing")),
             http2_stats: Http2Stats::new(&names::http2(with.scope)),
             chain: Chain::build(&config.http_filters, with.extensions, &scope, with.clusters, with.local)?,
             rules: request_rules(&config),
@@ -167,7 +169,13 @@ impl Manager {
         // A certificate that is kept has been verified; one that has not is not kept.
         let tls = stream.facts().tls.as_ref();
         let tls = tls.map(|tls| Tls { presented: tls.peer.is_some(), validated: tls.peer.is_some() });
-        self.routes.route(&Facts { head, tls, internal: stream.record().internal.get(), random })
+        self.routes.route(&Facts { head, tls, internal: stream.record().internal.get(), random, around: stream })
+    }
+
+    /// Puts the target of a request that was not made by its client in the form that the rules want.
+    pub(super) fn normalize(&self, head: &mut RequestHead, stream: &Stream<'_>) -> Result<(), Turned> {
+        let port = stream.facts().local.socket().map(|local| local.port());
+        headers::normalize(head, &self.header_rules, port)
     }
 
     /// The virtual cluster of a request.
@@ -445,6 +453,12 @@ async fn linger(conn: &Downstream) {
     .await;
 }
 
+/// What is kept of how names are written.
+pub(super) fn case_rules(model: model::PreserveCase) -> CaseRules {
+    let model::PreserveCase { proper, reason } = model;
+    CaseRules { proper, reason }
+}
+
 fn request_rules(config: &model::HttpConnectionManager) -> RequestRules {
     RequestRules {
         limits: Limits { bytes: config.max_request_headers_bytes as usize, count: config.max_headers_count as usize },
@@ -453,6 +467,8 @@ fn request_rules(config: &model::HttpConnectionManager) -> RequestRules {
         accept_http_10: config.http1.accept_http_10,
         custom_methods: config.http1.custom_methods,
         default_host: config.http1.default_host_for_http_10.clone().into(),
+        ignored_upgrades: config.http1.ignored_upgrades.clone(),
+        cases: config.http1.preserve_case.map(case_rules),
         underscores: match config.underscores {
             model::Underscores::Allow => Underscores::Allow,
             model::Underscores::RejectRequest => Underscores::Reject,

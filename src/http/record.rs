@@ -17,12 +17,15 @@ use crate::route::Decision;
 use crate::upstream::{Cluster, Host};
 
 use super::failure::Failure;
+use super::filter_state::State;
+use super::redirects::{Again, Redirects};
 
 /// What filters leave for one another.
 #[derive(Default)]
 struct Shared {
     metadata: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
     objects: HashMap<String, Rc<dyn Any>>,
+    redirects: Redirects,
 }
 
 /// The record of one request. Filled by whoever learns something; read when the request has ended.
@@ -41,6 +44,8 @@ pub struct Record {
     pub controls: Cell<bool>,
     /// Tries that there have been, 0 before the first (`%UPSTREAM_REQUEST_ATTEMPT_COUNT%`).
     pub attempts: Cell<u32>,
+    /// Tries that are under way beside the last one.
+    pub(super) beside: Cell<u8>,
     /// The response says so (`include_attempt_count_in_response`).
     pub announces_attempts: Cell<bool>,
     /// The trusted client address.
@@ -87,6 +92,7 @@ impl Record {
             grpc: Cell::new(false),
             controls: Cell::new(false),
             attempts: Cell::new(0),
+            beside: Cell::new(0),
             announces_attempts: Cell::new(false),
             client: Cell::new(None),
             request_id: RefCell::new(None),
@@ -161,9 +167,62 @@ impl Record {
         self.shared.borrow().as_ref()?.objects.get(key)?.clone().downcast().ok()
     }
 
+    /// An object of the filter state that was made from a text.
+    pub fn state(&self, key: &str) -> Option<Rc<State>> {
+        self.object(key)
+    }
+
+    /// Works on the dynamic metadata of a namespace, without changing them; `None` where there is none of it.
+    pub fn with_metadata<R>(
+        &self,
+        namespace: &str,
+        work: impl FnOnce(Option<&serde_json::Map<String, serde_json::Value>>) -> R,
+    ) -> R {
+        work(self.shared.borrow().as_ref().and_then(|shared| shared.metadata.get(namespace)))
+    }
+
     /// Whether filters have left anything: another epoch would not know of it.
     pub(super) fn has_shared(&self) -> bool {
         self.shared.borrow().is_some()
+    }
+
+    /// What it has followed so far.
+    pub(super) fn redirects<R>(&self, look: impl FnOnce(&Redirects) -> R) -> R {
+        match &*self.shared.borrow() {
+            Some(shared) => look(&shared.redirects),
+            None => look(&Redirects::default()),
+        }
+    }
+
+    /// It follows one more.
+    pub(super) fn redirected(&self, note: impl FnOnce(&mut Redirects)) {
+        note(&mut self.shared.borrow_mut().get_or_insert_default().redirects);
+    }
+
+    /// What it is to ask again; once.
+    pub(super) fn take_again(&self) -> Option<Again> {
+        self.shared.borrow_mut().as_mut()?.redirects.next.take()
+    }
+
+    /// It is asked again, from the start: nothing is left of what came of it, but for what it has followed. All of it is there.
+    pub(super) fn begin_again(&self, now: Instant) {
+        if let Some(shared) = &mut *self.shared.borrow_mut() {
+            shared.metadata.clear();
+            shared.objects.clear();
+        }
+        self.received_at.set(Some(now));
+        self.attempts.set(0);
+        self.beside.set(0);
+        self.announces_attempts.set(false);
+        self.uncharged.set(false);
+        self.status.set(0);
+        self.virtual_cluster.set(None);
+        self.answered_at.set(None);
+        self.flags.set(0);
+        *self.cluster.borrow_mut() = None;
+        *self.host.borrow_mut() = None;
+        *self.head.borrow_mut() = None;
+        *self.details.borrow_mut() = Cow::Borrowed("");
     }
 
     /// One more try begins.

@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use http::{Method, StatusCode, Version};
+use http::{StatusCode, Version};
 
 use crate::access_log::Line;
 use crate::codec::head::{RequestHead, ResponseHead};
@@ -31,7 +31,7 @@ use crate::route::Decision;
 use super::body::Body;
 use super::downstream::Downstream;
 use super::failure::Failure;
-use super::filter::{Answer, Request};
+use super::filter::{Answer, Request, Response};
 use super::forward::{Exchange, rewrite};
 use super::headers::Turned;
 use super::local_reply;
@@ -40,8 +40,10 @@ use super::record::Record;
 use super::upgrade::{Active, Switch, Switching};
 
 mod client;
+mod follow;
 mod log;
 mod motion;
+mod own;
 mod request_body;
 mod send;
 mod send_http2;
@@ -50,6 +52,7 @@ mod switch;
 mod timing;
 
 pub(super) use motion::resume;
+pub(super) use own::Own;
 pub(super) use serve::{open, refuse, run_http2};
 pub(super) use timing::{Deadlines, LAST_REQUEST};
 
@@ -94,6 +97,8 @@ pub struct Stream<'a> {
     /// The drain was over before it began: it is let finish.
     late: bool,
     version: Version,
+    /// It names no host, and must.
+    hostless: bool,
     /// What it wants of its connection.
     switch: Cell<Switch>,
     /// It wants and may have a tunnel.
@@ -133,6 +138,7 @@ impl<'a> Stream<'a> {
                 stats.downstream_rq_http2_total.inc();
                 client.conn.begin();
             }
+            Client::Own(_) => {}
         }
         let record = Record::new(head.method.clone(), started);
         if let Some(logs) = &manager.logs {
@@ -141,6 +147,7 @@ impl<'a> Stream<'a> {
         let complete = match client {
             Client::Http1(_) => framing.is_done(),
             Client::Http2(client) => client.source.borrow().is_done(),
+            Client::Own(own) => own.complete.get(),
         };
         if complete {
             record.received_at.set(Some(started));
@@ -161,6 +168,7 @@ impl<'a> Stream<'a> {
             },
             late: client.held().phase() == Phase::Over,
             version: head.version,
+            hostless: false,
             switch: Cell::new(Switch::No),
             active: Cell::new(None),
             room: Room::default(),
@@ -176,7 +184,9 @@ impl<'a> Stream<'a> {
     pub fn is_complete(&self) -> bool {
         match self.client {
             Client::Http1(_) => self.framing.borrow().is_done(),
-            Client::Http2(client) => client.source.borrow().is_done(),
+            // What comes behind the head of one that asks for a tunnel is none of the request's.
+            Client::Http2(client) => client.source.borrow().is_done() || self.switch.get() != Switch::No,
+            Client::Own(own) => own.complete.get(),
         }
     }
 
@@ -227,8 +237,11 @@ impl<'a> Stream<'a> {
     pub(super) fn encode(&self, head: &ResponseHead, body: http1::Body, out: &mut BytesMut) {
         let begin = out.len();
         encode_response(head, body, out);
-        if self.manager().config.http1.proper_case {
-            http1::proper_case(out.get_mut(begin..).unwrap_or_default());
+        let written = out.get_mut(begin..).unwrap_or_default();
+        match &head.cases {
+            Some(cases) => cases.write_to(written),
+            None if self.manager().config.http1.proper_case => http1::proper_case(written),
+            None => {}
         }
     }
 
@@ -238,7 +251,7 @@ impl<'a> Stream<'a> {
             Client::Http1(_) if self.version == Version::HTTP_11 => {
                 self.encode(head, http1::Body::Empty, &mut self.interim.borrow_mut());
             }
-            Client::Http1(_) => {}
+            Client::Http1(_) | Client::Own(_) => {}
             Client::Http2(client) => client.inform(head.clone()),
         }
     }
@@ -251,7 +264,7 @@ impl<'a> Stream<'a> {
         begun: &'s mut Begun,
     ) -> impl Future<Output = Result<Course, Failure>> + 's {
         async move {
-            let waited = poll_fn(|context| match Pin::new(&mut answer).poll(context) {
+            let waited = poll_fn(|context| match self.poll_answer(context, &mut answer) {
                 Poll::Ready(answer) => Poll::Ready(Ok(answer)),
                 Poll::Pending => match self.poll_ended(context) {
                     Poll::Ready(failure) => Poll::Ready(Ok(Err(failure))),
@@ -265,9 +278,28 @@ impl<'a> Stream<'a> {
             }
             drop(answer);
             match waited {
-                Ok(Ok(response)) => self.send(local_reply::shape(response, self), begun).await,
+                Ok(Ok(response)) => {
+                    begun.close |= self.ends_by(&response);
+                    self.send(local_reply::shape(response, self), begun).await
+                }
                 Ok(Err(failure)) => self.fail(failure, begun).await,
                 Err(_) => Err(Failure::Internal),
+            }
+        }
+    }
+
+    /// The answer of the chain; one that sends the request elsewhere, to be followed here, gives way to the next.
+    fn poll_answer<'s>(
+        &'s self,
+        context: &mut Context<'_>,
+        answer: &mut Answer<'s>,
+    ) -> Poll<Result<Response<'s>, Failure>> {
+        loop {
+            let polled = Pin::new(&mut *answer).poll(context);
+            let redirected = matches!(polled, Poll::Ready(Err(Failure::Redirected)));
+            match redirected.then(|| self.record.take_again()).flatten() {
+                Some(again) => *answer = self.follow(again),
+                None => return polled,
             }
         }
     }
@@ -292,15 +324,32 @@ impl<'a> Stream<'a> {
             begun.early = true;
         }
         begun.close |= failure.told().is_some_and(|told| told.close);
-        let mut reply = local_reply::of(failure, self.record.attempts.get() > 1).ok_or(failure)?;
-        rewrite::response(&mut reply.head, self);
+        let mut reply =
+            local_reply::of(failure, self.record.attempts.get() > 1, self.record.grpc.get()).ok_or(failure)?;
+        rewrite::own_response(&mut reply, |head| rewrite::response(head, self));
+        if !headless {
+            self.manager().chain.dress(&mut reply, self);
+        }
+        begun.close |= self.ends_by(&reply);
         self.send(local_reply::shape(reply, self), begun).await
+    }
+
+    /// Whether a reply of ours ends the connection: who is told that his request is bad may have sent more that would be misread. Other streams of
+    /// HTTP/2 are not touched by it.
+    fn ends_by(&self, reply: &Response<'_>) -> bool {
+        reply.local
+            && reply.head.status == StatusCode::BAD_REQUEST
+            && matches!(self.client, Client::Http1(_))
+            && !self.manager().config.http1.keeps_after_bad_request
     }
 
     /// Sends the request down the chain.
     pub(super) fn begin(&self, mut head: RequestHead) -> Answer<'_> {
         let chain = &self.manager().chain;
-        let prepared = self.manager().prepare_request(&mut head, self);
+        let prepared = match self.hostless {
+            true => Err(Turned::Refused(Refusal::MISSING_HOST)),
+            false => self.manager().prepare_request(&mut head, self),
+        };
         if self.manager().replies.is_some() {
             *self.record.head.borrow_mut() = Some(Box::new(head.clone()));
         }
@@ -317,7 +366,7 @@ impl<'a> Stream<'a> {
         }
         *self.record.route.borrow_mut() = self.manager().route(&head, self);
         self.log_start(&head);
-        if (self.switch.get() != Switch::No || head.method == Method::CONNECT) && !self.may_switch(&head) {
+        if self.switch.get() != Switch::No && !self.may_switch(&head) {
             return chain.failed(Failure::Refused(Refusal::UPGRADE_FAILED), self);
         }
         let body = if self.is_complete() { Body::Empty } else { self.body() };
@@ -351,6 +400,7 @@ impl<'a> Stream<'a> {
             Failure::StreamIdle { .. } => stats.downstream_rq_idle_timeout.inc(),
             Failure::DownstreamClosed => stats.downstream_rq_rx_reset.inc(),
             Failure::Refused(Refusal::PATH) => stats.downstream_rq_failed_path_normalization.inc(),
+            Failure::Refused(Refusal::ABSOLUTE_PATH) => stats.downstream_rq_non_relative_path.inc(),
             Failure::Refused(Refusal { details: Refusal::UNKNOWN_CLIENT, .. }) => {
                 stats.downstream_rq_rejected_via_ip_detection.inc();
             }
@@ -361,6 +411,10 @@ impl<'a> Stream<'a> {
             Failure::RouteTimeout => {
                 if let Some(cluster) = &*self.record.cluster.borrow() {
                     cluster.stats().upstream_rq_timeout.inc();
+                    for _ in 0..self.record.beside.take() {
+                        cluster.stats().upstream_rq_timeout.inc();
+                        cluster.count_response(504, self.record.internal.get());
+                    }
                 }
                 if let Some(host) = &*self.record.host.borrow() {
                     host.count_timeout();
@@ -386,12 +440,18 @@ impl<'a> Stream<'a> {
                 }
                 After::Close { linger: begun.linger || self.client.has_unread() }
             }
-            Ok(Course::Over) => After::Keep,
+            Ok(Course::Over) => {
+                self.declined();
+                After::Keep
+            }
             Err(failure) => {
                 if begun.head {
                     self.count(failure);
                     self.record.failed(failure, true);
-                    stats.downstream_rq_tx_reset.inc();
+                    // To a client that has gone nothing is said.
+                    if failure != Failure::DownstreamClosed {
+                        stats.downstream_rq_tx_reset.inc();
+                    }
                 }
                 After::Cut { reset: begun.until_close }
             }
@@ -410,6 +470,7 @@ impl<'a> Stream<'a> {
                 conn.idle_since.set(now);
             }
             Client::Http2(client) => client.conn.finish(now),
+            Client::Own(_) => {}
         }
         self.log_end(now);
         after

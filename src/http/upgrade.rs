@@ -8,13 +8,19 @@
 //! ```
 //!
 //! Up to its grant a request is one like any other, with its timeouts and its one more try on a fresh connection. What the client sends behind its head
-//! is kept unread, one block at most, until the host has granted; so a host that does not grant never sees it. From then on the two
-//! connections are a tunnel ([`crate::l4::tunnel`]), and `Switched` is what is left of the request: its statistics, and the stream's idle
-//! timeout. Neither the route's timeout nor the connection's `max_connection_duration` cuts it, as in Envoy.
+//! is kept unread (of HTTP/1 one block at most, of HTTP/2 what the stream's window holds) until the host has granted; so a host that does not grant
+//! never sees it. From then on the two sides are a tunnel ([`crate::l4::tunnel`]), and `Switched` is what is left of the request: its statistics, and the stream's
+//! idle timeout and `max_stream_duration`. Neither the route's timeout nor the connection's `max_connection_duration` cuts it, as in Envoy.
 //!
-//! Where Envoy does otherwise: it sends the host what comes behind the head at once, and a chunked body of the request as it stands; it drops the body of a
+//! Either side may speak HTTP/2. There an upgrade is an extended CONNECT (RFC 8441), which a listener takes with `allow_connect`; above the codec it is a GET
+//! with `upgrade`, whoever asks and whoever is asked, and its grant a 101, which is what is counted and logged. Such a side is a stream, and ends as one: each half with
+//! END_STREAM, both with a reset. A tunnel between two sockets moves to the next epoch; one with a stream in it drains where it is, after its connection's GOAWAY up to the
+//! drain's deadline.
+//!
+//! Where Envoy does otherwise: it sends the host what comes behind the head at once (not to one of HTTP/2), and a chunked body of the request as it stands; it drops the body of a
 //! 2xx that is no grant, and passes a 101 on that names no protocol (502 here); an end of one side is the end of both, while here the other
-//! half goes on. Only HTTP/1 switches: a CONNECT over HTTP/2, and an upgrade to a cluster that speaks it, get the 403 of what is not enabled.
+//! half goes on. It asks a host of HTTP/2 for an upgrade whatever the host's settings say, takes only 200 for a grant, and leaves out what a WebSocket's handshake
+//! needs where only one side knows of it ([`handshake`]). An upgrade with a body cannot be asked for over HTTP/2: it gets the 403 of what is not enabled.
 
 use bytes::{BufMut, BytesMut};
 use http::{Method, StatusCode, header};
@@ -24,9 +30,12 @@ use crate::config::model::{RouteAction, RouteUpgrade};
 use crate::l4::tunnel::Host;
 
 mod frozen;
+pub(super) mod handshake;
+mod http2;
 mod switched;
 
-pub(super) use switched::{Active, Switched, Switching};
+pub(super) use http2::Asked;
+pub(super) use switched::{Active, Switched, Switching, Way};
 
 /// What a request wants of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +46,8 @@ pub(super) enum Switch {
     Asked,
     /// That, if the host agrees.
     Allowed,
+    /// That, and the key of the handshake is ours: the client has no use for its answer.
+    Keyed,
     /// That, with a host that hears nothing of HTTP.
     Terminated,
 }
@@ -45,6 +56,11 @@ impl Switch {
     /// Of a head; `upgrade` says that it asks for one.
     pub(super) fn of(head: &RequestHead, upgrade: bool) -> Self {
         if upgrade || head.method == Method::CONNECT { Self::Asked } else { Self::No }
+    }
+
+    /// Whether the host is asked.
+    pub(super) fn asks_host(self) -> bool {
+        matches!(self, Self::Allowed | Self::Keyed)
     }
 
     /// Whether the request may have what it asks for, by its route and by its manager; `None` if not.

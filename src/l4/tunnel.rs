@@ -1,18 +1,18 @@
 //! A client's connection and a host's, joined: bytes both ways until both sides have ended. One loop for everything that becomes a tunnel:
-//! the TCP proxy's connections, and what HTTP/1 switches to after an upgrade or a CONNECT.
+//! the TCP proxy's connections, and what HTTP becomes after an upgrade or a CONNECT. Either side is a socket, or one stream of an HTTP/2 connection.
 //!
 //! Whoever joins two connections stays the tunnel's [`Owner`]: it says what is counted and for how long nothing may move, hears how the tunnel
 //! ended, and writes down what it must know itself when the tunnel moves. All that a tunnel is stands in [`Tunnel`], nothing in the locals of
 //! a task: between any two polls, in any state of its two halves, it can be taken apart and written down. A reload does not touch it; on a drain
-//! it moves to the next epoch at once, and one that is not taken stays until the drain's deadline.
+//! it moves to the next epoch at once, and one that is not taken stays until the drain's deadline. One with a side that is a stream never moves.
 
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use h2::Reason;
 
 use crate::access_log::Context as Line;
 use crate::drain::motion::{Frozen, Kind, Outcome, Permit};
@@ -21,15 +21,22 @@ use crate::local::{Deadline, Local, Timer};
 use crate::net::Stream;
 use crate::stats::Gauge;
 
+mod client;
 mod flow;
 mod frozen;
 mod host;
+mod http2;
+#[cfg(test)]
+mod tests;
 
 use super::Facts;
-use flow::{Broken, Flow, Side};
+pub use client::Client;
+use client::Counted;
+use flow::{Broken, Flow, Gone, Side};
 use frozen::Record;
 pub use frozen::Thawed;
-pub use host::Host;
+pub use host::{Host, Stream2};
+pub use http2::End as Http2;
 
 /// What a tunnel does not know of itself.
 pub trait Owner {
@@ -91,6 +98,8 @@ pub enum End {
     Whole(Who),
     /// This side broke off.
     Broken(Who),
+    /// This side gave up its stream, on a connection that goes on.
+    Reset(Who),
     /// Nothing moved for [`Owner::idle_timeout`].
     Idle,
     /// [`Owner::max_age`].
@@ -110,15 +119,15 @@ pub struct Totals {
 
 /// A tunnel.
 pub struct Tunnel<O> {
-    client: Stream,
+    client: Client,
     host: Host,
     rest: Rest<O>,
 }
 
 /// What two connections are joined with.
 pub struct Join<O> {
-    /// The client's socket.
-    pub client: Stream,
+    /// The client's side.
+    pub client: Client,
     /// The host's connection.
     pub host: Host,
     /// Who joins them.
@@ -168,6 +177,9 @@ impl<O: Owner> Tunnel<O> {
     /// Joins them.
     pub fn new(join: Join<O>) -> Self {
         let Join { client, host, owner, facts, held, timer, up, down } = join;
+        if !(client.moves() && host.moves()) {
+            held.never_moves();
+        }
         let end = owner.max_age().and_then(|most| facts.accepted.checked_add(most));
         let rest = Rest {
             too_old: end.map_or(Deadline::NEVER, |end| timer.at(end)),
@@ -213,12 +225,14 @@ impl<O: Owner> Tunnel<O> {
         }
     }
 
-    fn close(self, end: End) {
+    fn close(mut self, end: End) {
         // A side that is told of an end where there was none must not take it for one. (A socket that cannot be told so is gone already.)
         match end {
-            End::Broken(Who::Client) => self.host.reset_on_close(),
-            End::Broken(Who::Host) => drop(self.client.reset_on_close()),
-            _ => {}
+            End::Broken(Who::Client) | End::Reset(Who::Client) => self.host.reset_on_close(),
+            End::Broken(Who::Host) => self.client.reset_on_close(Reason::CONNECT_ERROR),
+            End::Reset(Who::Host) => self.client.reset_on_close(Reason::INTERNAL_ERROR),
+            End::Whole(_) => self.host.ended(),
+            End::Idle | End::TooOld | End::Drained => self.client.cut(),
         }
         let Rest { owner, up, down, .. } = self.rest;
         owner.ended(end, Totals { received: up.read, sent: down.bytes });
@@ -229,18 +243,29 @@ impl<O: Owner> Tunnel<O> {
         let Self { client, host, rest } = self;
         let written = rest.up.bytes.wrapping_add(rest.down.bytes);
         let blocked = (rest.up.blocked, rest.down.blocked);
-        let mut client = Client { stream: client, owner: &rest.owner };
+        let mut counted = Counted { client, owner: &rest.owner };
         let local = rest.owner.local();
-        let up = rest.up.poll(context, &mut client, host, local);
-        let down = rest.down.poll(context, host, &mut client, local);
+        let up = rest.up.poll(context, &mut counted, host, local);
+        let down = rest.down.poll(context, host, &mut counted, local);
+        // Who has ended its half, or is not read for now, may still give up the other one.
+        let gone = (counted.poll_gone(context, rest.up.blocked), host.poll_gone(context, rest.down.blocked));
+        if gone.0 == Poll::Ready(Gone::TakesNoMore) {
+            rest.down.finish(local);
+        }
+        if gone.1 == Poll::Ready(Gone::TakesNoMore) {
+            rest.up.finish(local);
+        }
         rest.note(blocked);
-        match (up, down) {
-            (Poll::Ready(Err(Broken)), _) => return Poll::Ready(Next::Close(End::Broken(Who::Client))),
-            (_, Poll::Ready(Err(Broken))) => return Poll::Ready(Next::Close(End::Broken(Who::Host))),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
-                return Poll::Ready(Next::Close(End::Whole(rest.first.unwrap_or(Who::Host))));
-            }
-            _ => {}
+        if up == Poll::Ready(Err(Broken)) || gone.0 == Poll::Ready(Gone::Broken) {
+            let reset = client.was_reset();
+            return Poll::Ready(Next::Close(if reset { End::Reset(Who::Client) } else { End::Broken(Who::Client) }));
+        }
+        if down == Poll::Ready(Err(Broken)) || gone.1 == Poll::Ready(Gone::Broken) {
+            let reset = host.was_reset();
+            return Poll::Ready(Next::Close(if reset { End::Reset(Who::Host) } else { End::Broken(Who::Host) }));
+        }
+        if rest.up.over && rest.down.over {
+            return Poll::Ready(Next::Close(End::Whole(rest.first.unwrap_or(Who::Host))));
         }
         if rest.up.bytes.wrapping_add(rest.down.bytes) != written {
             rest.active = Instant::now();
@@ -254,8 +279,8 @@ impl<O: Owner> Tunnel<O> {
     /// Offers the tunnel as it stands, and has it back when nobody takes it. `None` when it is gone from here.
     async fn offer(self, permit: Permit) -> Option<Self> {
         let Self { client, host, mut rest } = self;
-        let (socket, place) = host.into_parts();
-        // A socket that the reactor does not let go of is lost, and the tunnel with it.
+        // Who never moves is not asked. A socket that the reactor does not let go of is lost, and the tunnel with it.
+        let (Client::Socket(client), (socket, place)) = (client, host.into_parts()?) else { return None };
         let sockets = vec![client.into_fd().ok()?, socket.into_fd().ok()?];
         let record = Record::new(&place, &rest);
         let frozen = Frozen {
@@ -276,7 +301,7 @@ impl<O: Owner> Tunnel<O> {
             Outcome::Refused(frozen, _) => {
                 rest.held.stay();
                 let mut streams = frozen.sockets.into_iter().map(Stream::from_fd);
-                let client = streams.next()?.ok()?;
+                let client = Client::Socket(streams.next()?.ok()?);
                 let host = place.with(streams.next()?.ok()?);
                 Some(Self { client, host, rest })
             }
@@ -337,34 +362,6 @@ impl<O: Owner> Rest<O> {
         }
         let Some(idle) = self.owner.idle_timeout() else { return Poll::Pending };
         self.timer.poll_until(context, self.timer.at(self.active + idle)).map(|()| End::Idle)
-    }
-}
-
-/// The client's side.
-struct Client<'a, O> {
-    stream: &'a mut Stream,
-    owner: &'a O,
-}
-
-impl<O: Owner> Side for Client<'_, O> {
-    fn poll_fill(&mut self, context: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
-        let filled = ready!(self.owner.local().poll_fill(self.stream, context, buffer));
-        if let Ok(read) = &filled {
-            self.owner.received(*read as u64);
-        }
-        Poll::Ready(filled)
-    }
-
-    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(self.stream.poll_write_slices(context, &[IoSlice::new(bytes)]));
-        if let Ok(written) = &written {
-            self.owner.sent(*written as u64);
-        }
-        Poll::Ready(written)
-    }
-
-    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_end(context)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::stats::names::{ListenerStats, ListenerWorkerStats};
 use crate::tls::Acceptor;
 
 use super::chain::Matcher;
+use super::room::{Full, Room};
 use super::secure::{self, Inspector, Saw};
 
 /// What every new connection of a listener meets.
@@ -25,6 +26,8 @@ pub(super) struct Admission {
     pub(super) local: Local,
     pub(super) stats: Rc<ListenerStats>,
     pub(super) worker_stats: ListenerWorkerStats,
+    /// Where there are limits.
+    pub(super) room: Option<Room>,
     pub(super) drain: Drain,
     /// The number of the next connection, over all workers.
     pub(super) next: Arc<AtomicU64>,
@@ -41,6 +44,14 @@ pub(super) struct Line {
 impl Admission {
     /// Begins a connection as a task of this thread.
     pub(super) fn begin(self: &Rc<Self>, stream: Stream, peer: PeerAddress) {
+        // Closed at once, and not counted as one that was there.
+        if let Some(Err(full)) = self.room.as_ref().map(Room::look) {
+            return match full {
+                Full::Own => &self.stats.downstream_cx_overflow,
+                Full::All => &self.stats.downstream_global_cx_overflow,
+            }
+            .inc();
+        }
         let accepted = Instant::now();
         self.stats.downstream_cx_total.inc();
         self.worker_stats.downstream_cx_total.inc();
@@ -105,6 +116,9 @@ struct Presence {
 
 impl Presence {
     fn new(admission: Rc<Admission>, accepted: Instant) -> Self {
+        if let Some(room) = &admission.room {
+            room.enter();
+        }
         admission.stats.downstream_cx_active.inc();
         admission.worker_stats.downstream_cx_active.inc();
         Self { admission, accepted, moved: false }
@@ -123,6 +137,9 @@ impl Guard for Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
+        if let Some(room) = &self.admission.room {
+            room.leave();
+        }
         let stats = &self.admission.stats;
         stats.downstream_cx_active.dec();
         self.admission.worker_stats.downstream_cx_active.dec();

@@ -43,6 +43,14 @@ pub enum SetError {
         /// What is wrong.
         cause: BuildError,
     },
+    /// A network filter that the program brought along.
+    #[error("listener '{listener}': {cause}")]
+    Filter {
+        /// Its name.
+        listener: String,
+        /// What is wrong.
+        cause: String,
+    },
     /// TLS.
     #[error("listener '{listener}': TLS: {cause}")]
     Tls {
@@ -216,22 +224,34 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
         buffer_limit: listener.per_connection_buffer_limit,
         files: &context.files,
     };
+    let failed = |cause: BuildError| SetError::Build { listener: listener.name.clone(), cause };
     let chain = |chain: &Arc<model::FilterChain>| {
         let filters = chain
             .filters
             .iter()
             .map(|filter| match filter {
                 model::NetworkFilter::HttpConnectionManager(config) => {
-                    Manager::build(config.clone(), &with).map(|manager| manager as Rc<dyn l4::Filter>)
+                    let manager = Manager::build(config.clone(), &with).map_err(failed)?;
+                    Ok(manager as Rc<dyn l4::Filter>)
                 }
                 model::NetworkFilter::TcpProxy(config) => {
                     let (scope, clusters) = (&context.scope, context.clusters.clone());
-                    let proxy = TcpProxy::build(config.clone(), scope, clusters, &context.local, &context.files)?;
+                    let proxy = TcpProxy::build(config.clone(), scope, clusters, &context.local, &context.files)
+                        .map_err(|error| failed(error.into()))?;
                     Ok(proxy as Rc<dyn l4::Filter>)
                 }
+                model::NetworkFilter::Extension(model) => {
+                    let with = l4::extension::Building {
+                        model,
+                        scope: &context.scope,
+                        clusters: &context.clusters,
+                        local: &context.local,
+                    };
+                    l4::extension::build(context.network_filters, &with)
+                        .map_err(|cause| SetError::Filter { listener: listener.name.clone(), cause })
+                }
             })
-            .collect::<Result<_, _>>()
-            .map_err(|cause| SetError::Build { listener: listener.name.clone(), cause })?;
+            .collect::<Result<_, SetError>>()?;
         let tls = chain.tls.as_ref().map(|tls| context.tls.get(tls)).transpose();
         let tls = tls.map_err(|cause| SetError::Tls { listener: listener.name.clone(), cause })?;
         Ok(Line {
@@ -252,6 +272,7 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
         local: context.local.clone(),
         stats: Rc::new(ListenerStats::new(&scope)),
         worker_stats: ListenerWorkerStats::new(&names::listener_worker(&scope, context.worker)),
+        room: context.crowd.room(listener),
         drain: context.drain.clone(),
         next: context.next_connection.clone(),
         name: listener.name.as_str().into(),

@@ -6,7 +6,7 @@ use crate::config::model::{Conditions, HeaderMatch, QueryPattern, TlsMatch};
 /// Whether all of it holds.
 pub(super) fn hold(conditions: &Conditions, facts: &Facts<'_>) -> bool {
     let head = facts.head;
-    conditions.fraction.is_none_or(|fraction| fraction.holds(facts.random))
+    conditions.fraction.as_ref().is_none_or(|fraction| fraction.holds(facts.random))
         && headers(&conditions.headers, facts)
         && conditions.query.iter().all(|matcher| {
             let value = query(head, &matcher.name);
@@ -20,6 +20,8 @@ pub(super) fn hold(conditions: &Conditions, facts: &Facts<'_>) -> bool {
         })
         && (!conditions.grpc || head.is_grpc())
         && conditions.tls.is_none_or(|wanted| tls(wanted, facts.tls.unwrap_or_default()))
+        && conditions.metadata.iter().all(|matcher| facts.around.metadata(matcher))
+        && conditions.filter_state.iter().all(|matcher| facts.around.filter_state(matcher))
 }
 
 /// Whether all of these headers match.

@@ -7,8 +7,10 @@ use http::HeaderName;
 use crate::codec::head::{Headers, RequestHead, Scheme};
 use crate::config::model::{HeadField, HeaderMatch};
 
+use super::surroundings::{Nothing, Surroundings};
+
 /// A request as the table sees it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Facts<'a> {
     /// The head, after the header rules.
     pub head: &'a RequestHead,
@@ -18,6 +20,8 @@ pub struct Facts<'a> {
     pub internal: bool,
     /// A random number, the request's own: draws of fractions and weights are made with it.
     pub random: u64,
+    /// What is known of it beside its head.
+    pub around: &'a dyn Surroundings,
 }
 
 /// What is known of the client's certificate.
@@ -32,7 +36,7 @@ pub struct Tls {
 impl<'a> Facts<'a> {
     /// Of a head alone: over a plain connection, from outside.
     pub fn of(head: &'a RequestHead) -> Self {
-        Self { head, tls: None, internal: false, random: 0 }
+        Self { head, tls: None, internal: false, random: 0, around: &Nothing }
     }
 }
 

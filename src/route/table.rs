@@ -1,17 +1,21 @@
 //! Which virtual host, and which of its routes.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::decision::{Decision, Entry, Level, Retriable};
 use super::facts::Facts;
 use super::hosts::{Hosts, without_port};
 use super::paths::Paths;
+use super::surroundings::Asked;
 use super::{conditions, weighted};
 use crate::config::model::{
     Conditions, PathMatch, Redirect, RedirectPath, Regex, RequireTls, Route, RouteAction, RouteConfiguration,
     UriTemplate, VirtualCluster, VirtualHost,
 };
+use crate::matching::Tree;
 
 /// A compiled route configuration.
 #[derive(Debug)]
@@ -33,13 +37,30 @@ pub struct Table {
 #[derive(Debug)]
 struct Host {
     routes: Vec<Rc<Entry>>,
-    /// What each route asks beside what `paths` has found; most ask nothing.
+    /// What each route asks beside what its path has found; most ask nothing.
     further: HashMap<usize, Further>,
-    paths: Paths,
+    order: Order,
     require_tls: RequireTls,
     to_https: Rc<Entry>,
     clusters: Vec<VirtualCluster>,
-    /// The routes for CONNECT, in order.
+}
+
+/// How a virtual host finds its route.
+#[derive(Debug)]
+enum Order {
+    /// `routes`.
+    List(List),
+    /// `matcher`.
+    Tree(Box<Tree<List>>),
+}
+
+/// Routes of which the first that matches is taken.
+#[derive(Debug)]
+struct List {
+    /// The place of the first one among those of the virtual host.
+    first: usize,
+    paths: Paths,
+    /// The places here of those for CONNECT, in order.
     connect: Vec<usize>,
 }
 
@@ -112,10 +133,21 @@ impl Table {
         if host.must_redirect(facts) {
             return Some(Decision::new(host.to_https.clone(), facts));
         }
+        let list = match &host.order {
+            Order::List(list) => list,
+            Order::Tree(tree) => tree.find(&Asked { head, around: facts.around }, &mut |_| ()).found()?,
+        };
+        let at = self.first(host, list, facts)?;
+        Some(Decision::new(host.routes.get(at)?.clone(), facts))
+    }
+
+    /// The place of the first route of a list that matches.
+    fn first(&self, host: &Host, list: &List, facts: &Facts<'_>) -> Option<usize> {
+        let head = facts.head;
         // A CONNECT has no path, and only a connect matcher takes it.
         if head.method == http::Method::CONNECT {
-            let at = host.connect.iter().find(|at| host.further_holds(**at, &[], facts))?;
-            return Some(Decision::new(host.routes.get(*at)?.clone(), facts));
+            let mut places = list.connect.iter().map(|at| list.first + at);
+            return places.find(|at| host.further_holds(*at, &[], facts));
         }
         let mut path = head.path_without_query();
         if self.ignore_path_parameters
@@ -123,11 +155,11 @@ impl Table {
         {
             path = &path[..at];
         }
-        let asked = host.paths.ask(path);
+        let asked = list.paths.ask(path);
         let mut from = 0;
-        while let Some(at) = host.paths.find(&asked, from) {
-            if host.further_holds(at, path, facts) {
-                return Some(Decision::new(host.routes.get(at)?.clone(), facts));
+        while let Some(at) = list.paths.find(&asked, from) {
+            if host.further_holds(list.first + at, path, facts) {
+                return Some(list.first + at);
             }
             from = at + 1;
         }
@@ -149,17 +181,51 @@ impl Table {
         }
         let virtual_host: Rc<str> = host.name.as_str().into();
         let level = Level::compile(&host.rules, &host.filters, &self.none);
-        let mut routes = Vec::with_capacity(host.routes.len());
-        let mut further = HashMap::new();
-        for (offset, route) in host.routes.iter().enumerate() {
+        let mut building =
+            Building { at, virtual_host: &virtual_host, level: &level, routes: Vec::new(), further: HashMap::new() };
+        let order = match &host.matcher {
+            None => Order::List(self.add_routes(&mut building, &host.routes)),
+            Some(matcher) => {
+                let made = Tree::compile(matcher, &mut |routes: &Vec<Arc<Route>>| {
+                    Ok::<_, Infallible>(self.add_routes(&mut building, routes))
+                });
+                match made {
+                    Ok(tree) => Order::Tree(Box::new(tree)),
+                    Err(never) => match never {},
+                }
+            }
+        };
+        let Building { routes, further, .. } = building;
+        self.routes += routes.len();
+        let to_https = to_https(at, &virtual_host);
+        self.hosts.push(Host {
+            routes,
+            further,
+            order,
+            require_tls: host.require_tls,
+            to_https,
+            clusters: host.virtual_clusters.clone(),
+        });
+    }
+
+    /// Adds routes, of which the first that matches is taken, to those of a virtual host.
+    fn add_routes(&mut self, host: &mut Building<'_>, routes: &[Arc<Route>]) -> List {
+        let first = host.routes.len();
+        host.routes.reserve(routes.len());
+        for (offset, route) in routes.iter().enumerate() {
+            let offset = first + offset;
             let weighted = weighted::compile(&route.action, &self.none).map(Rc::new);
             let first_target = self.targets.len();
             weighted::targets(&route.action, &mut self.targets);
-            routes.push(Rc::new(Entry {
+            host.routes.push(Rc::new(Entry {
                 index: self.routes + offset,
-                host: at,
-                virtual_host: virtual_host.clone(),
-                levels: [Level::compile(&route.rules, &route.filters, &self.none), level.clone(), self.level.clone()],
+                host: host.at,
+                virtual_host: host.virtual_host.clone(),
+                levels: [
+                    Level::compile(&route.rules, &route.filters, &self.none),
+                    host.level.clone(),
+                    self.level.clone(),
+                ],
                 most_specific_wins: self.most_specific_wins,
                 weighted,
                 first_target,
@@ -167,26 +233,23 @@ impl Table {
                 route: route.clone(),
             }));
             if let Some(asks) = Further::of(route) {
-                further.insert(offset, asks);
+                host.further.insert(offset, asks);
             }
         }
-        self.routes += routes.len();
-        let paths =
-            Paths::compile(host.routes.iter().enumerate().map(|(at, route)| (&route.path, !further.contains_key(&at))));
-        let require_tls = host.require_tls;
-        let connect =
-            host.routes.iter().enumerate().filter(|(_, route)| route.path == PathMatch::Connect).map(|(at, _)| at);
-        let to_https = to_https(at, &virtual_host);
-        self.hosts.push(Host {
-            connect: connect.collect(),
-            routes,
-            further,
-            paths,
-            require_tls,
-            to_https,
-            clusters: host.virtual_clusters.clone(),
-        });
+        let decides = |at| !host.further.contains_key(&(first + at));
+        let paths = Paths::compile(routes.iter().enumerate().map(|(at, route)| (&route.path, decides(at))));
+        let connect = routes.iter().enumerate().filter(|(_, route)| route.path == PathMatch::Connect);
+        List { first, paths, connect: connect.map(|(at, _)| at).collect() }
     }
+}
+
+/// A virtual host that is being made.
+struct Building<'h> {
+    at: usize,
+    virtual_host: &'h Rc<str>,
+    level: &'h Rc<Level>,
+    routes: Vec<Rc<Entry>>,
+    further: HashMap<usize, Further>,
 }
 
 /// The answer to plain text where TLS is required. No rule applies to it.

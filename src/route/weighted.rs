@@ -6,13 +6,15 @@ use bytes::Bytes;
 
 use super::decision::Level;
 use super::facts::{Facts, field, values};
-use crate::config::model::{ClusterSpecifier, HeadField, RouteAction, WeightedName};
+use crate::config::model::{ClusterSpecifier, HeadField, Keyed, RouteAction, WeightedName};
 
 /// Weighted clusters, to be drawn from.
 #[derive(Debug)]
 pub(super) struct Weighted {
     /// Sums of the weights up to and with each.
     sums: Vec<u64>,
+    /// The weights, where runtime values may change them.
+    keyed: Vec<Keyed<u32>>,
     draw_from: Option<HeadField>,
     levels: Vec<Rc<Level>>,
     hosts: Vec<Bytes>,
@@ -28,10 +30,14 @@ pub(super) fn compile(action: &RouteAction, none: &Rc<Level>) -> Option<Weighted
             .clusters
             .iter()
             .map(|cluster| {
-                sum += u64::from(cluster.weight);
+                sum += u64::from(cluster.weight.default);
                 sum
             })
             .collect(),
+        keyed: match model.clusters.iter().any(|cluster| cluster.weight.key().is_some()) {
+            true => model.clusters.iter().map(|cluster| cluster.weight.clone()).collect(),
+            false => Vec::new(),
+        },
         draw_from: model.draw_from.clone(),
         levels: model.clusters.iter().map(|cluster| Level::compile(&cluster.rules, &cluster.filters, none)).collect(),
         hosts: model.clusters.iter().map(|cluster| cluster.host_rewrite.clone().into()).collect(),
@@ -77,9 +83,25 @@ impl Weighted {
             let value = field(facts.head, from)?;
             std::str::from_utf8(&value).ok()?.trim_ascii().parse::<u64>().ok()
         });
+        let random = given.unwrap_or(facts.random);
+        if let Some(drawn) = self.draw_now(random) {
+            return drawn;
+        }
         let sum = self.sums.last().copied().unwrap_or(1).max(1);
-        let drawn = given.unwrap_or(facts.random) % sum;
+        let drawn = random % sum;
         self.sums.partition_point(|end| *end <= drawn).min(self.sums.len().saturating_sub(1))
+    }
+
+    /// The same by the weights that runtime values give; `None` where there are none, or their sum is 0.
+    fn draw_now(&self, random: u64) -> Option<usize> {
+        let weights = || self.keyed.iter().map(|weight| u64::from(weight.now()));
+        let sum = if self.keyed.is_empty() { 0 } else { weights().sum::<u64>() };
+        let mut left = random.checked_rem(sum)?;
+        weights().position(|weight| {
+            let is_it = left < weight;
+            left = left.saturating_sub(weight);
+            is_it
+        })
     }
 
     pub(super) fn level(&self, at: usize) -> &Rc<Level> {

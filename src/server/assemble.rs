@@ -12,7 +12,8 @@ use crate::drain::motion::{Frozen, Mover, Reason};
 use crate::drain::{Drain, Phase, Plan};
 use crate::handoff::motion::Staging;
 use crate::http::filter::Extension;
-use crate::listener::{Set, Sockets, Thawed, WorkerContext};
+use crate::l4;
+use crate::listener::{Crowd, Set, Sockets, Thawed, WorkerContext};
 use crate::local::Local;
 use crate::net::{BindAddress, BindOptions};
 use crate::stats::{Scope, Store};
@@ -32,8 +33,12 @@ pub(super) struct Parts {
     /// The files of access logs.
     files: access_log::Files,
     next_connection: Arc<AtomicU64>,
+    /// Over all workers.
+    crowd: Crowd,
     /// HTTP filters beside our own.
     http_filters: &'static [Extension],
+    /// Network filters beside our own.
+    network_filters: &'static [l4::extension::Extension],
 }
 
 impl Parts {
@@ -44,8 +49,10 @@ impl Parts {
         store: Store,
         files: access_log::Files,
         http_filters: &'static [Extension],
+        network_filters: &'static [l4::extension::Extension],
     ) -> Self {
         let shared = Shared::new(&bootstrap.clusters);
+        let crowd = Crowd::new(&bootstrap.listeners);
         // Two epochs write into one log for a while: their numbers must not meet.
         let next_connection = Arc::new(AtomicU64::new(store.epoch() << 32));
         Self {
@@ -57,7 +64,9 @@ impl Parts {
             own_address: own_address(),
             files,
             next_connection,
+            crowd,
             http_filters,
+            network_filters,
         }
     }
 
@@ -91,9 +100,11 @@ impl Assembly {
             clusters: clusters.clone(),
             drain: drain.clone(),
             http_filters: parts.http_filters,
+            network_filters: parts.network_filters,
             tls: parts.tls.clone(),
             own_address: parts.own_address,
             files: parts.files.clone(),
+            crowd: parts.crowd.clone(),
             next_connection: parts.next_connection.clone(),
         };
         let mut listeners = Vec::with_capacity(parts.bootstrap.listeners.len());
@@ -120,10 +131,12 @@ impl Assembly {
         self.clusters.set_draining(phase != Phase::Serving);
     }
 
-    /// Begins a drain in which connections move.
-    pub(super) fn move_to(&self, mover: Mover, plan: Plan) {
+    /// Begins a drain in which connections move, and says how many never do.
+    pub(super) fn move_to(&self, mover: Mover, plan: Plan) -> usize {
+        let unmovable = self.drain.unmovable();
         self.drain.move_to(mover, plan);
         self.clusters.set_draining(true);
+        unmovable
     }
 
     /// Puts a connection from another epoch together.

@@ -32,6 +32,7 @@ use crate::drain::{Plan, Strategy};
 use crate::handoff::link::{self, Link, Welcomed, hello};
 use crate::handoff::orphan::Orphan;
 use crate::handoff::sockets::{self, Sockets};
+use crate::l4;
 use crate::net;
 use crate::stats::Store;
 use crate::tls::Contexts;
@@ -184,6 +185,7 @@ impl Epoch {
             store.clone(),
             files.clone(),
             options.http_filters,
+            options.network_filters,
         ));
         let tls = parts.tls().clone();
         let group = Group::spawn(&parts, options.concurrency).map_err(Failure::System)?;
@@ -270,6 +272,7 @@ impl Epoch {
                 Event::Signal(request) => self.signalled(request, link.is_some()).await?,
                 Event::Admin(request) => self.asked(request, link.is_some()).await?,
                 Event::Second => {
+                    self.report.runtime().look();
                     if link.is_none() {
                         link = self.find_home().await;
                         if link.is_some()
@@ -417,7 +420,8 @@ fn strategy(strategy: DrainStrategy) -> Strategy {
 
 fn load(options: &Options) -> Result<config::Loaded, Failure> {
     let http_filters = crate::http::filters::kinds(options.http_filters);
-    let with_filters = config::LoadOptions { http_filters, ..options.load.clone() };
+    let network_filters = l4::extension::kinds(options.network_filters);
+    let with_filters = config::LoadOptions { http_filters, network_filters, ..options.load.clone() };
     let loaded =
         config::load(&options.source, &with_filters).map_err(|faults| Failure::Configuration(faults.to_string()))?;
     for warning in &loaded.warnings {

@@ -15,9 +15,11 @@ use tracing::warn;
 
 use super::Options;
 use super::phase::{Ending, Phase};
+use super::runtime::Keeper;
 use crate::admin::{self, Action, Admin, ClusterStatus, HostStatus, Info, Listener, ListenerStatus, State, View};
 use crate::config::model::{self, Bootstrap};
 use crate::drain::Strategy;
+use crate::runtime::Snapshot;
 use crate::stats::tags::Tags;
 use crate::stats::{Reporter, Scope, Segment};
 use crate::upstream::Counts;
@@ -29,6 +31,7 @@ const WAITING: usize = 16;
 pub(super) struct Behind {
     pub(super) root: Scope,
     pub(super) bootstrap: Arc<Bootstrap>,
+    pub(super) runtime: Rc<Keeper>,
     pub(super) reporter: Rc<RefCell<Reporter>>,
     pub(super) tags: Tags,
     pub(super) started: Instant,
@@ -75,6 +78,7 @@ impl Front {
             state: state.clone(),
             hosts: hosts.clone(),
             bootstrap: behind.bootstrap,
+            runtime: behind.runtime,
             version: options.version.clone(),
             options: admin::Options {
                 restart_epoch: behind.epoch,
@@ -176,6 +180,7 @@ struct Shown {
     state: Rc<Cell<State>>,
     hosts: Rc<RefCell<Vec<Counts>>>,
     bootstrap: Arc<Bootstrap>,
+    runtime: Rc<Keeper>,
     version: String,
     options: admin::Options,
     started: Instant,
@@ -207,6 +212,14 @@ impl View for Shown {
         let mut counts = counts.iter().cloned().chain(std::iter::repeat_with(Counts::default));
         let clusters = self.bootstrap.clusters.iter();
         clusters.map(|cluster| cluster_status(cluster, &mut counts)).collect()
+    }
+
+    fn runtime(&self) -> Arc<Snapshot> {
+        self.runtime.snapshot()
+    }
+
+    fn modify_runtime(&self, changes: &[(String, String)]) -> Result<(), String> {
+        self.runtime.override_with(changes)
     }
 
     fn act(&self, action: Action) {

@@ -33,7 +33,7 @@ impl Bench {
         let loaded = load(&source, &LoadOptions::default()).map_err(|faults| faults.to_string())?;
         let files = access_log::Files::new(access_log::Settings::default());
         let sockets = loaded.bootstrap.listeners.iter().map(|_| Vec::new()).collect();
-        let parts = Parts::new(Arc::new(loaded.bootstrap), sockets, Store::detached(), files, http::filters::ALL);
+        let parts = Parts::new(Arc::new(loaded.bootstrap), sockets, Store::detached(), files, http::filters::ALL, &[]);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let (runtime, local) = (runtime.map_err(|error| error.to_string())?, LocalSet::new());
         let drain = Drain::new();

@@ -95,16 +95,17 @@ impl Group {
         Ok(())
     }
 
-    /// Begins a drain in which connections offer themselves to `mover`.
+    /// Begins a drain in which connections offer themselves to `mover`, and says how many never do.
     ///
     /// # Errors
     /// See [`Error`].
-    pub(super) async fn move_to(&self, mover: Mover, plan: Plan) -> Result<(), Error> {
+    pub(super) async fn move_to(&self, mover: Mover, plan: Plan) -> Result<u64, Error> {
+        let mut unmovable = 0;
         for worker in self.workers.iter() {
             let mover = mover.clone();
-            bounded(async { Ok(worker.move_to(mover, plan).await?) }).await?;
+            unmovable += bounded(async { Ok(worker.move_to(mover, plan).await?) }).await? as u64;
         }
-        Ok(())
+        Ok(unmovable)
     }
 
     /// Where connections from another epoch go, a place per worker.

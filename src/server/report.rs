@@ -11,9 +11,10 @@ use tracing::info;
 use super::Options;
 use super::front::{Behind, Front};
 use super::phase::{Ending, Phase};
+use super::runtime::Keeper;
 use crate::admin::{Action, Memory};
 use crate::config::model::{Bootstrap, StatsSink, TagRule, TagValue};
-use crate::stats::names::{FilesystemStats, ListenerManagerStats, MotionStats, ServerStats};
+use crate::stats::names::{FilesystemStats, ListenerManagerStats, MotionStats, RuntimeStats, ServerStats};
 use crate::stats::sinks::{Sink, statsd::Statsd};
 use crate::stats::tags::{Rule, RuleValue, Tags};
 use crate::stats::{Reporter, Scope, Store};
@@ -37,6 +38,7 @@ pub(super) struct Report {
     motion: MotionStats,
     filesystem: FilesystemStats,
     reporter: Rc<RefCell<Reporter>>,
+    runtime: Rc<Keeper>,
     front: Front,
     version: String,
     started: Instant,
@@ -77,10 +79,25 @@ impl Report {
         let tags = tags.map_err(|error| error.to_string())?;
         let reporter = Rc::new(RefCell::new(Reporter::new(&root, sinks(&bootstrap.stats.sinks)?)));
         let epoch = store.epoch();
-        let behind = Behind { root, bootstrap, reporter: reporter.clone(), tags, started, epoch, limits };
+        let runtime = Keeper::new(&bootstrap.runtime, RuntimeStats::new(&root.scope("runtime")));
+        let behind = Behind {
+            root,
+            bootstrap,
+            runtime: runtime.clone(),
+            reporter: reporter.clone(),
+            tags,
+            started,
+            epoch,
+            limits,
+        };
         let front = Front::new(behind, admin, options)?;
         let version = options.version.clone();
-        Ok(Self { store, stats, motion, filesystem, reporter, front, version, started, accepted: false })
+        Ok(Self { store, stats, motion, filesystem, reporter, runtime, front, version, started, accepted: false })
+    }
+
+    /// Runtime values.
+    pub(super) fn runtime(&self) -> &Rc<Keeper> {
+        &self.runtime
     }
 
     /// What is counted of connections that move.

@@ -40,7 +40,7 @@ enum Order {
     Accept(oneshot::Sender<Result<(), String>>),
     StopAccepting(oneshot::Sender<()>),
     Drain(Phase, oneshot::Sender<()>),
-    Move(Mover, Plan, oneshot::Sender<()>),
+    Move(Mover, Plan, oneshot::Sender<usize>),
     Stage(Staging),
     LetGo(oneshot::Sender<()>),
     Count(oneshot::Sender<usize>),
@@ -137,8 +137,7 @@ async fn follow(assembly: Assembly, drain: &Drain, mut mailbox: mpsc::Receiver<O
                 let _ = done.send(());
             }
             Order::Move(mover, plan, done) => {
-                assembly.move_to(mover, plan);
-                let _ = done.send(());
+                let _ = done.send(assembly.move_to(mover, plan));
             }
             Order::Stage(staging) => assembly.stage(staging),
             Order::LetGo(done) => {
@@ -191,11 +190,11 @@ impl Worker {
         self.order(|done| Order::Drain(phase, done)).await
     }
 
-    /// Begins a drain in which connections move.
+    /// Begins a drain in which connections move, and says how many never do.
     ///
     /// # Errors
     /// The worker has ended.
-    pub(super) async fn move_to(&self, mover: Mover, plan: Plan) -> Result<(), Gone> {
+    pub(super) async fn move_to(&self, mover: Mover, plan: Plan) -> Result<usize, Gone> {
         self.order(|done| Order::Move(mover, plan, done)).await
     }
 

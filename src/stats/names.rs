@@ -121,6 +121,7 @@ mod http2;
 mod listener;
 mod local_rate_limit;
 mod rbac;
+mod runtime;
 
 pub use cluster::{CircuitBreakerStats, ClusterManagerStats, ClusterStats, RouteCounters};
 pub use compression::{AcceptStats, CompressionStats, DecompressionStats};
@@ -132,6 +133,7 @@ pub use http2::Http2Stats;
 pub use listener::{ListenerManagerStats, ListenerStats, ListenerWorkerStats, SslStats, TlsInspectorStats};
 pub use local_rate_limit::LocalRateLimitStats;
 pub use rbac::{RbacShadowStats, RbacStats};
+pub use runtime::RuntimeStats;
 
 /// The scope of a local rate limit, from the scope of all statistics.
 pub fn http_local_rate_limit(root: &Scope, stat_prefix: &str) -> Scope {
@@ -194,7 +196,8 @@ stats! {
 }
 
 stats! {
-    /// `server.`: connections that an epoch has given to the next one, by kind, and those that it could not give, by reason. Not Envoy's.
+    /// `server.`: connections that an epoch has given to the next one, by kind, and those that it could not give, by reason; `unmovable` are those that
+    /// never move (HTTP/2, TLS, tunnels with a stream in them), as many as there were when the motion began. Not Envoy's.
     MotionStats {
         counter moved_exchange = "connections_moved.exchange",
         counter moved_http1 = "connections_moved.http1",
@@ -208,6 +211,7 @@ stats! {
         counter refused_other_filter = "connections_refused.other_filter",
         counter refused_record = "connections_refused.record",
         counter refused_socket = "connections_refused.socket",
+        counter refused_unmovable = "connections_refused.unmovable",
         counter refused_way = "connections_refused.way",
     }
 }

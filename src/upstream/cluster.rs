@@ -75,7 +75,7 @@ impl Cluster {
             requests: breakers.rq_open,
             retries: breakers.rq_retry_open,
         };
-        let limits = Limits::new(counts, model.limits, open);
+        let limits = Limits::new(counts, model.limits, model.limit_keys.clone(), open);
         let http2 = model.protocol.http2().map(|_| Http2Stats::new(&names::http2(&scope)));
         let common = Rc::new(Common { model, stats, limits, local: local.clone(), draining: Cell::new(false), http2 });
         let endpoints = &common.model.endpoints;

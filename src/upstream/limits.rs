@@ -1,13 +1,14 @@
 //! Circuit breakers: connections, pending requests, requests and retries of a cluster, counted over all workers.
 //!
 //! A [`Ticket`] is one unit of one limit; it goes back when it is dropped. The gauge `*_open` is moved by whoever crosses the limit,
-//! up in one worker's lane and down maybe in another's, so that its sum is 0 or 1.
+//! up in one worker's lane and down maybe in another's, so that its sum is 0 or 1. Runtime values may move the limits while the
+//! cluster works; the gauge then says what was so when a unit was last taken or given back.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::config::model::CircuitBreakers;
+use crate::config::model::{CircuitBreakers, KeyedLimits};
 use crate::stats::Gauge;
 
 /// What all workers count together for one cluster.
@@ -24,8 +25,8 @@ pub struct Counts {
 #[derive(Debug, Default)]
 struct Count {
     used: AtomicU32,
-    /// A limit of zero is open from the start, and one worker says so.
-    closed_for_good: AtomicBool,
+    /// A limit of zero is open from the start, and one worker says so. Of a limit that runtime values move: what its gauge says.
+    told: AtomicBool,
 }
 
 /// One of the limits that stand still.
@@ -43,6 +44,8 @@ pub enum Kind {
 pub struct Limits {
     counts: Arc<Counts>,
     max: CircuitBreakers,
+    /// Runtime values may move the limits: then nobody can know by his own step who crosses one.
+    keys: Option<Arc<KeyedLimits>>,
     open: Open,
 }
 
@@ -60,11 +63,15 @@ pub struct Open {
 
 impl Limits {
     /// The view of one worker.
-    pub fn new(counts: Arc<Counts>, max: CircuitBreakers, open: Open) -> Rc<Self> {
-        let this = Self { counts, max, open };
+    pub fn new(counts: Arc<Counts>, max: CircuitBreakers, keys: Option<Arc<KeyedLimits>>, open: Open) -> Rc<Self> {
+        let this = Self { counts, max, keys, open };
         for kind in [Kind::Connections, Kind::Pending, Kind::Requests] {
+            if this.keys.is_some() {
+                this.tell(kind);
+                continue;
+            }
             let (count, max, open) = this.of(kind);
-            if max == 0 && !count.closed_for_good.swap(true, Ordering::Relaxed) {
+            if max == 0 && !count.told.swap(true, Ordering::Relaxed) {
                 open.inc();
             }
         }
@@ -77,11 +84,13 @@ impl Limits {
         let (count, max, open) = self.of(kind);
         let before = count
             .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| if used < max { Some(used + 1) } else { None })
-            .ok()?;
-        if before + 1 == max {
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| if used < max { Some(used + 1) } else { None });
+        if self.keys.is_some() {
+            self.tell(kind);
+        } else if before == Ok(max.wrapping_sub(1)) {
             open.inc();
         }
+        before.ok()?;
         Some(Ticket { limits: self.clone(), kind })
     }
 
@@ -89,7 +98,10 @@ impl Limits {
     /// than connections would never reach some of them.
     pub fn take_over_limit(self: &Rc<Self>, kind: Kind) -> Ticket {
         let (count, max, open) = self.of(kind);
-        if count.used.fetch_add(1, Ordering::Relaxed) + 1 == max {
+        let before = count.used.fetch_add(1, Ordering::Relaxed);
+        if self.keys.is_some() {
+            self.tell(kind);
+        } else if before + 1 == max {
             open.inc();
         }
         Ticket { limits: self.clone(), kind }
@@ -108,7 +120,8 @@ impl Limits {
 
     /// How many retries may be at once: of a budget, as many as the requests that are there now allow.
     fn max_retries(&self) -> u32 {
-        let Some(budget) = self.max.retry_budget else { return self.max.max_retries };
+        let max = self.keys.as_ref().map_or(self.max, |keys| keys.now(&self.max));
+        let Some(budget) = max.retry_budget else { return max.max_retries };
         let used = |count: &Count| u64::from(count.used.load(Ordering::Relaxed));
         let requests = used(&self.counts.requests) + used(&self.counts.pending);
         // Saturates, and rounds down as Envoy does.
@@ -126,11 +139,34 @@ impl Limits {
         }
     }
 
+    /// Of a limit that moves: the gauge says what is so now.
+    fn tell(&self, kind: Kind) {
+        let (count, max, gauge) = self.of(kind);
+        let open = count.used.load(Ordering::Relaxed) >= max;
+        if count.told.swap(open, Ordering::Relaxed) != open {
+            if open {
+                gauge.inc();
+            } else {
+                gauge.dec();
+            }
+        }
+    }
+
     fn of(&self, kind: Kind) -> (&Count, u32, &Gauge) {
+        let max = |fixed: u32, of: fn(&KeyedLimits) -> u32| self.keys.as_ref().map_or(fixed, |keys| of(keys));
         match kind {
-            Kind::Connections => (&self.counts.connections, self.max.max_connections, &self.open.connections),
-            Kind::Pending => (&self.counts.pending, self.max.max_pending_requests, &self.open.pending),
-            Kind::Requests => (&self.counts.requests, self.max.max_requests, &self.open.requests),
+            Kind::Connections => {
+                let max = max(self.max.max_connections, |keys| keys.max_connections.now());
+                (&self.counts.connections, max, &self.open.connections)
+            }
+            Kind::Pending => {
+                let max = max(self.max.max_pending_requests, |keys| keys.max_pending_requests.now());
+                (&self.counts.pending, max, &self.open.pending)
+            }
+            Kind::Requests => {
+                let max = max(self.max.max_requests, |keys| keys.max_requests.now());
+                (&self.counts.requests, max, &self.open.requests)
+            }
         }
     }
 }
@@ -144,7 +180,10 @@ pub struct Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let (count, max, open) = self.limits.of(self.kind);
-        if count.used.fetch_sub(1, Ordering::Relaxed) == max {
+        let before = count.used.fetch_sub(1, Ordering::Relaxed);
+        if self.limits.keys.is_some() {
+            self.limits.tell(self.kind);
+        } else if before == max {
             open.dec();
         }
     }
@@ -185,7 +224,7 @@ mod tests {
             requests: scope.gauge("rq"),
             retries: scope.gauge("retry"),
         };
-        Limits::new(counts.clone(), max, open)
+        Limits::new(counts.clone(), max, None, open)
     }
 
     #[test]

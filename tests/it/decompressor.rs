@@ -80,7 +80,11 @@ fn requests_go_on_as_they_were() {
         assert_eq!(client.response().text(), format!("-|-|deflate,{encoding}|"));
         let stats = kind.to_lowercase();
         assert_eq!(counted(&proxy, &format!("{stats}.request.decompressed")), 2);
-        assert_eq!(counted(&proxy, &format!("{stats}.request.not_decompressed")), 2);
+        assert_eq!(
+            counted(&proxy, &format!("{stats}.request.not_decompressed")),
+            1,
+            "what has no body is none of its business"
+        );
         assert_eq!(counted(&proxy, &format!("{stats}.request.total_uncompressed_bytes")), 2 * HELLO.len() as u64);
         assert_eq!(counted(&proxy, &format!("{stats}.response.not_decompressed")), 4);
     }

@@ -121,7 +121,7 @@ fn an_upstream_that_wants_whole_urls_and_capitals_gets_them() {
         wire.socket.write_all(&ok(seen.split("X-Request-Id").next().unwrap())).unwrap();
     });
     let mut cluster = cluster("origin", &[origin.address]);
-    cluster.http1 = heirloom::config::model::UpstreamHttp1 { full_url: true, proper_case: true };
+    cluster.http1 = heirloom::config::model::UpstreamHttp1 { full_url: true, proper_case: true, ..Default::default() };
     let proxy = Proxy::start(manager(vec![route("/", "origin")]), vec![cluster]);
     let mut client = proxy.connect();
     client.send("GET /x?y HTTP/1.1\r\nhost: a:80\r\nfoo-bar: b-c\r\n\r\n");

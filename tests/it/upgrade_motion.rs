@@ -223,6 +223,24 @@ fn the_idle_timeout_that_it_began_with_goes_on() {
 }
 
 #[test]
+fn the_time_that_it_may_last_goes_on_wherever_it_is() {
+    let origin = granting();
+    let mut granting = manager(vec![route("/", "origin")]);
+    granting.upgrades = vec![("websocket".into(), true)];
+    granting.max_stream_duration = Some(Duration::from_millis(900));
+    let old = Proxy::start(granting, vec![cluster("origin", &[origin.address])]);
+    let new = websocket(origin.address);
+    let mut client = join(&old);
+    let way = Way::open(&old, &new);
+    old.await_gauge("listener.test.downstream_cx_active", 0);
+    assert_eq!(way.close(&old), (1, Vec::new()));
+    client.send("as long as it lasts");
+    assert_eq!(client.wire.bytes(19).unwrap(), b"as long as it lasts");
+    client.assert_closed();
+    assert_eq!(new.counter("http.test.downstream_rq_max_duration_reached"), 1);
+}
+
+#[test]
 fn what_is_not_granted_yet_is_granted_where_it_was_asked_and_moves_then() {
     let (go, gate) = channel::<()>();
     let gate = std::sync::Mutex::new(gate);

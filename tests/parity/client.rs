@@ -21,8 +21,32 @@ const WHILE: Duration = Duration::from_millis(120);
 /// How long it is watched if the other proxy's was closed.
 const LONG: Duration = Duration::from_secs(3);
 
+impl Fates {
+    /// An exchange has its answers; whether it is over with that.
+    pub(crate) fn answered(&self, me: usize, closed: bool) {
+        self.0[me].store(if closed { CLOSED } else { ANSWERED }, Ordering::Relaxed);
+    }
+
+    /// It was left as it was.
+    pub(crate) fn stayed(&self, me: usize) {
+        self.0[me].store(STAYED, Ordering::Relaxed);
+    }
+
+    /// Whether it has been watched for long enough.
+    pub(crate) fn is_over(&self, me: usize, answered: Instant) -> bool {
+        if self.0[me].load(Ordering::Relaxed) != CLOSED && answered.elapsed() > WHILE {
+            self.stayed(me);
+        }
+        let other = self.0[1 - me].load(Ordering::Relaxed);
+        other == STAYED && answered.elapsed() > WHILE || other == CLOSED && answered.elapsed() > LONG
+    }
+}
+
 /// What the client got: lines for each response, and the fate of the connection.
 pub(crate) fn run(address: SocketAddr, exchange: &Exchange, fates: &Fates, me: usize) -> Vec<Vec<String>> {
+    if matches!(exchange.client.first(), Some(Step::Ask(_))) {
+        return super::http2::client(address, exchange, fates, me);
+    }
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_nodelay(true).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
@@ -43,25 +67,19 @@ pub(crate) fn run(address: SocketAddr, exchange: &Exchange, fates: &Fates, me: u
             }
             Step::Fin => drop(socket.shutdown(Shutdown::Write)),
             Step::Leave => left = true,
+            Step::Ask(_) | Step::Cancel => panic!("{}: no stream in HTTP/1", exchange.name),
         }
     }
     if left {
-        fates.0[me].store(STAYED, Ordering::Relaxed);
+        fates.stayed(me);
         return got.lines("left");
     }
     got.until(&mut socket, |got| got.responses().1 >= exchange.responses);
-    let (fate, other) = (&fates.0[me], &fates.0[1 - me]);
     let answered = Instant::now();
-    fate.store(if got.closed { CLOSED } else { ANSWERED }, Ordering::Relaxed);
-    got.until(&mut socket, |_| {
-        if answered.elapsed() > WHILE {
-            fate.store(STAYED, Ordering::Relaxed);
-        }
-        let other = other.load(Ordering::Relaxed);
-        other == STAYED && answered.elapsed() > WHILE || other == CLOSED && answered.elapsed() > LONG
-    });
+    fates.answered(me, got.closed);
+    got.until(&mut socket, |_| fates.is_over(me, answered));
     if got.closed {
-        fate.store(CLOSED, Ordering::Relaxed);
+        fates.answered(me, true);
     }
     got.lines(if got.closed { "closed" } else { "open" })
 }

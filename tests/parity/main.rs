@@ -5,7 +5,7 @@
 //! same. What is not stands in `differences.txt` with its reason, and an entry there that nothing needs any more is a fault too.
 //!
 //! Envoy is found by `HEIRLOOM_PARITY_ENVOY`, or where `install.sh` puts it; without it every test says that it is skipped, and is.
-//! `HEIRLOOM_PARITY_ONLY` names the one exchange to run, and prints what both sides saw.
+//! `HEIRLOOM_PARITY_ONLY` is a part of the names of the exchanges to run, and prints what both sides saw.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test a panic is the report")]
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 mod client;
 mod compare;
+mod http2;
 mod side;
 #[path = "../support/mod.rs"]
 mod support;
@@ -55,7 +56,7 @@ fn run(name: &str) {
     let mut ours = Side::start("heirloom", &heirloom(), &["-l", "error"], &theme);
     let mut wrong = Vec::new();
     for exchange in &theme.exchanges {
-        if only.as_ref().is_some_and(|only| *only != exchange.name) {
+        if only.as_ref().is_some_and(|only| !exchange.name.contains(only)) {
             continue;
         }
         let fates = client::Fates::default();
@@ -65,7 +66,7 @@ fn run(name: &str) {
             (other.join().unwrap(), own)
         });
         if only.is_some() {
-            eprintln!("envoy {envoy_saw:#?}\nheirloom {we_saw:#?}");
+            eprintln!("{}: envoy {envoy_saw:#?}\nheirloom {we_saw:#?}", exchange.name);
         }
         let unexpected: Vec<String> = compare::differences(&envoy_saw, &we_saw)
             .into_iter()
@@ -93,19 +94,33 @@ macro_rules! themes {
 }
 
 themes! {
+    chain
     connect
+    cors
+    edge
     faults
     forwarded
     forwarded_edge
     headers
+    hedging
+    http2_connect
+    http2_upgrades
+    internal_redirects
+    levels
     lifetimes
     local_replies
     messages
+    mirroring
+    normal_form
     redirects
     retries
     rewrites
     routing
+    runtime
+    shaped_replies
     strictness
+    tolerant
+    trailers
     upgrades
     weighted
 }

@@ -168,14 +168,16 @@ fn text(theme: &Theme, front: SocketAddr, hosts: &[(&str, SocketAddr)]) -> Strin
     };
     let mut text = format!(
         "node: {{ id: parity, cluster: parity }}\nadmin:\n  address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}\n\
-         static_resources:\n  listeners:\n  - name: front\n    stat_prefix: front\n    address: {}\n    filter_chains:\n    - filters:\n      \
+         {}static_resources:\n  listeners:\n  - name: front\n    stat_prefix: front\n    address: {}\n    filter_chains:\n    - filters:\n      \
          - name: envoy.filters.network.http_connection_manager\n        typed_config:\n          \
          \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n          \
-         stat_prefix: front\n          delayed_close_timeout: 0.02s\n{}          http_filters:\n          - name: envoy.filters.http.router\n            \
+         stat_prefix: front\n          delayed_close_timeout: 0.02s\n{}          http_filters:\n{}          - name: envoy.filters.http.router\n            \
          typed_config:\n              \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router\n{}          \
          route_config:\n            name: front\n{}            virtual_hosts:\n{}  clusters:\n",
+        setting("bootstrap", 0),
         address(front),
         setting("hcm", 10),
+        setting("http_filters", 10),
         setting("router", 14),
         setting("route_config", 12),
         setting("virtual_hosts", 12),

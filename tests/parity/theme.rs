@@ -3,12 +3,16 @@
 //! ```text
 //! # A comment, in the first column.
 //! @hcm                          what follows is set in the connection manager, up to the next mark
+//! @http_filters                 ... is the list of HTTP filters before the router; @router sets something in that one
+//! @bootstrap                    ... is set in the whole
 //! @route_config                 ... in the route configuration
 //! @virtual_hosts                ... is the list of virtual hosts
 //! @cluster a                    ... is set in cluster `a`; `a`, `b` and `c` have one host each, nobody listens at the host of `dead`
 //! ## name of the exchange
 //! > GET / HTTP/1.1\r\n          the client sends; lines that follow each other go out together
 //! > Host: a\r\n\r\n
+//! >> CONNECT h /ws websocket    instead: the client speaks HTTP/2 and opens a stream; method, authority, path (`-`: none), `:protocol`; then
+//! >> ... | x: 1 | y: 2 | end    header fields, and whether the stream ends with its head; `> ` is data, `cancel` resets the stream
 //! await TEXT                    the client waits until it has got this
 //! pause 50                      ... so many milliseconds
 //! fin                           ... sends no more; `leave` closes instead
@@ -17,8 +21,9 @@
 //! <head                         at first: it answers when it has the head
 //! <read 5                       it reads so many bytes more
 //! <pause 50                     it waits
-//! <close                        it closes; `<reset` resets
+//! <close                        it closes; `<reset` resets; `<fin` sends no more
 //! <next                         what follows is for the next request that comes
+//! <at b                         what follows is for the next request that comes to host `b`; the exchange waits for it, and lists what came by host
 //! ```
 //!
 //! `\r \n \t \0 \\ \xHH` mean what they do in Rust, `\{x*3}` is `xxx`, `\s` a blank at the end of a line. Without any `<` the upstream answers 200 `ok`; when the
@@ -41,7 +46,15 @@ pub(crate) struct Exchange {
     pub(crate) name: String,
     pub(crate) client: Vec<Step>,
     pub(crate) responses: usize,
-    pub(crate) upstream: Vec<Vec<Act>>,
+    pub(crate) upstream: Vec<Script>,
+}
+
+/// What the upstream does with one request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Script {
+    /// The host that it is for; else whichever is asked.
+    pub(crate) at: Option<String>,
+    pub(crate) acts: Vec<Act>,
 }
 
 /// What the client does.
@@ -52,6 +65,35 @@ pub(crate) enum Step {
     Pause(u64),
     Fin,
     Leave,
+    Ask(Asked),
+    Cancel,
+}
+
+/// A request over HTTP/2.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) authority: String,
+    pub(crate) path: String,
+    pub(crate) protocol: Option<String>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) ends: bool,
+}
+
+impl Asked {
+    fn read(text: &str) -> Option<Self> {
+        let mut parts = text.split(" | ").map(str::trim);
+        let mut words = parts.next()?.split(' ').map(str::to_owned);
+        let (method, authority, path, protocol) = (words.next()?, words.next()?, words.next()?, words.next());
+        let (mut headers, mut ends) = (Vec::new(), false);
+        for part in parts {
+            match part.split_once(": ") {
+                Some((name, value)) => headers.push((name.to_owned(), value.to_owned())),
+                None => ends = (part == "end").then_some(true)?,
+            }
+        }
+        Some(Self { method, authority, path, protocol, headers, ends })
+    }
 }
 
 /// What the upstream does.
@@ -61,6 +103,7 @@ pub(crate) enum Act {
     Send(Vec<u8>),
     Read(usize),
     Pause(u64),
+    Fin,
     Close,
     Reset,
 }
@@ -98,6 +141,10 @@ impl Theme {
 
 impl Exchange {
     fn line(&mut self, line: &str) -> Option<()> {
+        if let Some(text) = line.strip_prefix(">> ") {
+            self.client.push(Step::Ask(Asked::read(text)?));
+            return Some(());
+        }
         if let Some(text) = line.strip_prefix("> ") {
             match self.client.last_mut() {
                 Some(Step::Send(bytes)) => bytes.extend(bytes_of(text)),
@@ -106,10 +153,11 @@ impl Exchange {
             return Some(());
         }
         if let Some(act) = line.strip_prefix('<') {
-            if self.upstream.is_empty() || act.trim() == "next" {
-                self.upstream.push(Vec::new());
+            let at = act.strip_prefix("at ").map(|host| host.trim().to_owned());
+            if self.upstream.is_empty() || act.trim() == "next" || at.is_some() {
+                self.upstream.push(Script { at: at.clone(), acts: Vec::new() });
             }
-            let acts = self.upstream.last_mut()?;
+            let acts = &mut self.upstream.last_mut()?.acts;
             match act.split_once(' ').unwrap_or((act, "")) {
                 ("", text) => match acts.last_mut() {
                     Some(Act::Send(bytes)) => bytes.extend(bytes_of(text)),
@@ -118,9 +166,10 @@ impl Exchange {
                 ("head", _) => acts.push(Act::Head),
                 ("read", count) => acts.push(Act::Read(count.parse().ok()?)),
                 ("pause", time) => acts.push(Act::Pause(time.parse().ok()?)),
+                ("fin", _) => acts.push(Act::Fin),
                 ("close", _) => acts.push(Act::Close),
                 ("reset", _) => acts.push(Act::Reset),
-                ("next", _) => {}
+                ("next" | "at", _) => {}
                 _ => return None,
             }
             return Some(());
@@ -129,6 +178,7 @@ impl Exchange {
             ("await", text) => self.client.push(Step::Await(bytes_of(text))),
             ("pause", time) => self.client.push(Step::Pause(time.parse().ok()?)),
             ("fin", _) => self.client.push(Step::Fin),
+            ("cancel", _) => self.client.push(Step::Cancel),
             ("leave", _) => self.client.push(Step::Leave),
             ("responses", count) => self.responses = count.parse().ok()?,
             _ => return None,

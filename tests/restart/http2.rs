@@ -32,13 +32,13 @@ struct Tally {
 }
 
 /// Clients on a thread of their own. They never send a request twice: what fails has failed.
-struct Clients {
+pub(crate) struct Clients {
     tally: Arc<Tally>,
     thread: Option<JoinHandle<Vec<String>>>,
 }
 
 impl Clients {
-    fn start(front: SocketAddr) -> Self {
+    pub(crate) fn start(front: SocketAddr) -> Self {
         let tally = Arc::<Tally>::default();
         let shared = tally.clone();
         let thread = std::thread::spawn(move || {
@@ -54,11 +54,11 @@ impl Clients {
         Self { tally, thread: Some(thread) }
     }
 
-    fn answered(&self) -> u64 {
+    pub(crate) fn answered(&self) -> u64 {
         self.tally.answered.load(Ordering::Relaxed)
     }
 
-    fn stop(mut self) -> Vec<String> {
+    pub(crate) fn stop(mut self) -> Vec<String> {
         self.tally.done.store(true, Ordering::Relaxed);
         self.thread.take().expect("it runs").join().expect("no panic")
     }

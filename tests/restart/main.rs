@@ -8,6 +8,7 @@
 //! | `misbehaviour` | a new epoch that dies, hangs or lies at any step is called off, and nobody notices |
 //! | `motion` | connections outlive the binary: the same client, the same socket, nothing lost and nothing said |
 //! | `flight` | requests outlive the binary: streams and uploads in their middle, byte for byte |
+//! | `http2_tunnels` | a tunnel with a stream in it lives where it began up to the drain's limit, and everybody else finds the next epoch |
 //! | `hung` | a side that hangs never holds up the other |
 //! | `mortal` | the supervisor may die, or replace itself, at any time: the next one takes in what serves |
 //! | `recall` | a newcomer that goes wrong after its release is taken back; ages, recipes and counts outlive the supervisor |
@@ -17,6 +18,7 @@
 //! | `access_log` | one line for each request and tunnel, with the totals of all epochs |
 //! | `acceptance` | the load by which this stage is accepted |
 //! | `measures` | what a takeover costs, printed |
+//! | `runtime` | runtime layers are shown, overridden and read again; a takeover begins with the configuration's own |
 //! | `operator` | what the operator types and reads |
 //! | `matrix` | whatever happens to whomever at whatever step of a takeover: only what a killed process held is lost |
 //! | `survivors` | an epoch that is killed around the move takes with it exactly the connections that were its own at that moment |
@@ -42,6 +44,7 @@ mod counts;
 mod flight;
 mod full;
 mod http2;
+mod http2_tunnels;
 mod hung;
 mod instruments;
 mod matrix;
@@ -53,6 +56,7 @@ mod operator;
 mod queue;
 mod rapid;
 mod recall;
+mod runtime;
 mod secure;
 mod stand_in;
 mod support;

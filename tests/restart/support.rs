@@ -8,6 +8,9 @@ pub(crate) mod bins;
 pub(crate) mod bootstrap;
 #[path = "../support/clients.rs"]
 pub(crate) mod clients;
+#[path = "../support/http2.rs"]
+#[allow(dead_code, unreachable_pub, reason = "parts of the in-process scenarios, of which some are used")]
+pub(crate) mod http2;
 #[path = "../support/load.rs"]
 pub(crate) mod load;
 #[path = "../support/message.rs"]
@@ -26,5 +29,10 @@ pub(crate) mod streams;
 pub(crate) mod supervised;
 #[path = "../support/tally.rs"]
 pub(crate) mod tally;
+#[path = "../support/tunnels.rs"]
+#[allow(dead_code, unreachable_pub, reason = "parts of the in-process scenarios, of which some are used")]
+pub(crate) mod tunnels;
 #[path = "../support/upstream.rs"]
 pub(crate) mod upstream;
+
+use supervised::PATIENCE;

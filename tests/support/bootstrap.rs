@@ -20,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) tunnel: Option<(SocketAddr, SocketAddr)>,
     /// Where what begins with `/streams/` goes.
     pub(crate) streams: Option<SocketAddr>,
+    /// A host of HTTP/2 for WebSockets (`/ws2`).
+    pub(crate) http2_tunnel: Option<SocketAddr>,
     /// More clusters, as text.
     pub(crate) clusters: String,
     /// A listener with TLS that answers and forwards as the first one does: where, and the PEM files of its certificate and key.
@@ -100,6 +102,17 @@ impl Config {
                 address(host)
             );
         }
+        if let Some(host) = self.http2_tunnel {
+            let _ = write!(
+                text,
+                "  - name: far2\n    type: STATIC\n    connect_timeout: 2s\n    typed_extension_protocol_options:\n      \
+                 envoy.extensions.upstreams.http.v3.HttpProtocolOptions:\n        \
+                 \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\n        \
+                 explicit_http_config: {{ http2_protocol_options: {{}} }}\n    load_assignment:\n      \
+                 cluster_name: far2\n      endpoints:\n      - lb_endpoints:\n        - endpoint: {{ address: {} }}\n",
+                address(host)
+            );
+        }
         text.push_str(&self.clusters);
         text
     }
@@ -123,7 +136,8 @@ impl Config {
             "  - name: front{number}\n    address: {}\n    filter_chains:\n    - filters:\n      \
              - name: envoy.filters.network.http_connection_manager\n        typed_config:\n          \
              \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n          \
-             stat_prefix: front\n          upgrade_configs: [{{ upgrade_type: websocket }}]\n          http_filters:\n          - name: envoy.filters.http.router\n            \
+             stat_prefix: front\n          upgrade_configs: [{{ upgrade_type: websocket }}]\n          \
+             http2_protocol_options: {{ allow_connect: true }}\n          http_filters:\n          - name: envoy.filters.http.router\n            \
              typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}\n          \
              route_config:\n            virtual_hosts:\n{}            - name: all\n              domains: [\"*\"]\n              \
              routes:\n              - match: {{ path: /marker }}\n                \
@@ -135,6 +149,11 @@ impl Config {
         if self.streams.is_some() {
             text.push_str(
                 "              - match: { prefix: /streams/ }\n                route: { cluster: streams, timeout: 0s }\n",
+            );
+        }
+        if self.http2_tunnel.is_some() {
+            text.push_str(
+                "              - match: { prefix: /ws2 }\n                route: { cluster: far2, timeout: 0s }\n",
             );
         }
         if self.tunnel.is_some() {

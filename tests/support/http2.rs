@@ -24,6 +24,7 @@ pub fn run<T>(work: impl Future<Output = T>) -> T {
 /// A connection with prior knowledge. The handle is true once the connection has ended without an error.
 pub async fn connect(address: SocketAddr) -> (SendRequest<Bytes>, tokio::task::JoinHandle<Result<(), h2::Error>>) {
     let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
     let (send, connection) = h2::client::handshake(stream).await.unwrap();
     (send, spawn_local(connection))
 }

@@ -15,6 +15,7 @@ pub mod models;
 pub mod origin;
 pub mod proxy;
 pub mod tls;
+pub mod tunnels;
 pub mod wire;
 
 use std::time::{Duration, Instant};

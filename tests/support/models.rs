@@ -83,6 +83,9 @@ pub fn cluster(name: &str, hosts: &[SocketAddr]) -> Cluster {
         connect_timeout: Duration::from_secs(5),
         per_connection_buffer_limit: 1024 * 1024,
         endpoints: hosts.iter().map(|address| endpoint(*address)).collect(),
+        limit_keys: None,
+        maintenance: Fraction::NONE.into(),
+        retries: Fraction::ALL.into(),
         limits: CircuitBreakers::default(),
         idle_timeout: Some(Duration::from_secs(3600)),
         max_requests_per_connection: 0,
@@ -90,7 +93,9 @@ pub fn cluster(name: &str, hosts: &[SocketAddr]) -> Cluster {
         max_response_headers_bytes: 80 * 1024,
         max_response_headers_count: 100,
         protocol: Default::default(),
-        http1: Default::default(),
+        http1: UpstreamHttp1 { enable_trailers: true, ..UpstreamHttp1::default() },
+        mirrors: Vec::new(),
+        high_limits: CircuitBreakers::default(),
     }
 }
 
@@ -130,6 +135,7 @@ pub fn listener_of(filter: NetworkFilter) -> Listener {
         name: "test".into(),
         addresses: Vec::new(),
         stat_prefix: "test".into(),
+        limits: None,
         socket: SocketOptions {
             backlog: None,
             freebind: false,

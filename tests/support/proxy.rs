@@ -10,7 +10,8 @@ use heirloom::access_log::{Files, Settings};
 use heirloom::config::model;
 use heirloom::drain::{Drain, Phase};
 use heirloom::http::filter::Extension;
-use heirloom::listener::{Set, Sockets, WorkerContext};
+use heirloom::l4;
+use heirloom::listener::{Crowd, Set, Sockets, WorkerContext};
 use heirloom::local::Local;
 use heirloom::stats::Scope;
 use heirloom::upstream::{Clusters, Shared};
@@ -55,11 +56,25 @@ impl Proxy {
         Self::start_with(super::models::listener(manager), clusters, &[])
     }
 
+    /// The same with network filters.
+    pub fn start_over(listener: model::Listener, network_filters: &'static [l4::extension::Extension]) -> Self {
+        Self::start_as(listener, Vec::new(), &[], network_filters)
+    }
+
     /// The same with HTTP filters.
     pub fn start_with(
         listener: model::Listener,
         clusters: Vec<model::Cluster>,
         http_filters: &'static [Extension],
+    ) -> Self {
+        Self::start_as(listener, clusters, http_filters, &[])
+    }
+
+    fn start_as(
+        listener: model::Listener,
+        clusters: Vec<model::Cluster>,
+        http_filters: &'static [Extension],
+        network_filters: &'static [l4::extension::Extension],
     ) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
@@ -75,6 +90,7 @@ impl Proxy {
                 let files = Files::new(soon);
                 let (scope, drain, local) = (Scope::detached(), Drain::new(), Local::new());
                 let clusters = Rc::new(Clusters::build(&clusters, &Shared::new(&clusters), &scope, &local));
+                let listener = Arc::new(listener);
                 let context = WorkerContext {
                     worker: 0,
                     scope: scope.clone(),
@@ -82,12 +98,14 @@ impl Proxy {
                     clusters: clusters.clone(),
                     drain: drain.clone(),
                     http_filters,
+                    network_filters,
                     tls: heirloom::tls::Contexts::default(),
                     own_address: None,
+                    crowd: Crowd::new(std::slice::from_ref(&listener)),
                     files: files.clone(),
                     next_connection: Arc::default(),
                 };
-                let sockets = Sockets { listener: Arc::new(listener), sockets: vec![socket.into()] };
+                let sockets = Sockets { listener, sockets: vec![socket.into()] };
                 let set = Set::new(context, vec![sockets]).unwrap();
                 set.accept().unwrap();
                 let worker = Worker { scope, drain, set, clusters };

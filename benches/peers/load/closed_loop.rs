@@ -150,16 +150,6 @@ impl Loop<'_> {
                 self.outcome.error("never answered");
             }
         }
-        self.latencies.sort_unstable();
-        let last = self.latencies.len().saturating_sub(1);
-        let at = |percent: usize| self.latencies.get(last * percent / 100).copied().unwrap_or(0).into();
-        let (p50, p99) = (at(50), at(99));
-        Outcome {
-            nanoseconds: u64::try_from(length.as_nanos()).unwrap_or(u64::MAX),
-            cpu_nanoseconds: cpu,
-            p50_nanoseconds: p50,
-            p99_nanoseconds: p99,
-            ..self.outcome
-        }
+        self.outcome.of_window(cpu, length, self.latencies)
     }
 }

@@ -47,7 +47,10 @@ pub fn encode_response(head: &ResponseHead, body: Body, out: &mut BytesMut) {
     out.put_slice(if head.version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     out.put_slice(head.status.as_str().as_bytes());
     out.put_u8(b' ');
-    out.put_slice(reason(head.status).as_bytes());
+    match head.cases.as_ref().and_then(|cases| cases.reason()) {
+        Some(reason) => out.put_slice(reason),
+        None => out.put_slice(reason(head.status).as_bytes()),
+    }
     out.put_slice(b"\r\n");
     let bodiless = head.status.is_informational() || head.status == StatusCode::NO_CONTENT;
     let body = match body {
@@ -69,7 +72,11 @@ pub fn encode_response(head: &ResponseHead, body: Body, out: &mut BytesMut) {
 fn reason(status: StatusCode) -> &'static str {
     match status {
         StatusCode::IM_A_TEAPOT => "Unknown",
-        _ => status.canonical_reason().unwrap_or("Unknown"),
+        _ => match (status.canonical_reason(), status.as_u16()) {
+            (Some(reason), _) => reason,
+            (None, 599) => "Last Unassigned Server Error Code",
+            (None, _) => "Unknown",
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use http::{HeaderName, Method, StatusCode, Version, header};
 
-use super::{Framing, Refusal, RequestRules};
+use super::{Framing, Refusal, RequestRules, ResponseRules};
 use crate::codec::head::{Headers, tokens};
 
 /// What the headers say about the message and the connection.
@@ -101,12 +101,21 @@ pub(super) fn request_framing(
 }
 
 /// RFC 9112, 6.3, for responses.
-pub(super) fn response_framing(facts: &Facts, method: &Method, status: StatusCode) -> Result<Framing, Refusal> {
+pub(super) fn response_framing(
+    facts: &Facts,
+    method: &Method,
+    status: StatusCode,
+    headers: &mut Headers,
+    rules: ResponseRules,
+) -> Result<Framing, Refusal> {
     if facts.coding == Some(false) {
         return Err(Refusal::INVALID_TRANSFER_ENCODING);
     }
     if facts.coding.is_some() && facts.length.is_some() {
-        return Err(Refusal::LENGTH_AND_CHUNKED);
+        if !rules.allow_chunked_length {
+            return Err(Refusal::LENGTH_AND_CHUNKED);
+        }
+        headers.remove(&header::CONTENT_LENGTH);
     }
     if status.is_informational() || status == StatusCode::NO_CONTENT {
         // These end with their head; who announces a body for them would send one, and it would be read as an answer.

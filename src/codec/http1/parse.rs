@@ -7,10 +7,12 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use httparse::Status;
 use memchr::memchr;
 
+use super::cases::{CaseRules, Cases};
 use super::facts::{Facts, request_framing, response_framing};
 use super::target::{Target, is_authority, is_known};
 use super::{Framing, Limits, Refusal, Scan};
-use crate::codec::head::{Headers, RequestHead, ResponseHead};
+use crate::codec::head::{Headers, RequestHead, ResponseHead, tokens};
+use crate::config::model::StringMatch;
 
 /// Empty lines tolerated before a request line (RFC 9112, 2.2).
 const MAX_BLANK_LINES: u8 = 8;
@@ -36,6 +38,19 @@ pub struct RequestRules {
     pub custom_methods: bool,
     /// `default_host_for_http_10`: the host of a 1.0 request that names none; empty refuses it.
     pub default_host: Bytes,
+    /// `ignore_http_11_upgrade`: these upgrades are not asked for.
+    pub ignored_upgrades: Vec<StringMatch>,
+    /// `header_key_format.stateful_formatter`: how names are written is kept.
+    pub cases: Option<CaseRules>,
+}
+
+/// How responses are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResponseRules {
+    /// `allow_chunked_length`: `content-length` beside `transfer-encoding` is dropped instead of refused.
+    pub allow_chunked_length: bool,
+    /// `header_key_format.stateful_formatter`: how names are written is kept.
+    pub cases: Option<CaseRules>,
 }
 
 impl Default for RequestRules {
@@ -48,6 +63,8 @@ impl Default for RequestRules {
             accept_http_10: false,
             custom_methods: false,
             default_host: Bytes::new(),
+            ignored_upgrades: Vec::new(),
+            cases: None,
         }
     }
 }
@@ -77,6 +94,8 @@ pub struct Parsed<H> {
     pub expect_continue: bool,
     /// The head asks for (or grants) an upgrade: `upgrade` is there and `connection` names it.
     pub upgrade: bool,
+    /// A request that names no host and must: it is answered with [`Refusal::MISSING_HOST`].
+    pub hostless: bool,
 }
 
 /// Takes a request head from the front of `buffer`, once it is complete. `scan` belongs to the buffer; it is fresh again
@@ -109,11 +128,12 @@ pub fn parse_response(
     scan: &mut Scan,
     limits: &Limits,
     method: &Method,
+    rules: ResponseRules,
 ) -> Result<Option<Parsed<ResponseHead>>, Refusal> {
     let Some((bytes, lines)) = cut_head(buffer, scan, true, limits, judge_response)? else {
         return Ok(None);
     };
-    with_fields(lines, |slots| response_from(&bytes, slots, method)).map(Some)
+    with_fields(lines, |slots| response_from(&bytes, slots, method, rules)).map(Some)
 }
 
 /// Takes the trailers and the empty line after them from the front of `buffer`, once they are complete.
@@ -277,6 +297,7 @@ fn request_from<'b>(
     let mut headers = Headers::with_capacity(raw.headers.len() + SPARE_HEADERS);
     let mut facts = Facts::default();
     let mut authority = None;
+    let mut cases = rules.cases.map(|kept| Cases::new(kept, None));
     for field in &*raw.headers {
         if rules.underscores != Underscores::Allow && memchr(b'_', field.name.as_bytes()).is_some() {
             match rules.underscores {
@@ -285,6 +306,9 @@ fn request_from<'b>(
             }
         }
         let (name, value) = entry(bytes, field)?;
+        if let Some(cases) = &mut cases {
+            cases.note(bytes.slice_ref(field.name.as_bytes()));
+        }
         if name == header::HOST {
             authority = Some(join_host(authority, bytes.slice_ref(field.value)));
         } else {
@@ -294,26 +318,54 @@ fn request_from<'b>(
     }
     let framing = request_framing(&facts, &method, version, &mut headers, rules)?;
     let target = Target::split(&bytes.slice_ref(target.as_bytes()), &method, rules.allow_absolute_url)?;
-    let authority = match target.authority.or(authority) {
+    let named = target.authority.or(authority);
+    let hostless = named.is_none() && (version != Version::HTTP_10 || rules.default_host.is_empty());
+    let authority = match named {
         Some(authority) if is_authority(&authority) => authority,
         Some(_) => return Err(Refusal::INVALID_AUTHORITY),
         None if version == Version::HTTP_10 && !rules.default_host.is_empty() => rules.default_host.clone(),
-        None => return Err(Refusal::MISSING_HOST),
+        None => Bytes::new(),
     };
-    let head = RequestHead { method, scheme: target.scheme, authority, path: target.path, version, headers };
+    let mut upgrade = facts.upgrades() && version == Version::HTTP_11;
+    if upgrade && !rules.ignored_upgrades.is_empty() {
+        upgrade = keep_upgrades(&mut headers, &rules.ignored_upgrades);
+    }
+    let head = RequestHead { method, scheme: target.scheme, authority, path: target.path, version, headers, cases };
     Ok(Parsed {
         head,
         framing,
         keep_alive: facts.keep_alive(version),
         expect_continue: facts.expect_continue && version == Version::HTTP_11,
-        upgrade: facts.upgrades() && version == Version::HTTP_11,
+        upgrade,
+        hostless,
     })
+}
+
+/// Takes the upgrades that are to be ignored out of a request; tells whether it still asks for one.
+fn keep_upgrades(headers: &mut Headers, ignored: &[StringMatch]) -> bool {
+    let without = |headers: &Headers, name: &HeaderName, drop: &dyn Fn(&[u8]) -> bool| {
+        let kept: Vec<&[u8]> =
+            headers.get_all(name).flat_map(|value| tokens(value.as_bytes())).filter(|token| !drop(token)).collect();
+        (!kept.is_empty()).then(|| HeaderValue::from_bytes(&kept.join(&b", "[..])).ok()).flatten()
+    };
+    let left = without(headers, &header::UPGRADE, &|token| ignored.iter().any(|matcher| matcher.matches(token)));
+    if let Some(left) = left {
+        headers.set(header::UPGRADE, left);
+        return true;
+    }
+    headers.remove(&header::UPGRADE);
+    match without(headers, &header::CONNECTION, &|token| token.eq_ignore_ascii_case(b"upgrade")) {
+        Some(left) => headers.set(header::CONNECTION, left),
+        None => drop(headers.remove(&header::CONNECTION)),
+    }
+    false
 }
 
 fn response_from<'b>(
     bytes: &'b Bytes,
     slots: &mut [Slot<'b>],
     method: &Method,
+    rules: ResponseRules,
 ) -> Result<Parsed<ResponseHead>, Refusal> {
     let mut raw = httparse::Response::new(&mut []);
     match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut raw, bytes, slots) {
@@ -327,22 +379,28 @@ fn response_from<'b>(
     let version = version(minor);
     let mut headers = Headers::with_capacity(raw.headers.len() + SPARE_HEADERS);
     let mut facts = Facts::default();
+    let mut cases =
+        rules.cases.map(|kept| Cases::new(kept, raw.reason.map(|reason| bytes.slice_ref(reason.as_bytes()))));
     for field in &*raw.headers {
         let (name, value) = entry(bytes, field)?;
+        if let Some(cases) = &mut cases {
+            cases.note(bytes.slice_ref(field.name.as_bytes()));
+        }
         facts.note(&name, field.value)?;
         headers.append(name, value);
     }
-    let framing = response_framing(&facts, method, status)?;
+    let framing = response_framing(&facts, method, status, &mut headers, rules)?;
     // Without a length the end of the connection is the end of the message; a switched protocol never comes back; and a 1.0
     // sender that speaks of codings may mean something else by them.
     let coded = facts.coding.is_some() && version == Version::HTTP_10;
     let keep_alive = facts.keep_alive(version) && !framing.is_until_close() && !coded;
     Ok(Parsed {
-        head: ResponseHead { status, version, headers },
+        head: ResponseHead { status, version, headers, cases },
         framing,
         keep_alive,
         expect_continue: false,
         upgrade: status == StatusCode::SWITCHING_PROTOCOLS && facts.upgrades(),
+        hostless: false,
     })
 }
 

@@ -48,8 +48,9 @@ impl Target {
             [first, ..] if first.is_ascii_alphabetic() => return Err(Refusal::INVALID_SCHEME),
             _ => return Err(Refusal::CODEC_ERROR),
         };
+        // As it stands it is no path, which is for others to say.
         if !allowed {
-            return Err(Refusal::INVALID_URL);
+            return Ok(Self { scheme: None, authority: None, path: target.clone() });
         }
         let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
         // User information is not for the upstream.

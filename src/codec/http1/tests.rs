@@ -40,7 +40,7 @@ fn request_reader() -> Reader<RequestHead> {
 }
 
 fn response_reader() -> Reader<ResponseHead> {
-    Reader::new(|buffer, scan| parse_response(buffer, scan, &Limits::default(), &Method::GET))
+    Reader::new(|buffer, scan| parse_response(buffer, scan, &Limits::default(), &Method::GET, ResponseRules::default()))
 }
 
 impl<H> Reader<H> {
@@ -103,7 +103,13 @@ fn request_by(text: &str, rules: &RequestRules) -> Result<Option<Parsed<RequestH
 }
 
 fn response(text: &str, method: &Method) -> Result<Option<Parsed<ResponseHead>>, Refusal> {
-    parse_response(&mut BytesMut::from(text), &mut Scan::default(), &Limits::default(), method)
+    parse_response(
+        &mut BytesMut::from(text),
+        &mut Scan::default(),
+        &Limits::default(),
+        method,
+        ResponseRules::default(),
+    )
 }
 
 fn pairs(headers: &Headers) -> Vec<(&str, &[u8])> {

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use h2::ext::Protocol;
 use http::header::{self, HeaderMap};
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderName, HeaderValue, Method, Uri, Version, request, response};
+use http::{HeaderValue, Method, Uri, Version, request, response};
 
 use crate::codec::head::{Headers, RequestHead, ResponseHead, Scheme};
 use crate::codec::http1::{RequestRules, Underscores};
@@ -38,7 +38,7 @@ impl Malformed {
 }
 
 /// A request that was read, as a head. An extended CONNECT (RFC 8441) becomes the upgrade that it stands for: a GET with `upgrade` and
-/// `connection`, so that nobody above sees the difference.
+/// `connection`, so that nobody above sees the difference; one for `bytestream` is a CONNECT.
 ///
 /// # Errors
 /// See [`Malformed`]. `dropped` counts headers that `headers_with_underscores_action` dropped.
@@ -52,7 +52,7 @@ pub fn request_head(parts: request::Parts, rules: &RequestRules, dropped: &mut u
         None => host(&list)?,
     };
     list.remove(&header::HOST);
-    let protocol = extensions.remove::<Protocol>();
+    let protocol = extensions.remove::<Protocol>().filter(|protocol| protocol.as_str() != "bytestream");
     let path = match (&method, &protocol, uri.path_and_query()) {
         (&Method::CONNECT, None, _) | (_, _, None) => Bytes::new(),
         // The server as a whole is for OPTIONS alone (RFC 9113, 8.3.1).
@@ -71,7 +71,7 @@ pub fn request_head(parts: request::Parts, rules: &RequestRules, dropped: &mut u
         Some("http") => Some(Scheme::Http),
         _ => None,
     };
-    Ok(RequestHead { method, scheme, authority, path, version: Version::HTTP_2, headers: list })
+    Ok(RequestHead { method, scheme, authority, path, version: Version::HTTP_2, headers: list, cases: None })
 }
 
 /// The host of a request without `:authority`, which came over HTTP/1 before.
@@ -96,7 +96,12 @@ pub fn response_head(parts: response::Parts, most: usize) -> Result<ResponseHead
     if parts.headers.len() > most {
         return Err(Malformed::TooManyHeaders);
     }
-    Ok(ResponseHead { status: parts.status, version: Version::HTTP_2, headers: trailers_from(parts.headers) })
+    Ok(ResponseHead {
+        status: parts.status,
+        version: Version::HTTP_2,
+        headers: trailers_from(parts.headers),
+        cases: None,
+    })
 }
 
 /// A request to be sent. With `upgrade`, the name of a protocol, it is an extended CONNECT.
@@ -195,24 +200,25 @@ fn join_cookies(headers: &mut Headers) -> Result<(), Malformed> {
 /// Without what is about a connection. Of a request, `te: trailers` goes along.
 fn to_map(headers: Headers, request: bool) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(headers.len());
-    for (name, value) in headers {
-        if !is_of_connection(&name) && (name != header::TE || (request && value.as_bytes() == b"trailers")) {
-            map.append(name, value);
+    for (name, mut value) in headers {
+        match name.as_str() {
+            "connection" | "transfer-encoding" | "upgrade" | "host" | "keep-alive" | "proxy-connection"
+            | "http2-settings" => continue,
+            "te" if !(request && value.as_bytes() == b"trailers") => continue,
+            // Another one in each message: in the compression table they would push out what comes again, and the encoder would compare each
+            // with all before it.
+            "x-request-id" | "x-envoy-upstream-service-time" | "traceparent" => value.set_sensitive(true),
+            _ => {}
         }
+        map.append(name, value);
     }
     map
 }
 
-fn is_of_connection(name: &HeaderName) -> bool {
-    *name == header::CONNECTION
-        || *name == header::TRANSFER_ENCODING
-        || *name == header::UPGRADE
-        || *name == header::HOST
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     fn parts(build: http::request::Builder) -> request::Parts {

@@ -72,6 +72,8 @@ pub struct Sieve {
     control_since: Instant,
     tally: Tally,
     goes_away: bool,
+    /// Frame headers that have come, up to the second.
+    begun: u8,
 }
 
 /// What has gone by since it was last asked for.
@@ -145,6 +147,7 @@ impl Sieve {
             control_since: now,
             tally: Tally::default(),
             goes_away: false,
+            begun: 0,
         }
     }
 
@@ -156,6 +159,11 @@ impl Sieve {
     /// The peer has said that it goes away.
     pub fn goes_away(&self) -> bool {
         self.goes_away
+    }
+
+    /// The peer's first frame has come, all of it: its settings (RFC 9113, 3.4).
+    pub fn has_settings(&self) -> bool {
+        self.begun > 1 || (self.begun == 1 && self.inbound.skip == 0)
     }
 
     /// Looks at bytes that were sent.
@@ -177,6 +185,7 @@ impl Sieve {
     /// See [`Flood`].
     pub fn received(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
         while let Some(frame) = self.inbound.next(&mut bytes) {
+            self.begun = (self.begun + 1).min(2);
             self.frame(frame, now)?;
         }
         Ok(())
@@ -291,6 +300,20 @@ mod tests {
                 assert_eq!(sieve.received(&first, now), Err(Flood::NoSettings));
             }
         }
+    }
+
+    #[test]
+    fn the_settings_have_come_with_their_last_byte() {
+        let now = Instant::now();
+        let settings = frame(SETTINGS, 0, &[0; 12]);
+        let mut sieve = sieve();
+        for byte in &settings {
+            assert!(!sieve.has_settings());
+            sieve.received(&[*byte], now).unwrap();
+        }
+        assert!(sieve.has_settings());
+        sieve.received(&frame(PING, 0, &[0; 8])[..3], now).unwrap();
+        assert!(sieve.has_settings());
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use super::Checker;
 use crate::config::diagnostic::{Segment, Severity};
-use crate::config::extension::HttpFilterKind;
 use crate::config::schema::Message;
 use crate::config::{typed_struct, wire};
 
@@ -19,11 +18,10 @@ impl Checker<'_> {
         }
     }
 
-    /// A type that is a filter's own: the filter judges it.
+    /// A type that is an extension's own: the extension judges it.
     fn is_foreign(&self, url: &str) -> bool {
         let name = url.rsplit('/').next().unwrap_or_default();
-        let types = |kind: &HttpFilterKind| [Some(kind.type_name), kind.route.map(|route| route.type_name)];
-        self.http_filters.iter().flat_map(types).flatten().any(|known| known == name)
+        self.foreign.contains(&name)
     }
 
     /// A `TypedStruct` is judged as the message that it stands for.

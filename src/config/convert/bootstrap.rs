@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::bootstrap::v3 as api;
 use envoy_types::pb::envoy::config::core::v3 as core;
 
 use super::context::Context;
-use super::{address, cluster, listener, stats};
+use super::{address, cluster, listener, runtime, stats};
 use crate::config::model::{self, Address, Admin, Bootstrap, Node};
 
 pub(super) fn convert(cx: &mut Context, message: api::Bootstrap) -> Bootstrap {
@@ -66,12 +66,13 @@ pub(super) fn convert(cx: &mut Context, message: api::Bootstrap) -> Bootstrap {
         cx.ignore("stats_flush_on_admin");
     }
     cluster_manager_settings(cx, cluster_manager);
-    runtime(cx, layered_runtime);
     cx.node = cx.at("node", |cx| self::node(cx, node.unwrap_or_default()));
+    let runtime = runtime::convert(cx, layered_runtime);
+    cx.runtime = runtime.values.clone();
     let stats = stats::convert(cx, stats_config, stats_flush_interval, stats_sinks);
     let (clusters, listeners) = cx.at("static_resources", |cx| resources(cx, static_resources.unwrap_or_default()));
     let admin = admin.and_then(|admin| cx.at("admin", |cx| self::admin(cx, admin, &listeners)));
-    Bootstrap { node: cx.node.clone(), admin, listeners, clusters, stats }
+    Bootstrap { node: cx.node.clone(), admin, listeners, clusters, runtime, stats }
 }
 
 fn node(cx: &mut Context, message: core::Node) -> Node {
@@ -107,25 +108,6 @@ fn cluster_manager_settings(cx: &mut Context, message: Option<api::ClusterManage
     cx.at("cluster_manager", |cx| {
         refuse!(cx; local_cluster_name, upstream_bind_config);
         ignore!(cx; outlier_detection, load_stats_config, enable_deferred_cluster_creation);
-    });
-}
-
-/// Runtime values can change nearly everything; only a layer that the admin endpoint could write to begins empty.
-fn runtime(cx: &mut Context, message: Option<api::LayeredRuntime>) {
-    use api::runtime_layer::LayerSpecifier;
-    let Some(api::LayeredRuntime { layers }) = message else { return };
-    cx.at("layered_runtime", |cx| {
-        cx.each("layers", layers, |cx, layer| -> Option<()> {
-            let api::RuntimeLayer { name: _, layer_specifier } = layer;
-            match layer_specifier? {
-                LayerSpecifier::StaticLayer(values) if values.fields.is_empty() => {}
-                LayerSpecifier::StaticLayer(_) => cx.refuse("static_layer"),
-                LayerSpecifier::DiskLayer(_) => cx.refuse("disk_layer"),
-                LayerSpecifier::RtdsLayer(_) => cx.refuse("rtds_layer"),
-                LayerSpecifier::AdminLayer(_) => cx.ignore("admin_layer"),
-            }
-            None
-        });
     });
 }
 

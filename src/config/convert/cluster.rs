@@ -1,6 +1,7 @@
 //! `envoy.config.cluster.v3.Cluster`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as api;
@@ -11,7 +12,9 @@ use super::context::Context;
 use super::extension::PROTOCOL_OPTIONS;
 use super::upstream_http::Options;
 use super::{endpoint, filter_chain, upstream_http, values};
-use crate::config::model::{CircuitBreakers, Cluster, RetryBudget, TcpKeepalive, UpstreamHttp1, UpstreamProtocol};
+use crate::config::model::{
+    CircuitBreakers, Cluster, Fraction, KeyedLimits, RetryBudget, TcpKeepalive, UpstreamHttp1, UpstreamProtocol,
+};
 
 /// The key under which a cluster's HTTP options stand.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -104,16 +107,22 @@ pub(super) fn convert(cx: &mut Context, message: api::Cluster) -> Option<Cluster
         Some(assignment) => cx.at("load_assignment", |cx| endpoint::convert(cx, assignment)),
         None => Vec::new(),
     };
-    let limits = cx.at("circuit_breakers", |cx| self::circuit_breakers(cx, circuit_breakers.unwrap_or_default()));
+    let [limits, high_limits] =
+        cx.at("circuit_breakers", |cx| self::circuit_breakers(cx, circuit_breakers.unwrap_or_default()));
     let tcp_keepalive = upstream_connection_options
         .and_then(|options| cx.at("upstream_connection_options", |cx| connection_options(cx, options)));
     let max_requests = options.max_requests_per_connection.or(values::number(&max_requests_per_connection));
+    let limit_keys = limit_keys(cx, &name, &limits);
+    let maintenance = cx.keyed(Fraction::NONE, &format!("upstream.maintenance_mode.{name}"));
     Some(Cluster {
         stat_name: if alt_stat_name.is_empty() { name.clone() } else { alt_stat_name },
         name,
         connect_timeout,
         per_connection_buffer_limit: values::number(&per_connection_buffer_limit_bytes).unwrap_or(DEFAULT_BUFFER_LIMIT),
         endpoints,
+        limit_keys,
+        maintenance,
+        retries: cx.keyed(Fraction::ALL, "upstream.use_retry"),
         limits,
         idle_timeout: options.idle_timeout,
         max_requests_per_connection: max_requests.unwrap_or_default(),
@@ -122,6 +131,8 @@ pub(super) fn convert(cx: &mut Context, message: api::Cluster) -> Option<Cluster
         max_response_headers_count: options.max_response_headers_count,
         protocol,
         http1: if options.http1 == UpstreamHttp1::default() { older } else { options.http1 },
+        mirrors: options.mirrors,
+        high_limits,
     })
 }
 
@@ -209,10 +220,12 @@ fn protocol_options(
     found.or(deprecated).unwrap_or_default()
 }
 
-fn circuit_breakers(cx: &mut Context, message: api::CircuitBreakers) -> CircuitBreakers {
+/// Those of the default priority, and those of the high one; of several for one the first counts.
+fn circuit_breakers(cx: &mut Context, message: api::CircuitBreakers) -> [CircuitBreakers; 2] {
     let api::CircuitBreakers { thresholds, per_host_thresholds } = message;
     refuse!(cx; per_host_thresholds);
-    let limits = cx.each("thresholds", thresholds, |cx, message| {
+    let mut found = [None, None];
+    cx.each("thresholds", thresholds, |cx, message| {
         let api::circuit_breakers::Thresholds {
             priority,
             max_connections,
@@ -223,22 +236,45 @@ fn circuit_breakers(cx: &mut Context, message: api::CircuitBreakers) -> CircuitB
             track_remaining,
             max_connection_pools,
         } = message;
-        if priority != core::RoutingPriority::Default as i32 {
+        if priority == core::RoutingPriority::High as i32 {
             cx.at("priority", |cx| cx.warn("only the default priority is supported yet: these limits are ignored"));
-            return None;
         }
         ignore!(cx; track_remaining, max_connection_pools);
         let default = CircuitBreakers::default();
         let retry_budget = retry_budget.map(|budget| cx.at("retry_budget", |cx| self::retry_budget(cx, budget)));
-        Some(CircuitBreakers {
+        let limits = CircuitBreakers {
             max_connections: values::number(&max_connections).unwrap_or(default.max_connections),
             max_pending_requests: values::number(&max_pending_requests).unwrap_or(default.max_pending_requests),
             max_requests: values::number(&max_requests).unwrap_or(default.max_requests),
             max_retries: values::number(&max_retries).unwrap_or(default.max_retries),
             retry_budget,
-        })
+        };
+        let [of_default, of_high] = &mut found;
+        let of_priority = if priority == core::RoutingPriority::High as i32 { of_high } else { of_default };
+        of_priority.get_or_insert(limits);
+        None::<()>
     });
-    limits.into_iter().next().unwrap_or_default()
+    found.map(Option::unwrap_or_default)
+}
+
+/// The names of runtime values that go before the limits.
+fn limit_keys(cx: &Context, cluster: &str, limits: &CircuitBreakers) -> Option<Arc<KeyedLimits>> {
+    if !cx.runtime.exists() {
+        return None;
+    }
+    let name = |limit: &str| format!("circuit_breakers.{cluster}.default.{limit}");
+    let number = |default, limit| cx.keyed(default, &name(limit));
+    let budget = limits.retry_budget;
+    let budget =
+        budget.unwrap_or(RetryBudget { percent: RETRY_BUDGET_PERCENT, min_concurrency: MIN_RETRY_CONCURRENCY });
+    Some(Arc::new(KeyedLimits {
+        max_connections: number(limits.max_connections, "max_connections"),
+        max_pending_requests: number(limits.max_pending_requests, "max_pending_requests"),
+        max_requests: number(limits.max_requests, "max_requests"),
+        max_retries: number(limits.max_retries, "max_retries"),
+        budget_percent: cx.keyed(budget.percent, &name("retry_budget.budget_percent")),
+        budget_min_concurrency: number(budget.min_concurrency, "retry_budget.min_retry_concurrency"),
+    }))
 }
 
 fn retry_budget(cx: &mut Context, message: api::circuit_breakers::thresholds::RetryBudget) -> RetryBudget {

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use crate::config::diagnostic::{Diagnostic, Findings, Path, Segment, Severity};
-use crate::config::extension::HttpFilterKind;
+use crate::config::extension::{HttpFilterKind, NetworkFilterKind};
 use crate::config::model;
+use crate::runtime::Runtime;
 
 pub(in crate::config) struct Context {
     path: Path,
@@ -12,18 +13,29 @@ pub(in crate::config) struct Context {
     pub(super) unknown_fields: Severity,
     /// Who this proxy is: converted first.
     pub(super) node: model::Node,
+    /// What the runtime layers say: converted before what asks them.
+    pub(super) runtime: Runtime,
     /// The names of the static clusters: converted before what refers to them.
     pub(super) clusters: HashSet<String>,
     /// Names of clusters are not to be relied on, because some could not be read.
     pub(super) clusters_are_suspect: bool,
     /// The kinds of HTTP filters that there are, but for the router.
     pub(super) http_filters: Vec<HttpFilterKind>,
+    /// The kinds of network filters that there are, beside our own.
+    pub(super) network_filters: Vec<NetworkFilterKind>,
     /// The names of the HTTP filters of the connection manager at hand.
     pub(super) filter_names: Vec<String>,
+    /// Those of them that are about other origins.
+    pub(super) cors_filters: Vec<String>,
 }
 
 impl Context {
-    pub(super) fn new(unknown_fields: Severity, suspect: &[Path], http_filters: &[HttpFilterKind]) -> Self {
+    pub(super) fn new(
+        unknown_fields: Severity,
+        suspect: &[Path],
+        http_filters: &[HttpFilterKind],
+        network_filters: &[NetworkFilterKind],
+    ) -> Self {
         let clusters = Path(vec![Segment::Field("static_resources"), Segment::Field("clusters")]);
         let is_suspect = |path: &Path| clusters.contains(path) || path.contains(&clusters);
         Self {
@@ -31,9 +43,12 @@ impl Context {
             findings: Findings::default(),
             unknown_fields,
             node: model::Node::default(),
+            runtime: Runtime::default(),
             clusters: HashSet::new(),
             http_filters: http_filters.to_vec(),
+            network_filters: network_filters.to_vec(),
             filter_names: Vec::new(),
+            cors_filters: Vec::new(),
             clusters_are_suspect: suspect.iter().any(is_suspect),
         }
     }

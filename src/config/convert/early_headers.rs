@@ -19,8 +19,13 @@ pub(super) fn each(cx: &mut Context, messages: Vec<core::TypedExtensionConfig>) 
 
 /// One after the other, each sees what the one before has done.
 pub(super) fn mutations(cx: &mut Context, message: extension::HeaderMutation) -> Vec<HeaderOps> {
+    list(cx, "mutations", message.mutations)
+}
+
+/// The same of a list that stands elsewhere.
+pub(super) fn list(cx: &mut Context, field: &'static str, mutations: Vec<api::HeaderMutation>) -> Vec<HeaderOps> {
     use api::header_mutation::Action;
-    cx.each("mutations", message.mutations, |cx, mutation| match mutation.action? {
+    cx.each(field, mutations, |cx, mutation| match mutation.action? {
         Action::Remove(name) => {
             let name = cx.at("remove", |cx| header_rules::removal(cx, name))?;
             Some(HeaderOps { remove: vec![name], add: Vec::new() })

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use envoy_types::pb::envoy::extensions::internal_redirect::allow_listed_routes::v3::AllowListedRoutesConfig;
 use envoy_types::pb::envoy::extensions::path;
 use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use envoy_types::pb::google::protobuf::Any;
@@ -13,7 +14,8 @@ use super::{
     tcp_proxy, tls, upstream_http,
 };
 use crate::config::model::{
-    DownstreamTls, HeaderOps, HttpFilter, IpDetection, LogFormat, LogSink, NetworkFilter, StatsSink, UriTemplate,
+    DownstreamTls, HeaderOps, HttpFilter, IpDetection, LogFormat, LogSink, NetworkFilter, PreserveCase,
+    RedirectPredicate, StatsSink, UriTemplate,
 };
 use crate::config::proto::Decode;
 use crate::config::schema::Message;
@@ -21,15 +23,15 @@ use crate::config::typed_struct;
 
 /// One extension: the type of its settings, and how they are read.
 pub(super) struct Extension<T> {
-    type_name: &'static str,
-    parse: fn(&mut Context, &[u8]) -> Option<T>,
+    pub(super) type_name: &'static str,
+    pub(super) parse: fn(&mut Context, &[u8]) -> Option<T>,
 }
 
 /// Extensions that can stand in the same place.
 pub(super) struct Category<T: 'static> {
     /// For messages: `network filter`.
-    what: &'static str,
-    extensions: &'static [Extension<T>],
+    pub(super) what: &'static str,
+    pub(super) extensions: &'static [Extension<T>],
 }
 
 /// Network filters.
@@ -75,6 +77,15 @@ pub(super) const HTTP_FILTERS: Category<HttpFilter> = Category {
 };
 
 /// How a client's address is found out.
+/// How names of headers are written.
+pub(super) const CASE_FORMATTERS: Category<PreserveCase> = Category {
+    what: "header formatter",
+    extensions: &[Extension {
+        type_name: "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
+        parse: |cx, bytes| decode(cx, bytes).map(http_options::preserve_case),
+    }],
+};
+
 pub(super) const IP_DETECTIONS: Category<IpDetection> = Category {
     what: "original IP detection",
     extensions: &[
@@ -175,6 +186,28 @@ pub(super) const RETRY_HOST_PREDICATES: Category<HostPredicate> = Category {
         type_name: "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
         parse: |_, _| Some(HostPredicate::PreviousHosts),
     }],
+};
+
+/// What a redirect must meet to be followed.
+pub(super) const REDIRECT_PREDICATES: Category<RedirectPredicate> = Category {
+    what: "internal redirect predicate",
+    extensions: &[
+        Extension {
+            type_name: "envoy.extensions.internal_redirect.allow_listed_routes.v3.AllowListedRoutesConfig",
+            parse: |cx, bytes| {
+                let AllowListedRoutesConfig { allowed_route_names } = decode(cx, bytes)?;
+                Some(RedirectPredicate::AllowListed(allowed_route_names))
+            },
+        },
+        Extension {
+            type_name: "envoy.extensions.internal_redirect.previous_routes.v3.PreviousRoutesConfig",
+            parse: |_, _| Some(RedirectPredicate::PreviousRoutes),
+        },
+        Extension {
+            type_name: "envoy.extensions.internal_redirect.safe_cross_scheme.v3.SafeCrossSchemeConfig",
+            parse: |_, _| Some(RedirectPredicate::SafeCrossScheme),
+        },
+    ],
 };
 
 /// Protocol options of a cluster.

@@ -8,9 +8,11 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as api;
 
 use super::context::Context;
-use super::extension::{CLIENT_SOCKETS, NETWORK_FILTERS, TRANSPORT_SOCKETS};
-use super::{address, values};
-use crate::config::model::{DownstreamTls, FilterChain, FilterChainMatch, NetworkFilter, SourceType};
+use super::extension::{CLIENT_SOCKETS, NETWORK_FILTERS, TRANSPORT_SOCKETS, type_of};
+use super::{address, http_filters, values};
+use crate::config::model::{
+    DownstreamTls, FilterChain, FilterChainMatch, NetworkFilter, NetworkFilterModel, SourceType,
+};
 
 pub(super) fn convert(cx: &mut Context, message: api::FilterChain) -> Option<FilterChain> {
     let api::FilterChain {
@@ -30,10 +32,15 @@ pub(super) fn convert(cx: &mut Context, message: api::FilterChain) -> Option<Fil
     let tls = client_socket(cx, transport_socket);
     let count = filters.len();
     let filters = cx.each("filters", filters.into_iter().enumerate(), |cx, (at, message)| {
-        if at + 1 < count {
-            cx.error("a terminal filter must be the last of its filter chain");
+        let filter = filter(cx, message);
+        match filter.as_ref().is_none_or(NetworkFilter::is_terminal) {
+            true if at + 1 < count => cx.error("a terminal filter must be the last of its filter chain"),
+            false if at + 1 == count => {
+                cx.error("is not a terminal filter, and must not be the last of its filter chain")
+            }
+            _ => {}
         }
-        filter(cx, message)
+        filter
     });
     if count == 0 {
         cx.at("filters", |cx| cx.warn("there are none: connections of this chain are closed at once"));
@@ -102,7 +109,17 @@ fn filter(cx: &mut Context, message: api::Filter) -> Option<NetworkFilter> {
         }
         None => None,
     };
-    cx.at("typed_config", |cx| NETWORK_FILTERS.parse(cx, &name, any.as_ref()))
+    let type_name = any.as_ref().map(type_of).unwrap_or_default();
+    let kind = cx.network_filters.iter().copied().find(|kind| kind.type_name == type_name);
+    cx.at("typed_config", |cx| {
+        if let (Some(kind), Some(any)) = (kind, &any) {
+            let settings = http_filters::settings(cx, any, kind.type_name, kind.settings)?;
+            let is_terminal = kind.is_terminal;
+            return Some(NetworkFilter::Extension(NetworkFilterModel { name, type_name, settings, is_terminal }));
+        }
+        let others = cx.network_filters.iter().map(|kind| kind.type_name).collect();
+        NETWORK_FILTERS.parse_among(cx, &name, any.as_ref(), others)
+    })
 }
 
 fn matches(cx: &mut Context, message: api::FilterChainMatch) -> FilterChainMatch {

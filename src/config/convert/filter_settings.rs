@@ -9,7 +9,8 @@ use http::HeaderName;
 
 use super::{header_rules, matcher, values};
 use crate::config::extension::Reader;
-use crate::config::model::{Fraction, HeaderAddition, HeaderMatch, StringMatch, Substitution};
+use crate::config::model::{Fraction, HeaderAddition, HeaderMatch, Keyed, StringMatch, Substitution};
+use crate::runtime::{Key, Runtime};
 
 impl Reader<'_> {
     /// Reads every element of a list; those that cannot be read have been told of and are left out.
@@ -47,9 +48,29 @@ impl Reader<'_> {
         matcher::substitution(self.context, message)
     }
 
-    /// A part of all requests: the default in force, as no runtime layer can override it.
-    pub fn fraction(&mut self, message: core::RuntimeFractionalPercent) -> Fraction {
-        matcher::fraction(message)
+    /// A part of all requests, unless a runtime value says otherwise.
+    pub fn fraction(&self, message: core::RuntimeFractionalPercent) -> Keyed<Fraction> {
+        self.context.fraction(message)
+    }
+
+    /// A switch that is `otherwise` where nothing is said, unless a runtime value says otherwise.
+    pub fn flag(&self, message: Option<core::RuntimeFeatureFlag>, otherwise: bool) -> Keyed<bool> {
+        self.context.flag(message, otherwise)
+    }
+
+    /// The runtime values: for settings whose names in it are made of what a request says.
+    pub fn runtime(&self) -> &Runtime {
+        &self.context.runtime
+    }
+
+    /// The name of a runtime value; `None` where no layer can have one.
+    pub fn key(&self, name: &str) -> Option<Box<Key>> {
+        self.context.runtime.key(name)
+    }
+
+    /// A setting that the runtime value of that name replaces.
+    pub fn keyed<T: Copy>(&self, default: T, name: &str) -> Keyed<T> {
+        self.context.keyed(default, name)
     }
 
     /// A part of all requests; none where nothing is said.

@@ -81,11 +81,11 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         route_specifier,
         strip_port_mode,
     } = message;
-    // A value that says what is done anyway needs no support.
-    let stream_error_on_invalid_http_message = values::is_true(&stream_error_on_invalid_http_message);
+    let stream_error_on_invalid = values::is_true(&stream_error_on_invalid_http_message);
     refuse!(cx; forward_client_cert_matcher, represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
-        stream_error_on_invalid_http_message, path_normalization_options, proxy_status_config,
-        typed_header_validation_config, append_local_overload, forward_proto_config);
+        path_normalization_options, proxy_status_config, typed_header_validation_config, append_local_overload);
+    // It is about addresses from the PROXY protocol, which no connection here has.
+    ignore!(cx; forward_proto_config);
     ignore!(cx; tracing, http1_safe_max_connection_duration, http3_protocol_options,
         stream_flush_timeout, drain_timeout_jitter, access_log_flush_interval,
         add_proxy_protocol_connection_state);
@@ -118,11 +118,18 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         max_stream_duration,
     } = common;
     let http1 = cx.at("http_protocol_options", |cx| {
-        http_options::downstream_http1(cx, http_protocol_options.unwrap_or_default())
+        http_options::downstream_http1(cx, http_protocol_options.unwrap_or_default(), stream_error_on_invalid)
     });
-    let http2 = cx.at("http2_protocol_options", |cx| http2::convert(cx, http2_protocol_options.unwrap_or_default()));
+    let says_so = http2_protocol_options.as_ref().is_some_and(|options| {
+        options.stream_error_on_invalid_http_messaging
+            || options.override_stream_error_on_invalid_http_message.is_some()
+    });
+    let mut http2 =
+        cx.at("http2_protocol_options", |cx| http2::convert(cx, http2_protocol_options.unwrap_or_default()));
+    http2.stream_error_on_invalid |= stream_error_on_invalid && !says_so;
     let access_logs = access_log::each(cx, access_log);
-    let on_new_request = cx.at("access_log_options", |cx| log_options(cx, access_log_options.unwrap_or_default()));
+    let (on_new_request, log_new_tunnels) =
+        cx.at("access_log_options", |cx| log_options(cx, access_log_options.unwrap_or_default()));
     let (internal_addresses, internal_unix_sockets) = internal(cx, internal_address_config);
     let http_filters = http_filters::chain(cx, http_filters);
     let routes = routes(cx, route_specifier);
@@ -178,19 +185,19 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         local_replies: local_reply::convert(cx, local_reply_config),
         access_logs,
         log_new_requests: flush_access_log_on_new_request || on_new_request,
+        log_new_tunnels,
     })
 }
 
-/// Whether a new request has a line of its own.
-fn log_options(cx: &mut Context, message: api::http_connection_manager::HcmAccessLogOptions) -> bool {
+/// Whether a new request has a line of its own, and a tunnel that has been agreed on.
+fn log_options(cx: &mut Context, message: api::http_connection_manager::HcmAccessLogOptions) -> (bool, bool) {
     let api::http_connection_manager::HcmAccessLogOptions {
         access_log_flush_interval,
         flush_access_log_on_new_request,
-        // Nothing is upgraded to a tunnel yet.
-        flush_log_on_tunnel_successfully_established: _,
+        flush_log_on_tunnel_successfully_established,
     } = message;
     ignore!(cx; access_log_flush_interval);
-    flush_access_log_on_new_request
+    (flush_access_log_on_new_request, flush_log_on_tunnel_successfully_established)
 }
 
 /// What is spoken: AUTO goes by ALPN, else by the first bytes.

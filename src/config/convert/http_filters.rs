@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::google::protobuf::Any;
 
 use super::context::Context;
+use super::cors;
 use super::extension::{HTTP_FILTERS, decode, type_of};
 use crate::config::extension::{Given, Read, Reader};
 use crate::config::model::{FilterModel, HttpFilter, RouteFilter, RouteFilters, Settings};
@@ -28,6 +29,7 @@ pub(super) fn chain(cx: &mut Context, messages: Vec<api::HttpFilter>) -> Vec<Htt
     let count = messages.len();
     let (mut has_router, mut has_refused) = (false, false);
     cx.filter_names = messages.iter().map(|message| message.name.clone()).collect();
+    cx.cors_filters = messages.iter().filter(|message| is_cors(message)).map(|message| message.name.clone()).collect();
     let filters = cx.each("http_filters", messages.into_iter().enumerate(), |cx, (at, message)| {
         match filter(cx, message) {
             Slot::Filter(filter) => {
@@ -48,6 +50,10 @@ pub(super) fn chain(cx: &mut Context, messages: Vec<api::HttpFilter>) -> Vec<Htt
         cx.error_at("http_filters", "must end with the router (envoy.filters.http.router)");
     }
     filters
+}
+
+fn is_cors(message: &api::HttpFilter) -> bool {
+    matches!(&message.config_type, Some(api::http_filter::ConfigType::TypedConfig(any)) if type_of(any) == cors::FILTER)
 }
 
 fn filter(cx: &mut Context, message: api::HttpFilter) -> Slot {
@@ -84,20 +90,35 @@ fn filter(cx: &mut Context, message: api::HttpFilter) -> Slot {
     })
 }
 
+/// Reads settings.
+pub(super) fn read(cx: &mut Context, read: Read, given: Given<'_>) -> Option<Settings> {
+    read(&mut Reader::new(cx), given)
+}
+
 /// Reads settings of a type.
-fn settings(cx: &mut Context, any: &Any, type_name: &str, read: Read) -> Option<Settings> {
+pub(super) fn settings(cx: &mut Context, any: &Any, type_name: &str, read: Read) -> Option<Settings> {
+    given(cx, any, type_name, |cx, given| read(&mut Reader::new(cx), given))
+}
+
+/// Reads what is given as an `Any` of a type, or as a `TypedStruct` that stands for it.
+pub(super) fn given<T>(
+    cx: &mut Context,
+    any: &Any,
+    type_name: &str,
+    read: impl FnOnce(&mut Context, Given<'_>) -> T,
+) -> T {
     if !Message::by_url(&any.type_url).is_some_and(Message::is_typed_struct) {
-        return read(&mut Reader::new(cx), Given::Message(&any.value));
+        return read(cx, Given::Message(&any.value));
     }
     match Message::by_name(type_name) {
         Some(message) => {
             // Its faults were found when the whole message was checked.
             let (bytes, _) = typed_struct::resolve(&any.value, message, cx.unknown_fields);
-            cx.at("value", |cx| read(&mut Reader::new(cx), Given::Message(&bytes)))
+            cx.at("value", |cx| read(cx, Given::Message(&bytes)))
         }
         None => {
             let value = typed_struct::to_json(wire::last_bytes(&any.value, 2));
-            cx.at("value", |cx| read(&mut Reader::new(cx), Given::Value(value)))
+            cx.at("value", |cx| read(cx, Given::Value(value)))
         }
     }
 }

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3 as api;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3 as router_api;
+use envoy_types::pb::envoy::extensions::http::header_formatters::preserve_case::v3 as preserve;
 
 use super::context::Context;
+use super::extension::CASE_FORMATTERS;
+use super::matcher;
 use super::values;
-use crate::config::model::{Http1Options, Router, Underscores};
+use crate::config::model::{Http1Options, PreserveCase, Router, Underscores};
 
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 pub(super) const MAX_HEADERS_COUNT: u32 = 100;
@@ -59,7 +62,11 @@ fn underscores(action: i32) -> Underscores {
     }
 }
 
-pub(super) fn downstream_http1(cx: &mut Context, message: api::Http1ProtocolOptions) -> Http1Options {
+pub(super) fn downstream_http1(
+    cx: &mut Context,
+    message: api::Http1ProtocolOptions,
+    stream_error_on_invalid: bool,
+) -> Http1Options {
     let api::Http1ProtocolOptions {
         allow_absolute_url,
         accept_http_10,
@@ -73,10 +80,9 @@ pub(super) fn downstream_http1(cx: &mut Context, message: api::Http1ProtocolOpti
         allow_custom_methods,
         ignore_http_11_upgrade,
     } = message;
-    let override_stream_error_on_invalid_http_message = values::is_true(&override_stream_error_on_invalid_http_message);
-    refuse!(cx; override_stream_error_on_invalid_http_message, ignore_http_11_upgrade);
     // The first is for the upstream side, the second chooses among Envoy's parsers.
     ignore!(cx; send_fully_qualified_url, use_balsa_parser);
+    let (proper_case, preserve_case) = cx.at("header_key_format", |cx| key_format(cx, header_key_format));
     Http1Options {
         allow_absolute_url: values::is_not_false(&allow_absolute_url),
         accept_http_10,
@@ -84,20 +90,39 @@ pub(super) fn downstream_http1(cx: &mut Context, message: api::Http1ProtocolOpti
         enable_trailers,
         allow_chunked_length,
         custom_methods: allow_custom_methods,
-        proper_case: cx.at("header_key_format", |cx| proper_case(cx, header_key_format)),
+        proper_case,
+        preserve_case,
+        ignored_upgrades: cx.each("ignore_http_11_upgrade", ignore_http_11_upgrade, matcher::text),
+        keeps_after_bad_request: override_stream_error_on_invalid_http_message
+            .map_or(stream_error_on_invalid, |value| value.value),
     }
 }
 
-/// Whether names begin with capitals; nothing else can be chosen yet.
-pub(super) fn proper_case(cx: &mut Context, format: Option<api::http1_protocol_options::HeaderKeyFormat>) -> bool {
+/// Whether names begin with capitals, or are written as they came.
+pub(super) fn key_format(
+    cx: &mut Context,
+    format: Option<api::http1_protocol_options::HeaderKeyFormat>,
+) -> (bool, Option<PreserveCase>) {
     use api::http1_protocol_options::header_key_format::HeaderFormat;
     match format.and_then(|format| format.header_format) {
-        None => false,
-        Some(HeaderFormat::ProperCaseWords(_)) => true,
-        Some(HeaderFormat::StatefulFormatter(_)) => {
-            cx.refuse("stateful_formatter");
-            false
+        None => (false, None),
+        Some(HeaderFormat::ProperCaseWords(_)) => (true, None),
+        Some(HeaderFormat::StatefulFormatter(extension)) => {
+            let any = extension.typed_config;
+            let parsed = cx.at("stateful_formatter", |cx| {
+                cx.at("typed_config", |cx| CASE_FORMATTERS.parse(cx, &extension.name, any.as_ref()))
+            });
+            (false, parsed)
         }
+    }
+}
+
+pub(super) fn preserve_case(message: preserve::PreserveCaseFormatterConfig) -> PreserveCase {
+    use preserve::preserve_case_formatter_config::FormatterTypeOnEnvoyHeaders;
+    let preserve::PreserveCaseFormatterConfig { forward_reason_phrase, formatter_type_on_envoy_headers } = message;
+    PreserveCase {
+        proper: formatter_type_on_envoy_headers == FormatterTypeOnEnvoyHeaders::ProperCase as i32,
+        reason: forward_reason_phrase,
     }
 }
 

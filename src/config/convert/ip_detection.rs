@@ -7,7 +7,7 @@ use http::HeaderName;
 
 use super::context::Context;
 use super::extension::IP_DETECTIONS;
-use super::values;
+use super::{address, values};
 use crate::config::model::IpDetection;
 
 pub(super) fn each(
@@ -46,6 +46,10 @@ pub(super) fn custom_header(cx: &mut Context, message: custom::CustomHeaderConfi
 
 pub(super) fn forwarded(cx: &mut Context, message: xff::XffConfig) -> IpDetection {
     let xff::XffConfig { xff_num_trusted_hops, xff_trusted_cidrs, skip_xff_append } = message;
-    refuse!(cx; xff_trusted_cidrs);
-    IpDetection::Forwarded { hops: xff_num_trusted_hops, append: !values::is_not_false(&skip_xff_append) }
+    if xff_num_trusted_hops > 0 && xff_trusted_cidrs.is_some() {
+        cx.error("Cannot set both xff_num_trusted_hops and xff_trusted_cidrs");
+    }
+    let trusted = xff_trusted_cidrs
+        .map(|xff::XffTrustedCidrs { cidrs }| cx.at("xff_trusted_cidrs", |cx| cx.each("cidrs", cidrs, address::cidr)));
+    IpDetection::Forwarded { hops: xff_num_trusted_hops, trusted, append: !values::is_not_false(&skip_xff_append) }
 }

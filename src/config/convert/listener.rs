@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::listener::v3 as api;
 
 use super::context::Context;
 use super::{address, filter_chain, listener_filter, values};
-use crate::config::model::{Listener, SocketOptions};
+use crate::config::model::{ConnectionLimits, Listener, SocketOptions};
 
 const DEFAULT_BUFFER_LIMIT: u32 = 1 << 20;
 
@@ -53,7 +53,7 @@ pub(super) fn convert(cx: &mut Context, message: api::Listener) -> Option<Listen
     } = message;
     refuse!(cx; fcds_config, filter_chain_matcher, socket_options, udp_listener_config, api_listener);
     ignore!(cx; stats_matcher, per_connection_buffer_high_watermark_timeout, metadata, traffic_direction, connection_balance_config, access_log,
-        max_connections_to_accept_per_socket_event, enable_mptcp, ignore_global_conn_limit, bypass_overload_manager,
+        max_connections_to_accept_per_socket_event, enable_mptcp, bypass_overload_manager,
         tcp_keepalive);
     let use_original_dst = values::is_true(&use_original_dst);
     refuse!(cx; use_original_dst);
@@ -77,9 +77,11 @@ pub(super) fn convert(cx: &mut Context, message: api::Listener) -> Option<Listen
     let first = first?;
     let ipv4_compat = first.ipv4_compat || more.iter().any(|address| address.ipv4_compat);
     let shown = first.address.to_string();
+    let name = if name.is_empty() { shown.clone() } else { name };
     Some(Listener {
+        limits: limits(cx, &name, ignore_global_conn_limit),
         stat_prefix: if stat_prefix.is_empty() { shown.replace(':', "_") } else { stat_prefix },
-        name: if name.is_empty() { shown } else { name },
+        name,
         addresses: std::iter::once(first).chain(more).map(|converted| converted.address).collect(),
         socket: SocketOptions {
             backlog: values::number(&tcp_backlog_size),
@@ -93,6 +95,15 @@ pub(super) fn convert(cx: &mut Context, message: api::Listener) -> Option<Listen
         default_filter_chain: default_filter_chain.map(Arc::new),
         inspection,
         drain_modify_only: drain_type == api::listener::DrainType::ModifyOnly as i32,
+    })
+}
+
+/// Nothing else says how many connections there may be.
+fn limits(cx: &Context, name: &str, ignore_global_conn_limit: bool) -> Option<Box<ConnectionLimits>> {
+    let key = format!("envoy.resource_limits.listener.{name}.connection_limit");
+    let all = || cx.keyed(u64::MAX, "overload.global_downstream_max_connections");
+    cx.runtime.exists().then(|| {
+        Box::new(ConnectionLimits { own: cx.keyed(u64::MAX, &key), all: (!ignore_global_conn_limit).then(all) })
     })
 }
 

@@ -1,6 +1,5 @@
 //! Matchers: texts, headers, query parameters, cookies, expressions, percentages.
 
-use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::r#type::matcher::v3 as api;
 use envoy_types::pb::envoy::r#type::v3 as kind;
@@ -100,12 +99,6 @@ pub(super) fn cookie(cx: &mut Context, message: route::CookieMatcher) -> Option<
     let route::CookieMatcher { name, string_match, invert_match } = message;
     let text = cx.at("string_match", |cx| text(cx, string_match?))?;
     Some(CookieMatch { name, text, invert: invert_match })
-}
-
-/// The default in force: no runtime layer can override it, because those are refused.
-pub(super) fn fraction(message: core::RuntimeFractionalPercent) -> Fraction {
-    let core::RuntimeFractionalPercent { default_value, runtime_key: _ } = message;
-    percent(default_value.unwrap_or_default())
 }
 
 pub(super) fn percent(message: kind::FractionalPercent) -> Fraction {

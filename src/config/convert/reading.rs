@@ -2,10 +2,12 @@
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as route;
+use envoy_types::pb::google::protobuf::Any;
 
+use super::extension::PATH_MATCHERS;
 use super::{address, matcher};
 use crate::config::extension::Reader;
-use crate::config::model::{Cidr, HeaderMatch};
+use crate::config::model::{Cidr, HeaderMatch, UriTemplate};
 
 impl Reader<'_> {
     /// A condition on a header.
@@ -16,5 +18,10 @@ impl Reader<'_> {
     /// A range of addresses.
     pub fn cidr(&mut self, message: core::CidrRange) -> Option<Cidr> {
         address::cidr(self.context, message)
+    }
+
+    /// A URI template, by its name and type.
+    pub fn uri_template(&mut self, name: &str, any: Option<&Any>) -> Option<UriTemplate> {
+        PATH_MATCHERS.parse(self.context, name, any)
     }
 }

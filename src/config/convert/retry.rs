@@ -8,7 +8,7 @@ use envoy_types::pb::google::protobuf::{UInt32Value, UInt64Value};
 use super::context::Context;
 use super::extension::RETRY_HOST_PREDICATES;
 use super::{matcher, values};
-use crate::config::model::{ResetHeader, RetryOn, RetryPolicy};
+use crate::config::model::{Keyed, ResetHeader, RetryOn, RetryPolicy};
 
 /// Envoy's timers do not go below it either.
 const LEAST_INTERVAL: Duration = Duration::from_millis(1);
@@ -61,13 +61,30 @@ pub(super) fn policy(cx: &mut Context, message: api::RetryPolicy) -> RetryPolicy
         let attempts = host_selection_retry_max_attempts.max(0);
         policy.host_attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
     }
-    if let Some(back_off) = retry_back_off {
-        cx.at("retry_back_off", |cx| self::back_off(cx, back_off, &mut policy));
+    match retry_back_off {
+        Some(back_off) => cx.at("retry_back_off", |cx| self::back_off(cx, back_off, &mut policy)),
+        None => policy.base_ms = base(cx),
     }
     if let Some(back_off) = rate_limited_retry_back_off {
         cx.at("rate_limited_retry_back_off", |cx| rate_limited(cx, back_off, &mut policy));
     }
     policy
+}
+
+/// Of a route without one: requests may ask for retries all the same.
+pub(super) fn none(cx: &Context) -> RetryPolicy {
+    RetryPolicy { base_ms: base(cx), ..RetryPolicy::default() }
+}
+
+fn base(cx: &Context) -> Keyed<u64> {
+    cx.keyed(0, "upstream.base_retry_backoff_ms")
+}
+
+/// `envoy.config.route.v3.HedgePolicy`: whether another try goes beside one that takes too long. The other two fields do nothing in Envoy.
+pub(super) fn hedges(cx: &mut Context, message: api::HedgePolicy) -> bool {
+    let api::HedgePolicy { initial_requests, additional_request_chance, hedge_on_per_try_timeout } = message;
+    ignore!(cx; initial_requests, additional_request_chance);
+    hedge_on_per_try_timeout
 }
 
 /// Envoy passes over a condition that it does not know, without a word.

@@ -4,13 +4,15 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 
 use super::context::Context;
 use super::header_rules::{self, Lists};
-use super::{http_filters, retry, values, virtual_host};
-use crate::config::model::{Route, RouteAction, RouteConfiguration, Tries};
+use super::{cors, http_filters, mirror, retry, values, virtual_host};
+use crate::config::convert::matching::of_resource;
+use crate::config::model::{Mirror, Route, RouteAction, RouteConfiguration, Tries};
 
 mod action;
 mod clusters;
 mod direct_response;
 mod hash;
+mod internal_redirect;
 mod matching;
 mod redirect;
 
@@ -26,6 +28,32 @@ pub(super) struct Table {
     /// An unknown cluster is an error; otherwise its requests get a 503.
     validates_clusters: bool,
     max_direct_response_body: u32,
+    /// `request_mirror_policies`, for routes and virtual hosts without any.
+    mirrors: Vec<Mirror>,
+}
+
+impl Table {
+    /// What the table itself says of mirrors.
+    pub(super) fn own_mirrors(&self) -> &[Mirror] {
+        &self.mirrors
+    }
+
+    /// What a virtual host or a route says of mirrors goes before what is said above it.
+    pub(super) fn mirrors(
+        &self,
+        cx: &mut Context,
+        messages: Vec<api::route_action::RequestMirrorPolicy>,
+        above: &[Mirror],
+    ) -> Vec<Mirror> {
+        if messages.is_empty() { above.to_vec() } else { mirror::policies(cx, messages, self.validates_clusters) }
+    }
+}
+
+/// What routes have from their virtual host where they say nothing themselves.
+#[derive(Clone)]
+pub(super) struct Inherited {
+    pub(super) tries: Tries,
+    pub(super) mirrors: Vec<Mirror>,
 }
 
 pub(super) fn configuration(cx: &mut Context, message: api::RouteConfiguration) -> RouteConfiguration {
@@ -50,12 +78,14 @@ pub(super) fn configuration(cx: &mut Context, message: api::RouteConfiguration) 
         metadata,
         route_specifiers,
     } = message;
-    refuse!(cx; vhds, cluster_specifier_plugins, request_mirror_policies, vhost_header, route_specifiers);
+    refuse!(cx; vhds, cluster_specifier_plugins, vhost_header, route_specifiers);
     ignore!(cx; metadata);
+    // True for a table that stands in the file itself.
+    let validates_clusters = values::is_not_false(&validate_clusters);
     let table = Table {
         name: name.clone(),
-        // True for a table that stands in the file itself.
-        validates_clusters: values::is_not_false(&validate_clusters),
+        validates_clusters,
+        mirrors: mirror::policies(cx, request_mirror_policies, validates_clusters),
         max_direct_response_body: values::number(&max_direct_response_body_size_bytes)
             .unwrap_or(MAX_DIRECT_RESPONSE_BODY),
     };
@@ -84,8 +114,8 @@ pub(super) fn configuration(cx: &mut Context, message: api::RouteConfiguration) 
     }
 }
 
-/// `tries` is what the virtual host says.
-pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table, tries: &Tries) -> Option<Route> {
+/// `inherited` is what the virtual host says.
+pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table, inherited: &Inherited) -> Option<Route> {
     let api::Route {
         name,
         r#match,
@@ -104,8 +134,10 @@ pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table, trie
         action,
     } = message;
     refuse!(cx; route_specifiers);
-    ignore!(cx; metadata, decorator, tracing);
-    let mut tries = tries.clone();
+    ignore!(cx; decorator, tracing);
+    let metadata = metadata.and_then(|message| of_resource(cx, message)).map(Box::new);
+    let mut inherited = inherited.clone();
+    let tries = &mut inherited.tries;
     if let Some(limits) = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit) {
         (tries.body_limit, tries.request_limit) = limits;
     }
@@ -119,11 +151,12 @@ pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table, trie
             response_remove: response_headers_to_remove,
         },
     );
-    let filters = http_filters::of_route(cx, typed_per_filter_config);
+    let mut filters = http_filters::of_route(cx, typed_per_filter_config);
     let action = match action? {
-        api::route::Action::Route(message) => {
-            cx.at("route", |cx| action::forward(cx, message, table, path.as_ref(), tries))
-        }
+        api::route::Action::Route(mut message) => cx.at("route", |cx| {
+            cors::add(cx, message.cors.take(), &mut filters);
+            action::forward(cx, message, table, path.as_ref(), inherited)
+        }),
         api::route::Action::Redirect(message) => cx.at("redirect", |cx| redirect::convert(cx, message)),
         api::route::Action::DirectResponse(message) => {
             cx.at("direct_response", |cx| direct_response::convert(cx, message, table))
@@ -134,7 +167,7 @@ pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table, trie
             None
         }
     };
-    Some(Route { name, path: path?, conditions, action: action?, stat_prefix, rules, filters })
+    Some(Route { name, path: path?, conditions, action: action?, metadata, stat_prefix, rules, filters })
 }
 
 /// A path, or the beginning of one, that a head can carry.

@@ -143,6 +143,9 @@ fn a_cluster_has_the_defaults_of_envoy() {
         connect_timeout: Duration::from_secs(5),
         per_connection_buffer_limit: 1 << 20,
         endpoints: Vec::new(),
+        limit_keys: None,
+        maintenance: Fraction::NONE.into(),
+        retries: Fraction::ALL.into(),
         limits: CircuitBreakers {
             max_connections: 1024,
             max_pending_requests: 1024,
@@ -157,6 +160,8 @@ fn a_cluster_has_the_defaults_of_envoy() {
         max_response_headers_count: 100,
         protocol: UpstreamProtocol::Http1,
         http1: UpstreamHttp1::default(),
+        mirrors: Vec::new(),
+        high_limits: CircuitBreakers::default(),
     };
     assert_eq!(*cluster, expected);
 }

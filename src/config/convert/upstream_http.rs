@@ -8,8 +8,8 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3 as api;
 
 use super::context::Context;
 use super::http_options::{self, IDLE_TIMEOUT, MAX_HEADERS_COUNT};
-use super::{http2, values};
-use crate::config::model::{Http2Options, UpstreamHttp1, UpstreamProtocol};
+use super::{http2, mirror, values};
+use crate::config::model::{Http2Options, Mirror, UpstreamHttp1, UpstreamProtocol};
 
 /// Envoy's own limit for HTTP/1 responses, above the 60 KiB that the API names.
 const MAX_RESPONSE_HEADERS_KB: u32 = 80;
@@ -23,6 +23,7 @@ pub(super) struct Options {
     pub(super) max_response_headers_count: u32,
     pub(super) protocol: UpstreamProtocol,
     pub(super) http1: UpstreamHttp1,
+    pub(super) mirrors: Vec<Mirror>,
 }
 
 impl Default for Options {
@@ -34,6 +35,7 @@ impl Default for Options {
             max_response_headers_count: MAX_HEADERS_COUNT,
             protocol: UpstreamProtocol::Http1,
             http1: UpstreamHttp1::default(),
+            mirrors: Vec::new(),
         }
     }
 }
@@ -51,7 +53,9 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpProtocolOptions) -> Op
         retry_policy,
         upstream_protocol_options,
     } = message;
-    refuse!(cx; http_filters, header_validation_config, outlier_detection, request_mirror_policies, retry_policy);
+    refuse!(cx; http_filters, header_validation_config, outlier_detection, retry_policy);
+    // Whether the cluster is there shows when there is a request.
+    let mirrors = mirror::policies(cx, request_mirror_policies, false);
     // Server names and certificate names matter only with TLS, hashes only with a policy that is refused.
     ignore!(cx; upstream_http_protocol_options, hash_policy);
     let mut http1 = UpstreamHttp1::default();
@@ -72,7 +76,7 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpProtocolOptions) -> Op
         Some(options) => cx.at("common_http_protocol_options", |cx| common(cx, options)),
         None => Options::default(),
     };
-    Options { protocol, http1, ..options }
+    Options { protocol, http1, mirrors, ..options }
 }
 
 fn as_downstream(
@@ -131,14 +135,16 @@ pub(super) fn http1(cx: &mut Context, message: core::Http1ProtocolOptions) -> Up
         allow_custom_methods,
         ignore_http_11_upgrade,
     } = message;
-    let override_stream_error_on_invalid_http_message = values::is_true(&override_stream_error_on_invalid_http_message);
-    refuse!(cx; enable_trailers, allow_chunked_length, override_stream_error_on_invalid_http_message);
-    // For requests that arrive, or a choice among Envoy's parsers.
-    ignore!(cx; allow_absolute_url, accept_http_10, default_host_for_http_10, use_balsa_parser, allow_custom_methods,
+    // For requests that arrive, or a choice among Envoy's parsers; a host that breaks the protocol loses its connection in any case.
+    ignore!(cx; override_stream_error_on_invalid_http_message, allow_absolute_url, accept_http_10, default_host_for_http_10, use_balsa_parser, allow_custom_methods,
         ignore_http_11_upgrade);
+    let (proper_case, preserve_case) = cx.at("header_key_format", |cx| http_options::key_format(cx, header_key_format));
     UpstreamHttp1 {
         full_url: send_fully_qualified_url,
-        proper_case: cx.at("header_key_format", |cx| http_options::proper_case(cx, header_key_format)),
+        proper_case,
+        preserve_case,
+        enable_trailers,
+        allow_chunked_length,
     }
 }
 
@@ -164,5 +170,6 @@ pub(super) fn common(cx: &mut Context, message: core::HttpProtocolOptions) -> Op
         max_response_headers_count: values::number(&max_headers_count).unwrap_or(MAX_HEADERS_COUNT),
         protocol: UpstreamProtocol::Http1,
         http1: UpstreamHttp1::default(),
+        mirrors: Vec::new(),
     }
 }

@@ -4,12 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3 as api;
+use envoy_types::pb::google::protobuf::Any;
 
 use super::context::Context;
+use super::extension::{Category, Extension, decode};
 use super::header_rules::{self, Lists};
-use super::route::{self, Table};
-use super::{http_filters, matcher, retry};
-use crate::config::model::{RequireTls, Tries, VirtualCluster, VirtualHost};
+use super::route::{self, Inherited, Table};
+use super::{cors, http_filters, matcher, matching, retry};
+use crate::config::model::{RequireTls, Route, Tries, VirtualCluster, VirtualHost};
 
 /// Names and domains of one table so far.
 #[derive(Default)]
@@ -45,20 +47,25 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         metadata,
         route_specifiers,
     } = message;
-    refuse!(cx; matcher, retry_policy_typed_config, hedge_policy,
-        request_mirror_policies, route_specifiers);
-    // Rate limits and CORS do nothing without their filters, and those are refused.
-    ignore!(cx; rate_limits, cors, metadata);
+    refuse!(cx; retry_policy_typed_config, route_specifiers);
+    // Rate limits do nothing without their filter, which is refused.
+    ignore!(cx; rate_limits, metadata);
     let limits = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit);
     let (body_limit, request_limit) = limits.unwrap_or_default();
     let tries = Tries {
-        policy: retry_policy.map(|policy| cx.at("retry_policy", |cx| retry::policy(cx, policy))).unwrap_or_default(),
+        policy: match retry_policy {
+            Some(policy) => cx.at("retry_policy", |cx| retry::policy(cx, policy)),
+            None => retry::none(cx),
+        },
         count_in_request: include_request_attempt_count,
         count_in_response: include_attempt_count_in_response,
         timeout_in_request: include_is_timeout_retry_header,
         body_limit,
         request_limit,
+        hedges: hedge_policy.is_some_and(|policy| cx.at("hedge_policy", |cx| retry::hedges(cx, policy))),
     };
+    let mirrors = table.mirrors(cx, request_mirror_policies, table.own_mirrors());
+    let inherited = Inherited { tries, mirrors };
     // Envoy accepts it; nothing but a statistic goes by the name.
     if !name.is_empty() && !seen.names.insert(name.clone()) {
         cx.at("name", |cx| cx.warn(format!("another virtual host of this table is called '{name}' too")));
@@ -77,7 +84,17 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         });
         None
     });
-    let routes = cx.each("routes", routes, |cx, message| route::convert(cx, message, table, &tries).map(Arc::new));
+    let routes = cx.each("routes", routes, |cx, message| route::convert(cx, message, table, &inherited).map(Arc::new));
+    if matcher.is_some() && !routes.is_empty() {
+        cx.error("cannot set both matcher and routes on virtual host");
+    }
+    let matcher = matcher.and_then(|message| {
+        let mut action = |cx: &mut Context, name: &str, any: &Any| {
+            let routes = ROUTES.parse(cx, name, Some(any))?;
+            route_list(cx, routes, table, &inherited)
+        };
+        cx.at("matcher", |cx| matching::tree(cx, message, &mut action)).map(Arc::new)
+    });
     let rules = header_rules::convert(
         cx,
         Lists {
@@ -87,14 +104,17 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
             response_remove: response_headers_to_remove,
         },
     );
+    let mut filters = http_filters::of_route(cx, typed_per_filter_config);
+    cors::add(cx, cors, &mut filters);
     VirtualHost {
         name,
         domains,
         routes,
+        matcher,
         require_tls: required_tls(require_tls),
         virtual_clusters: cx.each("virtual_clusters", virtual_clusters, virtual_cluster),
         rules,
-        filters: http_filters::of_route(cx, typed_per_filter_config),
+        filters,
     }
 }
 
@@ -110,4 +130,34 @@ fn required_tls(kind: i32) -> RequireTls {
 fn virtual_cluster(cx: &mut Context, message: api::VirtualCluster) -> Option<VirtualCluster> {
     let api::VirtualCluster { headers, name } = message;
     Some(VirtualCluster { name, headers: cx.each("headers", headers, matcher::header) })
+}
+
+/// What the matcher of a virtual host leads to.
+enum Found {
+    Route(Box<api::Route>),
+    List(Vec<api::Route>),
+}
+
+const ROUTES: Category<Found> = Category {
+    what: "action of a virtual host's matcher",
+    extensions: &[
+        Extension {
+            type_name: "envoy.config.route.v3.Route",
+            parse: |cx, bytes| decode(cx, bytes).map(|route| Found::Route(Box::new(route))),
+        },
+        Extension {
+            type_name: "envoy.config.route.v3.RouteList",
+            parse: |cx, bytes| decode(cx, bytes).map(|api::RouteList { routes }| Found::List(routes)),
+        },
+    ],
+};
+
+fn route_list(cx: &mut Context, found: Found, table: &Table, inherited: &Inherited) -> Option<Vec<Arc<Route>>> {
+    match found {
+        Found::Route(message) => route::convert(cx, *message, table, inherited).map(|route| vec![Arc::new(route)]),
+        Found::List(messages) => {
+            let routes = |cx: &mut Context, message| route::convert(cx, message, table, inherited).map(Arc::new);
+            Some(cx.each("routes", messages, routes))
+        }
+    }
 }

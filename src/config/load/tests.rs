@@ -237,10 +237,10 @@ fn what_a_connection_manager_cannot_do_is_said_where_it_stands() {
             "local_reply_config.body_format.text_format_source.inline_string: Not supported field in StreamInfo: NO_SUCH".to_owned(),
         ),
         (
-            "{http_protocol_options: {header_key_format: {stateful_formatter: {name: p, typed_config: {\"@type\": type.googleapis.com/\
-             envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig}}}}}"
+            "{original_ip_detection_extensions: [{name: h, typed_config: {\"@type\": type.googleapis.com/envoy.extensions.http.\
+             original_ip_detection.xff.v3.XffConfig, xff_num_trusted_hops: 1, xff_trusted_cidrs: {cidrs: [{address_prefix: 10.0.0.0, prefix_len: 8}]}}}]}"
                 .to_owned(),
-            format!("http_protocol_options.header_key_format.stateful_formatter: {text}"),
+            "original_ip_detection_extensions[0].typed_config: Cannot set both xff_num_trusted_hops and xff_trusted_cidrs".to_owned(),
         ),
     ];
     for (fields, expected) in rows {

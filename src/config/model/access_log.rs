@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use http::HeaderName;
 
+use super::{Fraction, Keyed};
 use crate::fault::Flag;
 
 /// `envoy.config.accesslog.v3.AccessLog`.
@@ -354,10 +355,8 @@ pub enum LogFilter {
     NotHealthCheck,
     /// `runtime_filter`: a share of all lines.
     Share {
-        /// So many…
-        numerator: u32,
-        /// …of so many.
-        denominator: u32,
+        /// How many.
+        fraction: Keyed<Fraction>,
         /// By chance instead of by the request's id.
         independent: bool,
     },
@@ -385,13 +384,13 @@ pub enum LogFilter {
     },
 }
 
-/// `envoy.config.accesslog.v3.ComparisonFilter`, its runtime key at its default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `envoy.config.accesslog.v3.ComparisonFilter`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Comparison {
     /// How.
     pub op: ComparisonOp,
     /// With what.
-    pub value: u32,
+    pub value: Keyed<u32>,
 }
 
 /// `ComparisonFilter.Op`.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Address, Http2Options, Locality};
+use super::{Address, Fraction, Http2Options, Keyed, Locality, Mirror, PreserveCase};
 
 /// `envoy.config.cluster.v3.Cluster`.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,12 @@ pub struct Cluster {
     pub endpoints: Vec<Endpoint>,
     /// `circuit_breakers.thresholds` for the default priority.
     pub limits: CircuitBreakers,
+    /// The same where runtime values may change them (`circuit_breakers.<cluster>.default.*`).
+    pub limit_keys: Option<Arc<KeyedLimits>>,
+    /// The part of its requests that are answered here, as a runtime value says: `upstream.maintenance_mode.<cluster>`.
+    pub maintenance: Keyed<Fraction>,
+    /// The part of its failed requests that may be tried again: `upstream.use_retry`.
+    pub retries: Keyed<Fraction>,
     /// Idle upstream connections are closed after this (default 1 h); `None` is off.
     pub idle_timeout: Option<Duration>,
     /// `max_requests_per_connection`; 0 is unlimited.
@@ -34,6 +40,10 @@ pub struct Cluster {
     pub protocol: UpstreamProtocol,
     /// How HTTP/1 is spoken.
     pub http1: UpstreamHttp1,
+    /// `request_mirror_policies` of `HttpProtocolOptions`: they go before those of routes.
+    pub mirrors: Vec<Mirror>,
+    /// `circuit_breakers.thresholds` for the high priority.
+    pub high_limits: CircuitBreakers,
 }
 
 /// What is spoken to a cluster.
@@ -91,6 +101,12 @@ pub struct UpstreamHttp1 {
     pub full_url: bool,
     /// `header_key_format.proper_case_words`: names begin with capitals.
     pub proper_case: bool,
+    /// `header_key_format.stateful_formatter`: how the host writes names is kept for the client.
+    pub preserve_case: Option<PreserveCase>,
+    /// `enable_trailers`: of requests and of responses.
+    pub enable_trailers: bool,
+    /// `allow_chunked_length`, of responses.
+    pub allow_chunked_length: bool,
 }
 
 /// `CircuitBreakers.Thresholds`, with Envoy's defaults (1024 each, 3 retries).
@@ -106,6 +122,42 @@ pub struct CircuitBreakers {
     pub max_retries: u32,
     /// `retry_budget`: instead of [`Self::max_retries`].
     pub retry_budget: Option<RetryBudget>,
+}
+
+/// [`CircuitBreakers`], each by the name of its runtime value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyedLimits {
+    /// `max_connections`.
+    pub max_connections: Keyed<u32>,
+    /// `max_pending_requests`.
+    pub max_pending_requests: Keyed<u32>,
+    /// `max_requests`.
+    pub max_requests: Keyed<u32>,
+    /// `max_retries`.
+    pub max_retries: Keyed<u32>,
+    /// `retry_budget.budget_percent`.
+    pub budget_percent: Keyed<f64>,
+    /// `retry_budget.min_retry_concurrency`.
+    pub budget_min_concurrency: Keyed<u32>,
+}
+
+impl KeyedLimits {
+    /// What is in force now. A value of the budget makes one where there is none.
+    pub fn now(&self, configured: &CircuitBreakers) -> CircuitBreakers {
+        let has_budget = configured.retry_budget.is_some()
+            || self.budget_percent.is_given()
+            || self.budget_min_concurrency.is_given();
+        CircuitBreakers {
+            max_connections: self.max_connections.now(),
+            max_pending_requests: self.max_pending_requests.now(),
+            max_requests: self.max_requests.now(),
+            max_retries: self.max_retries.now(),
+            retry_budget: has_budget.then(|| RetryBudget {
+                percent: self.budget_percent.now(),
+                min_concurrency: self.budget_min_concurrency.now(),
+            }),
+        }
+    }
 }
 
 /// `CircuitBreakers.Thresholds.RetryBudget`: retries as a part of the requests that are in flight or wait for a connection.

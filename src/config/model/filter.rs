@@ -66,6 +66,19 @@ pub struct FilterModel {
     pub disabled: bool,
 }
 
+/// A network filter that is not one of our own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkFilterModel {
+    /// Its name in the chain.
+    pub name: String,
+    /// The full name of the type of its settings: which extension it is.
+    pub type_name: String,
+    /// Its settings.
+    pub settings: Settings,
+    /// It keeps the connection until it ends.
+    pub is_terminal: bool,
+}
+
 /// `typed_per_filter_config` of one level, sorted by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RouteFilters(pub Vec<RouteFilter>);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     AccessLog, Cidr, ClientCertRules, FilterModel, HeaderOps, Http2Options, IpDetection, LocalReplies,
-    RouteConfiguration, TargetRules,
+    RouteConfiguration, StringMatch, TargetRules,
 };
 
 /// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
@@ -89,6 +89,8 @@ pub struct HttpConnectionManager {
     pub access_logs: Vec<AccessLog>,
     /// `access_log_options.flush_access_log_on_new_request`: a new request has a line too.
     pub log_new_requests: bool,
+    /// `access_log_options.flush_log_on_tunnel_successfully_established`: so has a tunnel that has been agreed on.
+    pub log_new_tunnels: bool,
 }
 
 /// With Envoy's defaults, no routes, and the router alone.
@@ -98,6 +100,7 @@ impl Default for HttpConnectionManager {
             stat_prefix: String::new(),
             access_logs: Vec::new(),
             log_new_requests: false,
+            log_new_tunnels: false,
             routes: Arc::default(),
             http_filters: vec![HttpFilter::Router(Router::default())],
             server_name: "envoy".into(),
@@ -167,6 +170,22 @@ pub struct Http1Options {
     pub custom_methods: bool,
     /// `header_key_format.proper_case_words`: names of response headers begin with capitals.
     pub proper_case: bool,
+    /// `header_key_format.stateful_formatter`: how the client writes names is kept for the host.
+    pub preserve_case: Option<PreserveCase>,
+    /// `ignore_http_11_upgrade`.
+    pub ignored_upgrades: Vec<StringMatch>,
+    /// `override_stream_error_on_invalid_http_message`, or the manager's `stream_error_on_invalid_http_message`: a request that is answered with 400 by us does not
+    /// end its connection where it has been understood.
+    pub keeps_after_bad_request: bool,
+}
+
+/// `envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PreserveCase {
+    /// `formatter_type_on_envoy_headers` is `PROPER_CASE`.
+    pub proper: bool,
+    /// `forward_reason_phrase`.
+    pub reason: bool,
 }
 
 impl Default for Http1Options {
@@ -179,6 +198,9 @@ impl Default for Http1Options {
             allow_chunked_length: false,
             custom_methods: false,
             proper_case: false,
+            preserve_case: None,
+            ignored_upgrades: Vec::new(),
+            keeps_after_bad_request: false,
         }
     }
 }

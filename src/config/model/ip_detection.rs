@@ -2,6 +2,8 @@
 
 use http::HeaderName;
 
+use super::Cidr;
+
 /// One of `original_ip_detection_extensions`: the first that finds an address has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IpDetection {
@@ -16,8 +18,10 @@ pub enum IpDetection {
     },
     /// `envoy.http.original_ip_detection.xff`: `x-forwarded-for`.
     Forwarded {
-        /// `xff_num_trusted_hops`.
+        /// `xff_num_trusted_hops`; not with the next.
         hops: u32,
+        /// `xff_trusted_cidrs`: proxies that are believed.
+        trusted: Option<Vec<Cidr>>,
         /// Not `skip_xff_append`: the peer is added to the header.
         append: bool,
     },

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccessLog, Address, DownstreamTls, HttpConnectionManager};
+use super::{AccessLog, Address, DownstreamTls, HttpConnectionManager, Keyed, NetworkFilterModel};
 
 /// `envoy.config.listener.v3.Listener`.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,8 +25,19 @@ pub struct Listener {
     pub default_filter_chain: Option<Arc<FilterChain>>,
     /// `envoy.filters.listener.tls_inspector`, named or needed by a filter chain: which chain is found out by what the client says first.
     pub inspection: Option<Inspection>,
+    /// How many connections there may be, where a runtime value may say so.
+    pub limits: Option<Box<ConnectionLimits>>,
     /// `drain_type` is `MODIFY_ONLY`: `/healthcheck/fail` does not drain it.
     pub drain_modify_only: bool,
+}
+
+/// How many connections there may be; without end where no runtime value is there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConnectionLimits {
+    /// `envoy.resource_limits.listener.<name>.connection_limit`.
+    pub own: Keyed<u64>,
+    /// `overload.global_downstream_max_connections`; not where `ignore_global_conn_limit` says so.
+    pub all: Option<Keyed<u64>>,
 }
 
 /// How a client's first bytes are looked at.
@@ -140,6 +151,18 @@ pub enum NetworkFilter {
     HttpConnectionManager(Arc<HttpConnectionManager>),
     /// `envoy.filters.network.tcp_proxy`.
     TcpProxy(Arc<TcpProxy>),
+    /// One that the program brings along.
+    Extension(NetworkFilterModel),
+}
+
+impl NetworkFilter {
+    /// It keeps the connection until it ends.
+    pub fn is_terminal(&self) -> bool {
+        match self {
+            Self::HttpConnectionManager(_) | Self::TcpProxy(_) => true,
+            Self::Extension(model) => model.is_terminal,
+        }
+    }
 }
 
 /// `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.

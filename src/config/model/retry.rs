@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::HeaderMatch;
+use super::{HeaderMatch, Keyed};
 
 /// How a route's requests are tried: `retry_policy` and what belongs to it, the virtual host's where the route has none.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Tries {
     pub body_limit: Option<u64>,
     /// `per_request_buffer_limit_bytes`: the same, but never more than the listener's `per_connection_buffer_limit_bytes`.
     pub request_limit: Option<u32>,
+    /// `hedge_policy.hedge_on_per_try_timeout`.
+    pub hedges: bool,
 }
 
 impl Tries {
@@ -43,6 +45,8 @@ pub struct RetryPolicy {
     pub base_interval: Duration,
     /// `retry_back_off.max_interval`, default ten times the base.
     pub max_interval: Duration,
+    /// `upstream.base_retry_backoff_ms`: the base where no `retry_back_off` is given and a runtime value is; else 0.
+    pub base_ms: Keyed<u64>,
     /// `rate_limited_retry_back_off.reset_headers`, in their order.
     pub reset_headers: Vec<ResetHeader>,
     /// `rate_limited_retry_back_off.max_interval`, default 5 min: what a host asks for beyond it does not count.
@@ -59,6 +63,16 @@ pub struct RetryPolicy {
     pub host_attempts: u32,
 }
 
+impl RetryPolicy {
+    /// The interval that the first pause is drawn from, and the longest.
+    pub fn intervals(&self) -> (Duration, Duration) {
+        match self.base_ms.now() {
+            0 => (self.base_interval, self.max_interval),
+            ms => (Duration::from_millis(ms), Duration::from_millis(ms.saturating_mul(10))),
+        }
+    }
+}
+
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
@@ -68,6 +82,7 @@ impl Default for RetryPolicy {
             per_try_idle_timeout: None,
             base_interval: Duration::from_millis(25),
             max_interval: Duration::from_millis(250),
+            base_ms: 0.into(),
             reset_headers: Vec::new(),
             reset_max_interval: Duration::from_secs(300),
             status_codes: Vec::new(),

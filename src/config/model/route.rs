@@ -10,7 +10,7 @@ pub use action::*;
 pub use matching::*;
 pub use rules::*;
 
-use super::RouteFilters;
+use super::{MatchTree, Metadata, RouteFilters};
 
 /// `envoy.config.route.v3.RouteConfiguration`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,6 +42,8 @@ pub struct VirtualHost {
     pub domains: Vec<String>,
     /// First match wins.
     pub routes: Vec<Arc<Route>>,
+    /// `matcher`, instead of routes: its actions are routes of which the first that matches wins.
+    pub matcher: Option<Arc<MatchTree<Vec<Arc<Route>>>>>,
     /// `require_tls`.
     pub require_tls: RequireTls,
     /// `virtual_clusters`: the first that matches counts.
@@ -63,6 +65,8 @@ pub struct Route {
     pub conditions: Option<Box<Conditions>>,
     /// What it does.
     pub action: RouteAction,
+    /// `metadata`, for those that ask for it.
+    pub metadata: Option<Box<Metadata>>,
     /// `stat_prefix`, or empty: it is counted under `vhost.<host>.route.<stat_prefix>.`.
     pub stat_prefix: String,
     /// What is done to its heads.
@@ -79,6 +83,7 @@ impl Route {
             path,
             conditions: None,
             action,
+            metadata: None,
             stat_prefix: String::new(),
             rules: HeaderRules::default(),
             filters: RouteFilters::default(),

@@ -8,14 +8,10 @@ use prost_reflect::DescriptorPool;
 use prost_types::FileDescriptorProto;
 use protox::file::{File, FileResolver, GoogleFileResolver};
 
-use crate::names;
+use crate::{missing, names};
 
 /// The files by import path.
 pub(crate) type Files = HashMap<String, FileDescriptorProto>;
-
-/// `TypedStruct` is used in configurations but not shipped with the package, which carries what its types import.
-const MISSING: [(&str, &str); 2] =
-    [("xds/type/v3/typed_struct.proto", "xds.type.v3"), ("udpa/type/v1/typed_struct.proto", "udpa.type.v1")];
 
 /// Compiles all protos under `package/proto`.
 ///
@@ -23,7 +19,7 @@ const MISSING: [(&str, &str); 2] =
 /// A text that names the file that cannot be read or compiled.
 pub(crate) fn all_protos(package: &Path) -> Result<DescriptorPool, String> {
     let roots = import_roots(&package.join("proto"))?;
-    let mut wanted: Vec<String> = MISSING.iter().map(|(path, _)| (*path).to_owned()).collect();
+    let mut wanted: Vec<String> = missing::FILES.iter().map(|(path, _)| (*path).to_owned()).collect();
     for root in &roots {
         list(root, root, &mut wanted)?;
     }
@@ -96,11 +92,8 @@ fn parse(roots: &[PathBuf], wanted: &[String]) -> Result<Files, String> {
 }
 
 fn source(roots: &[PathBuf], name: &str) -> Option<String> {
-    if let Some((_, package)) = MISSING.iter().find(|(path, _)| *path == name) {
-        return Some(format!(
-            "syntax = \"proto3\"; package {package}; import \"google/protobuf/struct.proto\";
-             message TypedStruct {{ string type_url = 1; google.protobuf.Struct value = 2; }}"
-        ));
+    if let Some((_, text)) = missing::FILES.iter().find(|(path, _)| *path == name) {
+        return Some((*text).to_owned());
     }
     roots.iter().find_map(|root| fs::read_to_string(root.join(name)).ok())
 }

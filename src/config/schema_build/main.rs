@@ -11,6 +11,7 @@ use std::{env, fs};
 
 mod compile;
 mod locate;
+mod missing;
 mod names;
 mod table;
 

@@ -74,11 +74,14 @@ impl Filter for Compress {
         if said == Some(&OnRoute::Disabled) {
             return next.run(request);
         }
-        match &compressor.request {
+        match compressor.request.as_ref().filter(|what| what.enabled.now()) {
             Some(what) => self.compress_request(compressor, what, &mut request, next.stream().is_complete()),
             None => self.requests.not_compressed.inc(),
         }
-        let Some(what) = &compressor.response else { return next.run(request) };
+        let what = &compressor.response;
+        if !what.enabled.now() {
+            return next.run(request);
+        }
         let offers = self.offer(compressor, &request, &next);
         let removes = match said {
             Some(OnRoute::Overrides { remove_accept_encoding: Some(removes) }) => *removes,
@@ -94,10 +97,24 @@ impl Filter for Compress {
             if response.local && (stream.record().grpc.get() || stream.manager().replies.is_some()) {
                 self.responses.not_compressed.inc();
             } else {
-                self.compress_response(compressor, what, &offers, &mut response);
+                self.compress_response(compressor, what, Some(&offers), &mut response);
             }
             Ok(response)
         })
+    }
+
+    fn dress<'a>(&'a self, reply: &mut Response<'a>, next: Next<'a>) {
+        let Some(compressor) = self.settings.get::<Compressor>() else { return };
+        let is_off = next.route_settings().as_ref().and_then(|said| said.get::<OnRoute>()) == Some(&OnRoute::Disabled);
+        if is_off || !compressor.response.enabled.now() {
+            return;
+        }
+        let record = next.stream().record();
+        if reply.local && (record.grpc.get() || next.stream().manager().replies.is_some()) {
+            return self.responses.not_compressed.inc();
+        }
+        let offers = record.object::<Offers>(OFFERS);
+        self.compress_response(compressor, &compressor.response, offers.as_deref(), reply);
     }
 }
 
@@ -120,7 +137,7 @@ impl Compress {
             }
         };
         let offer = Offer { encoding: compressor.library.encoding(), first: compressor.choose_first };
-        offers.made.borrow_mut().push(offer);
+        offers.made.borrow_mut().push((offer, self.settings.clone()));
         offers
     }
 
@@ -145,7 +162,8 @@ impl Compress {
         &self,
         compressor: &Compressor,
         what: &What,
-        offers: &Offers,
+        // Of a request that has come as far as here.
+        offers: Option<&Offers>,
         response: &mut Response<'a>,
     ) {
         if matches!(response.body, Body::Tunnel(_)) {
@@ -153,7 +171,9 @@ impl Compress {
         }
         let head = &mut response.head;
         let is_long = is_long(&head.headers, what, &self.responses);
-        let is_accepted = is_long && response.body.length() != Some(0) && self.is_accepted(compressor, offers);
+        let is_accepted = is_long
+            && response.body.length() != Some(0)
+            && offers.is_some_and(|offers| self.is_accepted(compressor, offers, &head.headers));
         let could = is_long
             && !compressor.codes.contains(&head.status.as_u16().into())
             && is_of_type(&head.headers, what)
@@ -182,9 +202,14 @@ impl Compress {
     }
 
     /// Whether the client accepts it, and prefers it to what the other compressors do.
-    fn is_accepted(&self, compressor: &Compressor, offers: &Offers) -> bool {
+    fn is_accepted(&self, compressor: &Compressor, offers: &Offers, headers: &Headers) -> bool {
         let own = compressor.library.encoding();
-        let (counter, accepted) = match choose(offers.accepts.borrow().as_deref(), &offers.made.borrow()) {
+        let made = offers.made.borrow();
+        let fits = |made: &&(Offer, Settings)| {
+            made.1.get::<Compressor>().is_none_or(|maker| is_of_type(headers, &maker.response))
+        };
+        let fitting: Vec<Offer> = made.iter().filter(fits).map(|(offer, _)| *offer).collect();
+        let (counter, accepted) = match choose(offers.accepts.borrow().as_deref(), &fitting) {
             Choice::NoHeader => (&self.accepts.no_accept_header, false),
             Choice::Identity => (&self.accepts.header_identity, false),
             Choice::NotValid => (&self.accepts.header_not_valid, false),

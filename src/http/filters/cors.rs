@@ -15,7 +15,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use self::settings::Policy;
 use super::super::body::Body;
 use super::super::filter::{Answer, Building, Extension, Filter, Next, Request, Response};
-use crate::codec::head::{RequestHead, ResponseHead};
+use crate::codec::head::{Headers, RequestHead, ResponseHead};
 use crate::config::extension::{HttpFilterKind, RouteKind};
 use crate::config::model::Settings;
 use crate::stats::names::CorsStats;
@@ -51,7 +51,7 @@ impl Filter for Cors {
         let draw = next.draw();
         // Whether it works at all the most specific policy says alone.
         let Some((enabled, shadow)) = next.find_in_route(|policy: &Policy| {
-            Some((policy.enabled.holds(draw), policy.shadow.is_some_and(|shadow| shadow.holds(draw))))
+            Some((policy.enabled.holds(draw), policy.shadow.as_ref().is_some_and(|shadow| shadow.holds(draw))))
         }) else {
             return next.run(request);
         };
@@ -86,18 +86,34 @@ impl Filter for Cors {
         if !allowed {
             return next.run(request);
         }
+        next.stream().record().set_object(ALLOWED, Allowed(origin.clone()));
         Answer::later(async move {
             let mut response = next.run(request).await?;
-            let headers = &mut response.head.headers;
-            headers.set(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            if allows_credentials(next) {
-                headers.set(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-            }
-            if let Some(exposed) = next.find_in_route(|policy: &Policy| policy.expose_headers.clone()) {
-                headers.set(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
-            }
+            allow(&mut response.head.headers, origin, next);
             Ok(response)
         })
+    }
+
+    fn dress<'a>(&'a self, reply: &mut Response<'a>, next: Next<'a>) {
+        if let Some(allowed) = next.stream().record().object::<Allowed>(ALLOWED) {
+            allow(&mut reply.head.headers, allowed.0.clone(), next);
+        }
+    }
+}
+
+/// The origin that is allowed, for replies that are made here.
+const ALLOWED: &str = "envoy.filters.http.cors.allowed";
+
+struct Allowed(HeaderValue);
+
+/// Tells the browser that the page may see the response.
+fn allow(headers: &mut Headers, origin: HeaderValue, next: Next<'_>) {
+    headers.set(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    if allows_credentials(next) {
+        headers.set(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    }
+    if let Some(exposed) = next.find_in_route(|policy: &Policy| policy.expose_headers.clone()) {
+        headers.set(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
 }
 

@@ -69,7 +69,8 @@ impl Filter for Csrf {
 
 impl Csrf {
     fn judge(&self, policy: &Policy, head: &RequestHead, draw: u64) -> Verdict {
-        let (enabled, shadow) = (policy.enabled.holds(draw), policy.shadow.is_some_and(|shadow| shadow.holds(draw)));
+        let (enabled, shadow) =
+            (policy.enabled.holds(draw), policy.shadow.as_ref().is_some_and(|shadow| shadow.holds(draw)));
         if !enabled && !shadow {
             return Verdict::Pass;
         }

@@ -17,7 +17,7 @@ use crate::config::extension::HttpFilterKind;
 use crate::config::model::Settings;
 use crate::http::body::Body;
 use crate::http::failure::Failure;
-use crate::http::filter::{Answer, Building, Extension, Filter, Next, Request};
+use crate::http::filter::{Answer, Building, Extension, Filter, Next, Request, Response};
 use crate::stats::names::{DecompressionStats, decompressor as scope_of};
 
 use settings::{Decompressor, Direction};
@@ -53,35 +53,52 @@ impl Filter for Decompress {
     fn call<'a>(&'a self, mut request: Request<'a>, next: Next<'a>) -> Answer<'a> {
         let Some(decompressor) = self.settings.get::<Decompressor>() else { return next.run(request) };
         let is_tunnel = request.head.method == http::Method::CONNECT || request.head.headers.contains(&header::UPGRADE);
-        if let Some(direction) = decompressor.request.filter(|_| !is_tunnel) {
+        if !is_tunnel {
+            let direction = &decompressor.request;
             let Request { head, body } = &mut request;
             undo(decompressor, direction, (&mut head.headers, body), &self.requests, Failure::Malformed);
         }
-        let Some(direction) = decompressor.response else { return next.run(request) };
-        if decompressor.advertises {
+        let direction = &decompressor.response;
+        if decompressor.advertises && direction.enabled.now() {
             advertise(&mut request.head.headers, decompressor.library.encoding());
         }
         Answer::later(async move {
             let mut response = next.run(request).await?;
-            if !matches!(response.body, Body::Tunnel(_)) {
+            let is_bodiless = response.local && next.stream().record().grpc.get();
+            if !is_bodiless && !matches!(response.body, Body::Tunnel(_)) {
                 let message = (&mut response.head.headers, &mut response.body);
                 undo(decompressor, direction, message, &self.responses, Failure::UpstreamProtocol);
             }
             Ok(response)
         })
     }
+
+    fn dress<'a>(&'a self, reply: &mut Response<'a>, next: Next<'a>) {
+        // A gRPC client gets no body.
+        if next.stream().record().grpc.get() {
+            return;
+        }
+        if let Some(decompressor) = self.settings.get::<Decompressor>() {
+            let message = (&mut reply.head.headers, &mut reply.body);
+            undo(decompressor, &decompressor.response, message, &self.responses, Failure::UpstreamProtocol);
+        }
+    }
 }
 
 /// Decompresses a message, where it is compressed with what is undone here.
 fn undo(
     decompressor: &Decompressor,
-    direction: Direction,
+    direction: &Direction,
     (headers, body): (&mut Headers, &mut Body<'_>),
     stats: &DecompressionStats,
     fault: Failure,
 ) {
-    let is_free = direction.ignores_no_transform || !is_fixed(headers);
-    let rest = if is_free && body.length() != Some(0) { rest(headers, decompressor.library.encoding()) } else { None };
+    // What has no body is none of its business.
+    if body.length() == Some(0) {
+        return;
+    }
+    let is_free = direction.enabled.now() && (direction.ignores_no_transform || !is_fixed(headers));
+    let rest = if is_free { rest(headers, decompressor.library.encoding()) } else { None };
     let Some(rest) = rest else { return stats.not_decompressed.inc() };
     stats.decompressed.inc();
     headers.remove(&header::CONTENT_LENGTH);
@@ -110,8 +127,11 @@ fn rest(headers: &Headers, encoding: &str) -> Option<Option<HeaderValue>> {
 
 /// Tells the host what is understood here, beside what the client understands.
 fn advertise(headers: &mut Headers, encoding: &'static str) {
-    let accepts = headers.get_all(&header::ACCEPT_ENCODING).map(HeaderValue::as_bytes);
-    let all: Vec<&[u8]> = accepts.chain([encoding.as_bytes()]).collect();
+    let accepts = || headers.get_all(&header::ACCEPT_ENCODING).map(HeaderValue::as_bytes);
+    if accepts().flat_map(tokens).any(|token| token.eq_ignore_ascii_case(encoding.as_bytes())) {
+        return;
+    }
+    let all: Vec<&[u8]> = accepts().chain([encoding.as_bytes()]).collect();
     if let Ok(value) = HeaderValue::from_bytes(&all.join(&b","[..])) {
         headers.set(header::ACCEPT_ENCODING, value);
     }

@@ -27,6 +27,7 @@ use crate::config::extension::{HttpFilterKind, RouteKind};
 use crate::config::model::{Fraction, Settings};
 use crate::fault::Flag;
 use crate::route;
+use crate::runtime::{Key, Value};
 use crate::stats::names::{self, FaultCallerStats, FaultStats};
 use crate::stats::{Gauge, Scope};
 
@@ -82,7 +83,7 @@ struct Drawn {
     abort: Option<Abort>,
     /// Bytes of the response in a second.
     limit: Option<u64>,
-    most_active: Option<u32>,
+    most_active: u32,
     caller: Option<String>,
 }
 
@@ -149,7 +150,7 @@ impl Filter for Faults {
 
 impl Faults {
     /// Takes a place among the active faults, unless the request has one; `false`, and counted, where none is left.
-    fn begins(&self, next: Next<'_>, most: Option<u32>) -> bool {
+    fn begins(&self, next: Next<'_>, most: u32) -> bool {
         const ACTIVE: &str = "envoy.filters.http.fault.active";
         let record = next.stream().record();
         if record.object::<Active>(ACTIVE).is_some() {
@@ -198,46 +199,69 @@ fn draw(fault: &Fault, head: &RequestHead, next: Next<'_>) -> Option<Drawn> {
     if !is_candidate(fault, head, next) {
         return None;
     }
-    let hits = |most: Fraction, name: &HeaderName, by_header: bool| {
-        let asked = if by_header { number::<u32>(head, name) } else { None };
-        let numerator = asked.map_or(most.numerator, |asked| asked.min(most.numerator));
-        Fraction { numerator, ..most }.holds(next.draw())
+    let keys = &fault.keys;
+    let caller = head.headers.get(&X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER).and_then(|caller| caller.to_str().ok());
+    let caller = caller.unwrap_or_default();
+    // How many are hit: as the request asks, of no more than is allowed; as a runtime value says, of the caller's where there is a caller.
+    let hits = |most: Fraction, asks: Option<&HeaderName>, key: &Option<Box<Key>>, of_caller: Option<&str>| {
+        let asked = asks.and_then(|name| number::<u32>(head, name));
+        let allowed = Fraction { numerator: asked.map_or(most.numerator, |asked| asked.min(most.numerator)), ..most };
+        let said = match of_caller.filter(|_| !caller.is_empty()) {
+            Some(name) => keys.of_caller(caller, name, Fraction::of),
+            None => key.as_ref().and_then(|key| key.value(Fraction::of)),
+        };
+        said.unwrap_or(allowed).holds(next.draw())
     };
     let delay = fault.delay.as_ref().and_then(|delay| {
-        let by_header = delay.how == DelayHow::Header;
-        let time = match delay.how {
-            DelayHow::Fixed(time) => time,
-            DelayHow::Header => Duration::from_millis(number(head, &DELAY)?),
+        let (time, asks) = match delay.how {
+            DelayHow::Fixed(time) => (time, None),
+            DelayHow::Header => (Duration::from_millis(number(head, &DELAY)?), Some(&DELAY_PERCENTAGE)),
         };
-        (!time.is_zero() && hits(delay.percentage, &DELAY_PERCENTAGE, by_header)).then_some(time)
+        let said = keys.of_caller(caller, "delay.fixed_duration_ms", Value::integer);
+        let said = said.or_else(|| keys.delay_duration.as_ref()?.value(Value::integer));
+        let time = said.map_or(time, Duration::from_millis);
+        let percent = Some("delay.fixed_delay_percent");
+        (!time.is_zero() && hits(delay.percentage, asks, &keys.delay_percent, percent)).then_some(time)
     });
     let abort = fault.abort.as_ref().and_then(|abort| {
-        let by_header = abort.how == AbortHow::Header;
-        let (status, grpc) = match abort.how {
-            AbortHow::Http(status) => (status, None),
-            AbortHow::Grpc(status) => (200, Some(status)),
+        let (status, grpc, asks) = match abort.how {
+            AbortHow::Http(status) => (status, None, None),
+            AbortHow::Grpc(status) => (200, Some(status), None),
             AbortHow::Header => match number(head, &ABORT).filter(|status| (200..600).contains(status)) {
-                Some(status) => (status, None),
-                None => (200, Some(number(head, &ABORT_GRPC)?)),
+                Some(status) => (status, None, Some(&ABORT_PERCENTAGE)),
+                None => (200, Some(number(head, &ABORT_GRPC)?), Some(&ABORT_PERCENTAGE)),
             },
         };
+        let said = |name: &str, key: &Option<Box<Key>>| {
+            let of_caller = keys.of_caller(caller, name, Value::integer);
+            of_caller.or_else(|| key.as_ref()?.value(Value::integer))
+        };
+        let (status, grpc) = match grpc {
+            Some(code) => {
+                let said = said("abort.grpc_status", &keys.abort_grpc_status).and_then(|said| said.try_into().ok());
+                (status, Some(said.unwrap_or(code)))
+            }
+            None => {
+                let said = said("abort.http_status", &keys.abort_http_status).and_then(|said| said.try_into().ok());
+                (said.filter(|said| (200..600).contains(said)).unwrap_or(status), None)
+            }
+        };
         let body = abort.body.clone();
-        hits(abort.percentage, &ABORT_PERCENTAGE, by_header).then_some(Abort { status, grpc, body })
+        let percent = Some("abort.abort_percent");
+        hits(abort.percentage, asks, &keys.abort_percent, percent).then_some(Abort { status, grpc, body })
     });
     let limit = fault.limit.as_ref().and_then(|limit| {
-        let by_header = limit.how == LimitHow::Header;
-        let kilobytes = match limit.how {
-            LimitHow::Fixed(kilobytes) => kilobytes,
-            LimitHow::Header => number(head, &THROUGHPUT).filter(|limit| *limit > 0)?,
+        let (kilobytes, asks) = match limit.how {
+            LimitHow::Fixed(kilobytes) => (kilobytes, None),
+            LimitHow::Header => (number(head, &THROUGHPUT).filter(|limit| *limit > 0)?, Some(&THROUGHPUT_PERCENTAGE)),
         };
-        hits(limit.percentage, &THROUGHPUT_PERCENTAGE, by_header).then(|| kilobytes.saturating_mul(1024))
+        hits(limit.percentage, asks, &keys.limit_percent, None).then(|| kilobytes.saturating_mul(1024))
     });
     if delay.is_none() && abort.is_none() && limit.is_none() {
         return None;
     }
-    let caller = head.headers.get(&X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER).filter(|_| fault.counts_callers);
-    let caller = caller.and_then(|caller| caller.to_str().ok()).filter(|caller| !caller.is_empty());
-    Some(Drawn { delay, abort, limit, most_active: fault.max_active, caller: caller.map(str::to_owned) })
+    let caller = (fault.counts_callers && !caller.is_empty()).then(|| caller.to_owned());
+    Some(Drawn { delay, abort, limit, most_active: fault.max_active.now(), caller })
 }
 
 fn is_candidate(fault: &Fault, head: &RequestHead, next: Next<'_>) -> bool {

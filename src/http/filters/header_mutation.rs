@@ -11,7 +11,7 @@ use std::rc::Rc;
 use http::HeaderValue;
 
 use self::settings::{Mutation, Mutations, Settings};
-use super::super::filter::{Answer, Building, Extension, Filter, Next, Request};
+use super::super::filter::{Answer, Building, Extension, Filter, Next, Request, Response};
 use super::super::forward::rewrite;
 use crate::codec::head::{Headers, RequestHead, ResponseHead};
 use crate::config::extension::{HttpFilterKind, RouteKind};
@@ -76,6 +76,21 @@ impl Filter for HeaderMutations {
             });
             Ok(response)
         })
+    }
+
+    fn dress<'a>(&'a self, reply: &mut Response<'a>, next: Next<'a>) {
+        let mut of_routes = next.all_route_settings();
+        let own = self.settings.get::<Settings>();
+        if !own.is_some_and(|settings| settings.most_specific_wins) {
+            of_routes.reverse();
+        }
+        let request = next.stream().record().head.borrow();
+        let own = own.map(|settings| &settings.mutations).into_iter();
+        for mutations in own.chain(of_routes.iter().filter_map(|said| said.get::<Mutations>())) {
+            for mutation in &mutations.response {
+                mutation.apply_to_response(&mut reply.head, request.as_deref(), next);
+            }
+        }
     }
 }
 

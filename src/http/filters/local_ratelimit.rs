@@ -121,7 +121,7 @@ impl Filter for LocalRateLimit {
     fn call<'a>(&'a self, mut request: Request<'a>, next: Next<'a>) -> Answer<'a> {
         let own = self.own(&next);
         let Some(limit) = own.settings.get::<Limit>() else { return next.run(request) };
-        if !limit.enabled.is_some_and(|part| part.holds(self.draws.next())) {
+        if !limit.enabled.as_ref().is_some_and(|part| part.holds(self.draws.next())) {
             return next.run(request);
         }
         let stream = next.stream();
@@ -132,9 +132,10 @@ impl Filter for LocalRateLimit {
             own.stats.ok.inc();
         } else {
             own.stats.rate_limited.inc();
-            if limit.enforced.is_some_and(|part| part.holds(self.draws.next())) {
+            if limit.enforced.as_ref().is_some_and(|part| part.holds(self.draws.next())) {
                 own.stats.enforced.inc();
-                let response = deny(&own, limit, level, &request.head, stream);
+                let mut response = deny(&own, limit, level, &request.head, stream);
+                next.pass_over(&mut response);
                 return Answer::later(std::future::ready(Ok(response)));
             }
             let seen = own.not_enforced.has_formats().then(|| request.head.clone());
@@ -142,13 +143,25 @@ impl Filter for LocalRateLimit {
                 .apply(&mut request.head.headers, &mut |pieces| rewrite::value(pieces, stream, seen.as_ref(), None));
         }
         let Some((tokens, level)) = shown else { return next.run(request) };
+        stream.record().set_object(SHOWN, Shown(tokens, level));
         Answer::later(async move {
             let mut response = next.run(request).await?;
             show(&mut response.head.headers, tokens, level);
             Ok(response)
         })
     }
+
+    fn dress<'a>(&'a self, reply: &mut Response<'a>, next: Next<'a>) {
+        if let Some(shown) = next.stream().record().object::<Shown>(SHOWN) {
+            show(&mut reply.head.headers, shown.0, shown.1);
+        }
+    }
 }
+
+/// What a response shows, for one that is made here.
+const SHOWN: &str = "envoy.filters.http.local_ratelimit.shown";
+
+struct Shown(u32, Level);
 
 /// The answer to one request too many.
 fn deny<'a>(own: &Own, limit: &Limit, level: Level, head: &RequestHead, stream: &Stream<'_>) -> Response<'a> {

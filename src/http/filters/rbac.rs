@@ -1,6 +1,6 @@
 //! `envoy.filters.http.rbac`: who may do what.
 //!
-//! Rules decide, shadow rules only count and leave their result as dynamic metadata. What a route says replaces the rules of the chain; one
+//! Rules decide, or a matcher in their place; shadow rules only count and leave their result as dynamic metadata. What a route says replaces the rules of the chain; one
 //! that says nothing of rules leaves the request alone. The statistics are always those of the chain. The filter looks at heads and connections
 //! alone and hands the request on as it is: one in flight can move to another epoch, but for a request that shadow rules or
 //! those of action `LOG` have looked at, because its metadata would be lost.
@@ -18,8 +18,8 @@ use crate::http::filter::{Answer, Building, Extension, Filter, Next, Request};
 use crate::stats::Scope;
 use crate::stats::names::{self, RbacShadowStats, RbacStats};
 
-use matching::{Asked, Verdict};
-use settings::{Action, Control, Rules};
+use matching::{Asked, Judge, Verdict};
+use settings::{Basis, Control};
 
 /// Where the results of shadow rules stand.
 const METADATA: &str = "envoy.filters.http.rbac";
@@ -63,26 +63,40 @@ struct Rbac {
     shadow_scope: Scope,
 }
 
-/// A worker's part of settings: expressions have caches of their own.
+/// A worker's part of settings.
 struct Own {
-    control: Control,
-    /// By policy, where they are counted.
-    policies: Vec<RbacStats>,
-    shadow_policies: Vec<RbacShadowStats>,
+    rules: Option<Bench<RbacStats>>,
+    shadow: Option<Bench<RbacShadowStats>>,
+    shadow_prefix: String,
+}
+
+/// What decides, and where its policies are counted.
+struct Bench<S> {
+    judge: Judge,
+    /// By policy; empty where they are not counted.
+    policies: Vec<S>,
+}
+
+impl<S> Bench<S> {
+    fn new(basis: &Basis, is_counted: bool, stats: impl Fn(&str) -> S) -> Self {
+        let judge = Judge::new(basis);
+        let policies = judge.names.iter().filter(|_| is_counted).map(|name| stats(name)).collect();
+        Self { judge, policies }
+    }
+
+    fn name(&self, policy: Option<usize>) -> Option<&str> {
+        self.judge.names.get(policy?).map(String::as_str)
+    }
 }
 
 impl Own {
     fn new(control: &Control, rules_scope: &Scope, shadow_scope: &Scope) -> Self {
-        let names = |rules: &Option<Rules>| {
-            let counted = rules.iter().filter(|_| control.per_policy).flat_map(|rules| &rules.policies);
-            counted.map(|policy| policy.name.clone()).collect::<Vec<_>>()
-        };
-        let policy = |name: String| RbacStats::new(&names::rbac_policy(rules_scope, &name));
-        let shadow_policy = |name: String| RbacShadowStats::new(&names::rbac_policy(shadow_scope, &name));
+        let rules = |name: &str| RbacStats::new(&names::rbac_policy(rules_scope, name));
+        let shadow = |name: &str| RbacShadowStats::new(&names::rbac_policy(shadow_scope, name));
         Self {
-            policies: names(&control.rules).into_iter().map(policy).collect(),
-            shadow_policies: names(&control.shadow).into_iter().map(shadow_policy).collect(),
-            control: control.clone(),
+            rules: control.rules.as_ref().map(|basis| Bench::new(basis, control.per_policy, rules)),
+            shadow: control.shadow.as_ref().map(|basis| Bench::new(basis, control.per_policy, shadow)),
+            shadow_prefix: control.shadow_prefix.clone(),
         }
     }
 }
@@ -95,9 +109,9 @@ impl Rbac {
         own.unwrap_or_else(|| self.chain.clone())
     }
 
-    fn shadow(&self, own: &Own, rules: &Rules, asked: &Asked<'_>) {
-        let Verdict { allowed, policy } = matching::judge(rules, asked);
-        let of_policy = policy.and_then(|at| own.shadow_policies.get(at));
+    fn shadow(&self, bench: &Bench<RbacShadowStats>, prefix: &str, asked: &Asked<'_>) {
+        let Verdict { allowed, policy, .. } = bench.judge.judge(asked);
+        let of_policy = policy.and_then(|at| bench.policies.get(at));
         let (counter, of_policy) = if allowed {
             (&self.shadow_stats.shadow_allowed, of_policy.map(|stats| &stats.shadow_allowed))
         } else {
@@ -106,9 +120,9 @@ impl Rbac {
         counter.inc();
         of_policy.into_iter().for_each(|counter| counter.inc());
         let record = asked.stream.record();
-        let key = |name: &str| format!("{}{name}", own.control.shadow_prefix);
-        if let Some(policy) = policy.and_then(|at| rules.policies.get(at)) {
-            record.set_metadata(METADATA, &key("shadow_effective_policy_id"), policy.name.as_str().into());
+        let key = |name: &str| format!("{prefix}{name}");
+        if let Some(name) = bench.name(policy) {
+            record.set_metadata(METADATA, &key("shadow_effective_policy_id"), name.into());
         }
         let result = if allowed { "allowed" } else { "denied" };
         record.set_metadata(METADATA, &key("shadow_engine_result"), result.into());
@@ -119,14 +133,14 @@ impl Filter for Rbac {
     fn call<'a>(&'a self, request: Request<'a>, next: Next<'a>) -> Answer<'a> {
         let own = self.own(next.route_settings());
         let asked = Asked { head: &request.head, stream: next.stream() };
-        if let Some(rules) = &own.control.shadow {
-            self.shadow(&own, rules, &asked);
+        if let Some(bench) = &own.shadow {
+            self.shadow(bench, &own.shadow_prefix, &asked);
         }
-        let Some(rules) = &own.control.rules else { return next.run(request) };
-        let Verdict { allowed, policy } = matching::judge(rules, &asked);
-        let of_policy = policy.and_then(|at| own.policies.get(at));
-        if rules.action == Action::Log {
-            next.stream().record().set_metadata(COMMON, "access_log_hint", policy.is_some().into());
+        let Some(bench) = &own.rules else { return next.run(request) };
+        let Verdict { allowed, policy, hint } = bench.judge.judge(&asked);
+        let of_policy = policy.and_then(|at| bench.policies.get(at));
+        if let Some(hint) = hint {
+            next.stream().record().set_metadata(COMMON, "access_log_hint", hint.into());
         }
         if allowed {
             self.stats.allowed.inc();
@@ -135,12 +149,13 @@ impl Filter for Rbac {
         }
         self.stats.denied.inc();
         of_policy.into_iter().for_each(|stats| stats.denied.inc());
-        let name = policy.and_then(|at| rules.policies.get(at)).map_or("none", |policy| &policy.name);
+        let name = bench.name(policy).unwrap_or("none");
         // An access log's line is split at blanks.
         let name = name.replace(|letter: char| letter.is_whitespace() || letter.is_control(), "_");
         let details = format!("rbac_access_denied_matched_policy[{name}]");
         let denial = Denial { status: 403, grpc_status: None, body: "RBAC: access denied", details: &details };
-        let response = denial::reply(&denial, &request.head, next.stream());
+        let mut response = denial::reply(&denial, &request.head, next.stream());
+        next.pass_over(&mut response);
         Answer::later(std::future::ready(Ok(response)))
     }
 }

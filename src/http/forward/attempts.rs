@@ -11,15 +11,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
 
-use crate::codec::head::RequestHead;
+use crate::codec::head::{RequestHead, ResponseHead};
 use crate::codec::http1;
-use crate::config::model::Tries;
+use crate::config::model::{InternalRedirects, RouteAction, Tries};
 use crate::fault::Flag;
 use crate::http::body::Body;
 use crate::http::failure::Failure;
 use crate::http::filter::Request;
 use crate::http::headers::names::X_ENVOY_IS_TIMEOUT_RETRY;
 use crate::http::headers::{announce_attempts, announce_timeout};
+use crate::http::redirects::Kept;
 use crate::http::route_stats::Counted;
 use crate::http::stream::Stream;
 use crate::local::Deadline;
@@ -27,52 +28,13 @@ use crate::route::{Decision, Entry};
 use crate::upstream::limits::Retry;
 use crate::upstream::{Cluster, Host};
 
-use super::controls::Controls;
 use super::handover::Echo;
+use super::hedge::Hedges;
 use super::keeper::{Beyond, Keeper, Tap};
 use super::retry::{Event, Pause, Retries, Verdict};
 use super::rewrite;
-use super::try_limits::TryLimits;
-use super::{Exchange, exchange};
-
-/// The timeouts of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Timeouts {
-    /// Of all tries together.
-    pub(super) total: Option<Duration>,
-    per_try: Option<Duration>,
-    per_try_idle: Option<Duration>,
-}
-
-impl Timeouts {
-    /// From the route, its policy, and the request's own wishes.
-    pub(super) fn new(route: Option<Duration>, tries: &Tries, controls: &Controls) -> Self {
-        let wish = |wish: Option<Duration>, else_: Option<Duration>| match wish {
-            Some(wish) => Some(wish).filter(|wish| !wish.is_zero()),
-            None => else_,
-        };
-        let total = wish(controls.timeout, route);
-        // One try that may take as long as all of them is not limited.
-        let per_try = wish(controls.per_try_timeout, tries.policy.per_try_timeout)
-            .filter(|per_try| total.is_none_or(|total| *per_try < total));
-        Self { total, per_try, per_try_idle: tries.policy.per_try_idle_timeout }
-    }
-
-    /// Whether one try is limited.
-    pub(super) fn limit_tries(&self) -> bool {
-        self.per_try.is_some() || self.per_try_idle.is_some()
-    }
-
-    /// What the host is told: how long it is waited for, when so much time has passed.
-    pub(super) fn expected(&self, elapsed: Duration) -> Option<Duration> {
-        let expected = self.per_try.or(self.total)?;
-        Some(match self.total {
-            // Zero would mean for ever; the timeout itself comes in a moment.
-            Some(total) => expected.min(total.saturating_sub(elapsed)).max(Duration::from_millis(1)),
-            None => expected,
-        })
-    }
-}
+use super::timeouts::Timeouts;
+use super::{Exchange, exchange, redirected};
 
 /// The tries of one request.
 pub(super) struct Attempts<'a> {
@@ -92,12 +54,22 @@ pub(super) struct Attempts<'a> {
     timed_out: bool,
     /// The retry in progress.
     admitted: Option<Retry>,
+    /// Tries that are under way beside the last one.
+    pub(super) hedges: Hedges<'a>,
+}
+
+/// The redirects that a route follows.
+fn redirects(entry: &Entry) -> Option<&InternalRedirects> {
+    match &entry.action {
+        RouteAction::Forward(forward) => forward.redirects.as_deref(),
+        _ => None,
+    }
 }
 
 /// What becomes of a try.
 pub(super) enum Next {
-    /// Its outcome is passed on.
-    Pass,
+    /// Its outcome is passed on; `bad` says that it would have been tried again.
+    Pass { bad: bool },
     /// Another follows, not before then.
     Pause(Deadline),
 }
@@ -115,7 +87,8 @@ impl<'a> Attempts<'a> {
     ) -> (Box<Self>, Body<'a>) {
         let Request { head, body } = request;
         let framing = exchange::framing(&body);
-        let (keeper, body) = if retries.enabled() && framing != http1::Body::Empty {
+        let keeps = retries.enabled() || redirects(&decision.route).is_some();
+        let (keeper, body) = if keeps && framing != http1::Body::Empty {
             let limit = tries.buffer_limit(stream.manager().buffer_limit);
             let beyond = if retries.takes_handover(&tries.policy) { Beyond::Window } else { Beyond::Drop };
             let keeper = Keeper::new(body, limit, beyond);
@@ -137,6 +110,7 @@ impl<'a> Attempts<'a> {
             tried: Vec::new(),
             timed_out: false,
             admitted: None,
+            hedges: Hedges::default(),
         };
         (Box::new(this), body)
     }
@@ -161,7 +135,7 @@ impl<'a> Attempts<'a> {
         self.stream.keep_request(&self.head);
         let head = self.head.clone();
         let mut exchange = exchange::encode(self.stream, &self.cluster, host, head, self.framing, body)?;
-        exchange.limit(TryLimits::new(self.timeouts.per_try, self.timeouts.per_try_idle));
+        exchange.limit(self.timeouts.of_try());
         Ok(exchange)
     }
 
@@ -206,12 +180,15 @@ impl<'a> Attempts<'a> {
                     stats.upstream_rq_retry_success.inc();
                     self.count(|counted| counted.stats.upstream_rq_retry_success.inc());
                 }
+                return Next::Pass { bad: false };
             }
             Verdict::Exhausted => {
                 stats.upstream_rq_retry_limit_exceeded.inc();
                 self.count(|counted| counted.stats.upstream_rq_retry_limit_exceeded.inc());
                 self.stream.record().flag(Flag::UpstreamRetryLimitExceeded);
             }
+            // An operator has switched retries off.
+            Verdict::Again(_) if !self.cluster.model().retries.holds(fastrand::u64(..)) => {}
             Verdict::Again(pause) => {
                 self.admitted = self.cluster.admit_retry();
                 if self.admitted.is_some() {
@@ -222,7 +199,28 @@ impl<'a> Attempts<'a> {
                 self.stream.record().flag(Flag::UpstreamOverflow);
             }
         }
-        Next::Pass
+        Next::Pass { bad: true }
+    }
+
+    /// Notes how many tries are under way beside the last one: a timeout of the route ends them all.
+    pub(super) fn tell_beside(&self) {
+        let count = u8::try_from(self.hedges.count()).unwrap_or(u8::MAX);
+        self.stream.record().beside.set(count);
+    }
+
+    /// Whether anything may be tried again at all.
+    pub(super) fn may_retry(&self) -> bool {
+        self.retries.enabled() && !self.retries.has_given_up()
+    }
+
+    /// Whether a try that takes too long goes on beside another.
+    pub(super) fn hedges_on_timeout(&self) -> bool {
+        self.timeouts.hedges
+    }
+
+    /// Whether an answer would be tried again, if that could be.
+    pub(super) fn is_bad(&self, response: &ResponseHead) -> bool {
+        self.retries.would_retry(response.status, &response.headers, &self.tries.policy, &self.entry.retriable)
     }
 
     fn pause(&mut self, event: Event<'_>, pause: Pause) -> Deadline {
@@ -241,13 +239,42 @@ impl<'a> Attempts<'a> {
             self.cluster.count_retried(status.as_u16());
         }
         if let Some(host) = &*self.stream.record().host.borrow() {
-            host.count_retried();
+            if !matches!(event, Event::Slow) {
+                host.count_retried();
+            }
             if self.tries.policy.avoid_previous_hosts {
                 self.tried.push(host.clone());
             }
         }
         let moment = Instant::now().checked_add(wait);
         moment.map_or(Deadline::NEVER, |moment| self.stream.timer().at(moment))
+    }
+
+    /// Whether the response, which no retry has been made of, is a redirect that the request follows here: then it is ready to be asked again.
+    pub(super) fn follows(&mut self, response: &ResponseHead) -> bool {
+        let entry = self.entry.clone();
+        let Some(policy) = redirects(&entry).filter(|policy| redirected::concerns(policy, response)) else {
+            return false;
+        };
+        let stream = self.stream;
+        let whole = || {
+            if !stream.is_complete() {
+                return None;
+            }
+            let Some(keeper) = &self.keeper else { return Some(Kept::default()) };
+            let (pieces, trailers) = keeper.borrow_mut().take_whole()?;
+            Some(Kept { pieces, trailers, announced: matches!(self.framing, http1::Body::Length(_)) })
+        };
+        let again = redirected::follow(policy, &entry, &self.head, response, stream, whole);
+        let stats = self.cluster.stats();
+        let follows = again.is_some();
+        if follows {
+            stats.upstream_internal_redirect_succeeded_total.inc();
+            stream.record().redirected(|redirects| redirects.next = again);
+        } else {
+            stats.upstream_internal_redirect_failed_total.inc();
+        }
+        follows
     }
 
     /// Notes what the next try tells its host about this one.
@@ -258,6 +285,7 @@ impl<'a> Attempts<'a> {
     /// The body of the next try, after one that ended without handing back what it had.
     pub(super) fn body(&self) -> Body<'a> {
         match &self.keeper {
+            Some(keeper) if self.hedges.began() => Body::Other(Box::new(Tap::beside(keeper))),
             Some(keeper) => Body::Other(Box::new(Tap::new(keeper))),
             None => Body::Empty,
         }
@@ -280,34 +308,12 @@ impl<'a> Attempts<'a> {
 
     /// There is no other try: the last one goes on alone, and what was kept for another goes.
     pub(super) fn over(self: Box<Self>, exchange: &mut Exchange<'a>) {
-        let Some(keeper) = self.keeper else { return };
+        // Which of several tries has read how far is not worth knowing: what is kept goes with the last.
+        let Some(keeper) = self.keeper.filter(|_| !self.hedges.began()) else { return };
         let mut keeper = keeper.borrow_mut();
         match keeper.release() {
             Some(body) => exchange.go_on_with(body),
             None => keeper.forget(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_expected_timeout_is_what_is_left() {
-        let ms = Duration::from_millis;
-        let of = |total: Option<u64>, per_try: Option<u64>| {
-            let controls = Controls { per_try_timeout: per_try.map(ms), ..Controls::default() };
-            Timeouts::new(total.map(ms), &Tries::default(), &controls)
-        };
-        assert_eq!(of(Some(1000), None).expected(Duration::ZERO), Some(ms(1000)));
-        assert_eq!(of(Some(1000), Some(300)).expected(Duration::ZERO), Some(ms(300)));
-        assert_eq!(of(Some(1000), Some(300)).expected(ms(800)), Some(ms(200)));
-        assert_eq!(of(Some(1000), Some(300)).expected(ms(1500)), Some(ms(1)));
-        assert_eq!(of(None, Some(300)).expected(ms(1500)), Some(ms(300)));
-        assert_eq!(of(None, None).expected(Duration::ZERO), None);
-        assert!(!of(Some(300), Some(300)).limit_tries(), "one try as long as all is no limit");
-        let controls = Controls { timeout: Some(Duration::ZERO), ..Controls::default() };
-        assert_eq!(Timeouts::new(Some(ms(1)), &Tries::default(), &controls).total, None);
     }
 }

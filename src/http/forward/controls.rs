@@ -30,6 +30,8 @@ pub(super) struct Controls {
     pub(super) timeout: Option<Duration>,
     /// `x-envoy-upstream-rq-per-try-timeout-ms`: replaces the policy's; zero is none.
     pub(super) per_try_timeout: Option<Duration>,
+    /// `x-envoy-hedge-on-per-try-timeout`: replaces the policy's.
+    pub(super) hedges: Option<bool>,
 }
 
 impl Controls {
@@ -45,6 +47,11 @@ impl Controls {
             headers: list(headers, &X_ENVOY_RETRIABLE_HEADER_NAMES).filter_map(|name| name.parse().ok()).collect(),
             timeout: millis(&X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS),
             per_try_timeout: millis(&X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS),
+            hedges: match headers.get(&X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT).map(HeaderValue::as_bytes) {
+                Some(b"true") => Some(true),
+                Some(b"false") => Some(false),
+                _ => None,
+            },
         };
         headers.retain(|name, _| !is_control(name));
         controls
@@ -112,6 +119,7 @@ mod tests {
                 headers: vec![HeaderName::from_static("x-again")],
                 timeout: Some(Duration::ZERO),
                 per_try_timeout: Some(Duration::from_millis(250)),
+                hedges: Some(true),
             }
         );
     }

@@ -16,7 +16,7 @@ use crate::http::failure::Failure;
 use crate::http::outbox::Outbox;
 use crate::http::pump::Pump;
 use crate::http::stream::Stream;
-use crate::http::upgrade::Granted;
+use crate::http::upgrade::{Asked, Granted, Switch, handshake};
 use crate::upstream::{Cluster, Host, pool};
 
 use super::try_limits::TryLimits;
@@ -60,9 +60,17 @@ pub(super) fn encode<'a>(
 ) -> Result<Exchange<'a>, Failure> {
     if host.http2(stream.version()).is_some() {
         let method = head.method.clone();
-        let request = head2::request(head, None).map_err(|_| Failure::Malformed)?;
-        let exchange = http2::Exchange::new(stream, cluster.clone(), request, method, body);
+        let asked = if stream.switch() == Switch::No { None } else { Some(Asked::of(&mut head, &body)?) };
+        let upgrade = asked.as_ref().and_then(Asked::protocol);
+        let request = head2::request(head, upgrade).map_err(|_| Failure::Malformed)?;
+        let mut exchange = http2::Exchange::new(stream, cluster.clone(), request, method, body);
+        if let Some(asked) = asked {
+            exchange.asks(asked);
+        }
         return Ok(Exchange::Http2(Box::new(exchange)));
+    }
+    if stream.switch() == Switch::Allowed && handshake::give_key(&mut head, || stream.manager().draw()) {
+        stream.give_key();
     }
     let mut outbox = Outbox::new(stream.manager().local.block());
     let style = cluster.model().http1;
@@ -70,10 +78,12 @@ pub(super) fn encode<'a>(
         head.path = full_url(&head);
     }
     encode_request(&head, framing, &mut outbox.front);
-    if style.proper_case {
-        proper_case(&mut outbox.front);
+    match &head.cases {
+        Some(cases) => cases.write_to(&mut outbox.front),
+        None if style.proper_case => proper_case(&mut outbox.front),
+        None => {}
     }
-    let upload = Pump::new(outbox, framing, stream.manager().config.http1.enable_trailers);
+    let upload = Pump::new(outbox, framing, style.enable_trailers);
     let exchange = http1::Exchange::new(stream, cluster.clone(), head.method, upload, body);
     Ok(Exchange::Http1(Box::new(exchange)))
 }
@@ -186,7 +196,7 @@ impl<'a> Exchange<'a> {
     pub(super) fn granted(self) -> Result<Granted, Self> {
         match self {
             Self::Http1(exchange) => exchange.granted().map_err(Self::Http1),
-            Self::Http2(exchange) => Err(Self::Http2(exchange)),
+            Self::Http2(exchange) => exchange.granted().map_err(Self::Http2),
         }
     }
 

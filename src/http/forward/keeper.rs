@@ -12,7 +12,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -104,9 +104,17 @@ impl<'a> Keeper<'a> {
 
     /// The next frame of the present reading.
     pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, Failure>> {
-        if self.at < self.taken {
-            let data = self.copy_from(self.at).ok_or(Failure::Internal)?;
-            self.at += data.len() as u64;
+        let mut at = self.at;
+        let polled = self.poll_from(&mut at, context);
+        self.at = at;
+        polled
+    }
+
+    /// The next frame of a reading that has come as far as `at`.
+    fn poll_from(&mut self, at: &mut u64, context: &mut Context<'_>) -> Poll<Result<Frame, Failure>> {
+        if *at < self.taken {
+            let data = self.copy_from(*at).ok_or(Failure::Internal)?;
+            *at += data.len() as u64;
             return Poll::Ready(Ok(Frame::Data(data)));
         }
         if let Some(trailers) = &self.trailers {
@@ -116,7 +124,7 @@ impl<'a> Keeper<'a> {
         match &frame {
             Frame::Data(data) => {
                 self.taken += data.len() as u64;
-                self.at = self.taken;
+                *at = self.taken;
                 self.keep(data);
             }
             Frame::End(trailers) => {
@@ -133,9 +141,27 @@ impl<'a> Keeper<'a> {
         may.then(|| std::mem::replace(&mut self.body, Body::Empty))
     }
 
-    fn length(&self) -> Option<u64> {
+    /// All of it, taken out, where no more is to come than what is here or can be had at once.
+    pub(super) fn take_whole(&mut self) -> Option<(VecDeque<Bytes>, Headers)> {
+        let mut context = Context::from_waker(Waker::noop());
+        self.at = self.taken;
+        while self.trailers.is_none() {
+            match self.poll_frame(&mut context) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) | Poll::Pending => return None,
+            }
+        }
+        if self.overflowed {
+            return None;
+        }
+        self.seal();
+        self.kept = 0;
+        Some((std::mem::take(&mut self.pieces), self.trailers.clone().unwrap_or_default()))
+    }
+
+    fn length_from(&self, at: u64) -> Option<u64> {
         let rest = if self.trailers.is_some() { Some(0) } else { self.body.length() };
-        rest.map(|rest| rest + (self.taken - self.at))
+        rest.map(|rest| rest + (self.taken - at))
     }
 
     fn keep(&mut self, data: &Bytes) {
@@ -205,26 +231,38 @@ impl<'a> Keeper<'a> {
     }
 }
 
-/// One reading of a kept body. There is one at a time.
+/// One reading of a kept body. There is one at a time, but for those beside it.
 pub(super) struct Tap<'a> {
     keeper: Rc<RefCell<Keeper<'a>>>,
+    /// How far one beside the present one has come.
+    own: Option<u64>,
 }
 
 impl<'a> Tap<'a> {
     /// From the beginning, which must still be here.
     pub(super) fn new(keeper: &Rc<RefCell<Keeper<'a>>>) -> Self {
         keeper.borrow_mut().read_from(0);
-        Self { keeper: keeper.clone() }
+        Self { keeper: keeper.clone(), own: None }
+    }
+
+    /// From the beginning too, while the present reading goes on.
+    pub(super) fn beside(keeper: &Rc<RefCell<Keeper<'a>>>) -> Self {
+        Self { keeper: keeper.clone(), own: Some(0) }
     }
 }
 
 impl Source for Tap<'_> {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, Failure>> {
-        self.keeper.borrow_mut().poll_frame(context)
+        let mut keeper = self.keeper.borrow_mut();
+        match &mut self.own {
+            Some(at) => keeper.poll_from(at, context),
+            None => keeper.poll_frame(context),
+        }
     }
 
     fn length(&self) -> Option<u64> {
-        self.keeper.borrow().length()
+        let keeper = self.keeper.borrow();
+        keeper.length_from(self.own.unwrap_or(keeper.at))
     }
 }
 
@@ -293,6 +331,17 @@ mod tests {
     }
 
     #[test]
+    fn readings_beside_each_other_do_not_disturb_one_another() {
+        let (keeper, whole) = keeper(&[10, 5000, 10], 100_000, Beyond::Drop);
+        let (mut one, mut other) = (Tap::new(&keeper), Tap::beside(&keeper));
+        let mut read_by_one = read(&mut one, 1).unwrap();
+        assert_eq!(read(&mut other, 2).unwrap(), whole[..5010], "the second is ahead");
+        read_by_one.extend(read(&mut one, usize::MAX).unwrap());
+        assert_eq!(read_by_one, whole);
+        assert_eq!(read(&mut other, usize::MAX).unwrap(), whole[5010..]);
+    }
+
+    #[test]
     fn the_body_itself_goes_on_only_where_its_reading_has_come_to() {
         let (keeper, whole) = keeper(&[10, 10, 10], 1000, Beyond::Drop);
         read(&mut Tap::new(&keeper), 2).unwrap();
@@ -324,6 +373,6 @@ mod tests {
         let from = whole.len() as u64 - kept;
         assert!(keeper.borrow().has_from(from) && !keeper.borrow().has_from(from - 1));
         keeper.borrow_mut().read_from(from);
-        assert_eq!(read(&mut Tap { keeper }, usize::MAX).unwrap(), whole[from as usize..]);
+        assert_eq!(read(&mut Tap { keeper, own: None }, usize::MAX).unwrap(), whole[from as usize..]);
     }
 }

@@ -54,6 +54,8 @@ pub(super) enum Event<'h> {
     ConnectFailure,
     /// The host handed the request back (379).
     Handover,
+    /// It takes longer than one may, and goes on: another is to go beside it.
+    Slow,
     /// Our own circuit breaker: another try would only meet it again.
     Overflow,
 }
@@ -108,6 +110,8 @@ pub(super) struct Retries {
     retried: bool,
     /// The interval that the next pause is drawn from.
     interval: Duration,
+    /// The longest.
+    longest: Duration,
     /// From `x-envoy-retriable-status-codes`.
     status_codes: Vec<u32>,
     /// From `x-envoy-retriable-header-names`.
@@ -118,6 +122,7 @@ impl Retries {
     /// For a request with these wishes of its own.
     pub(super) fn new(policy: &RetryPolicy, retriable: &Retriable, head: &RequestHead, controls: Controls) -> Self {
         let mut on = policy.on.or(controls.retry_on);
+        let (interval, longest) = policy.intervals();
         if !retriable.request.is_empty() && !retriable.request.iter().any(|matcher| matcher.matches_request(head)) {
             on = RetryOn::default();
         }
@@ -126,7 +131,8 @@ impl Retries {
             given_up: false,
             left: controls.max_retries.unwrap_or(policy.retries),
             retried: false,
-            interval: policy.base_interval,
+            interval,
+            longest,
             status_codes: controls.status_codes,
             headers: controls.headers.into_iter().map(HeaderMatcher::present).collect(),
         }
@@ -171,12 +177,13 @@ impl Retries {
                 self.on.any(ON_RESET.or(RetryOn::RESET_BEFORE_REQUEST).or(RetryOn::CONNECT_FAILURE))
             }
             Event::Handover => self.takes_handover(policy),
+            // Nothing has failed yet, so that no condition is asked.
+            Event::Slow => true,
             Event::Overflow => false,
         };
         if !retry || (self.given_up && !matches!(event, Event::Handover)) {
             return Verdict::Settled { after_retry: std::mem::take(&mut self.retried) };
         }
-        self.retried = false;
         if self.left == 0 {
             return Verdict::Exhausted;
         }
@@ -189,8 +196,19 @@ impl Retries {
         Verdict::Again(match asked {
             // Everybody was told the same moment: up to half as long again spreads them.
             Some(wait) => Pause::RateLimited(wait + part_of(wait / 2, random)),
-            None => Pause::Exponential(self.back_off(policy, random)),
+            None => Pause::Exponential(self.back_off(random)),
         })
+    }
+
+    /// Whether an answer is one to be tried again, whatever is left.
+    pub(super) fn would_retry(
+        &self,
+        status: StatusCode,
+        headers: &Headers,
+        policy: &RetryPolicy,
+        retriable: &Retriable,
+    ) -> bool {
+        self.wants_answer(status, headers, policy, retriable)
     }
 
     fn wants_answer(&self, status: StatusCode, headers: &Headers, policy: &RetryPolicy, retriable: &Retriable) -> bool {
@@ -220,12 +238,12 @@ impl Retries {
     }
 
     /// Drawn evenly from the interval, which doubles with every try.
-    fn back_off(&mut self, policy: &RetryPolicy, random: u64) -> Duration {
+    fn back_off(&mut self, random: u64) -> Duration {
         let pause = part_of(self.interval, random);
-        if self.interval < policy.max_interval {
+        if self.interval < self.longest {
             self.interval = self.interval.saturating_mul(2);
         }
-        pause.min(policy.max_interval)
+        pause.min(self.longest)
     }
 }
 

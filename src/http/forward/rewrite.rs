@@ -56,6 +56,24 @@ pub(in crate::http) fn response(head: &mut ResponseHead, stream: &Stream<'_>) {
     }
 }
 
+/// The same for a reply of ours: what its body is, is said after the route's operations, and they cannot take it away.
+pub(in crate::http) fn own_response(reply: &mut Response<'_>, work: impl FnOnce(&mut ResponseHead)) {
+    let headers = &mut reply.head.headers;
+    let said = [header::CONTENT_LENGTH, header::CONTENT_TYPE].map(|name| {
+        let value = headers.get(&name).cloned();
+        headers.remove(&name);
+        (name, value)
+    });
+    work(&mut reply.head);
+    for (name, value) in said {
+        if let Some(value) = value
+            && !reply.head.headers.contains(&name)
+        {
+            reply.head.headers.append(name, value);
+        }
+    }
+}
+
 /// Whether the route has something to do when the response comes, or a filter has left something that would be lost.
 pub(super) fn awaits_response(stream: &Stream<'_>) -> bool {
     let record = stream.record();
@@ -79,9 +97,11 @@ pub(super) fn answer<'a>(
     if let Some(location) = route::location(head, decision) {
         response.head.headers.append(header::LOCATION, location);
     }
-    let seen = decision.has_formats().1.then(|| response.head.clone());
-    decision
-        .apply_to_response(&mut response.head.headers, &mut |pieces| value(pieces, stream, Some(head), seen.as_ref()));
+    own_response(&mut response, |response| {
+        let seen = decision.has_formats().1.then(|| response.clone());
+        let mut value = |pieces: &[Piece]| value(pieces, stream, Some(head), seen.as_ref());
+        decision.apply_to_response(&mut response.headers, &mut value);
+    });
     response
 }
 
@@ -96,6 +116,17 @@ pub(super) fn duration(head: &RequestHead, limits: MaxStreamDuration) -> Option<
         return Some(Some(allowed.checked_sub(limits.grpc_offset).filter(|left| !left.is_zero()).unwrap_or(allowed)));
     }
     limits.limit
+}
+
+/// The limit on the response: of a gRPC request what it asks for, where the route takes it, else the route's own.
+pub(super) fn timeout(head: &RequestHead, is_grpc: bool, forward: &Forward) -> Option<Duration> {
+    let Some(grpc) = forward.grpc_timeout.filter(|_| is_grpc) else { return forward.timeout };
+    let asked = grpc_timeout(head).filter(|asked| !asked.is_zero());
+    let asked = asked.map(|asked| if grpc.offset < asked { asked - grpc.offset } else { asked });
+    match (asked, grpc.most) {
+        (Some(asked), Some(most)) => Some(asked.min(most)),
+        (asked, most) => asked.or(most),
+    }
 }
 
 /// `grpc-timeout`: up to eight digits and a unit.

@@ -15,6 +15,8 @@ use crate::upstream::Cluster;
 pub(super) struct TryLimits {
     timeout: Option<Duration>,
     idle_timeout: Option<Duration>,
+    /// The try goes on when its time is up, and is not limited any more.
+    soft: bool,
     begun: bool,
     moved: bool,
     sent: u64,
@@ -24,10 +26,11 @@ pub(super) struct TryLimits {
 
 impl TryLimits {
     /// `None` where nothing is limited.
-    pub(super) fn new(timeout: Option<Duration>, idle_timeout: Option<Duration>) -> Option<Self> {
+    pub(super) fn new(timeout: Option<Duration>, idle_timeout: Option<Duration>, soft: bool) -> Option<Self> {
         (timeout.is_some() || idle_timeout.is_some()).then_some(Self {
             timeout,
             idle_timeout,
+            soft,
             begun: false,
             moved: false,
             sent: 0,
@@ -38,7 +41,12 @@ impl TryLimits {
 
     /// Whether there is a limit behind the response's head.
     pub(super) fn watches_body(&self) -> bool {
-        self.idle_timeout.is_some()
+        self.idle_timeout.is_some() && !self.soft
+    }
+
+    /// Whether the try goes on when its time is up: see [`super::hedge`].
+    pub(super) fn is_soft(&self) -> bool {
+        self.soft
     }
 
     /// The try begins anew, on another connection.
@@ -76,6 +84,16 @@ impl TryLimits {
         if std::mem::take(&mut self.moved) || sent != self.sent {
             self.sent = sent;
             self.idle = after(self.idle_timeout);
+        }
+        if self.soft {
+            let late =
+                timer.poll_until(context, self.over).is_ready() || timer.poll_until(context, self.idle).is_ready();
+            if !late {
+                return Poll::Pending;
+            }
+            (self.timeout, self.idle_timeout) = (None, None);
+            (self.over, self.idle) = (Deadline::NEVER, Deadline::NEVER);
+            return Poll::Ready(Failure::PerTryTimeout);
         }
         let failure = if head && timer.poll_until(context, self.over).is_ready() {
             cluster.stats().upstream_rq_per_try_timeout.inc();

@@ -90,10 +90,13 @@ impl Client {
                     }
                     found.map(|address| (address, *trusted))
                 }
-                IpDetection::Forwarded { hops, append } => {
+                IpDetection::Forwarded { hops, trusted, append } => {
                     client.appends |= append;
                     let forwarded = headers.get_all(&X_FORWARDED_FOR).map(http::HeaderValue::as_bytes);
-                    from_right(forwarded, *hops as usize)
+                    match trusted {
+                        Some(trusted) => behind(forwarded, trusted, connection.peer).map(|found| (found, false)),
+                        None => from_right(forwarded, *hops as usize),
+                    }
                 }
             };
             if let Some((address, trusted)) = found {
@@ -126,6 +129,22 @@ fn from_right<'h>(values: impl Iterator<Item = &'h [u8]>, skip: usize) -> Option
     }
     let at = entries.len().checked_sub(skip + 1)?;
     Some((address(entries[at])?, entries.len() == 1))
+}
+
+/// The first address from the right that is not that of a trusted proxy, of a list that a trusted one gave; where all are, the first of the list.
+fn behind<'h>(values: impl Iterator<Item = &'h [u8]>, trusted: &[Cidr], peer: Option<IpAddr>) -> Option<IpAddr> {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|range| contains(range, address));
+    peer.filter(|peer| is_trusted(*peer))?;
+    let entries: Vec<&[u8]> = values.flat_map(|value| value.split(|byte| *byte == b',')).collect();
+    let mut last = None;
+    for entry in entries.into_iter().rev() {
+        let Some(found) = address(entry) else { return last };
+        if !is_trusted(found) {
+            return Some(found);
+        }
+        last = Some(found);
+    }
+    last
 }
 
 /// Whether a network contains an address.

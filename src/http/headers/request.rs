@@ -207,8 +207,10 @@ fn append_forwarded_for(headers: &mut Headers, present: Present, address: IpAddr
     let mut text = Vec::with_capacity(40);
     if present.has(Known::ForwardedFor) {
         for value in headers.get_all(&X_FORWARDED_FOR) {
-            text.extend_from_slice(value.as_bytes());
-            text.push(b',');
+            if !value.is_empty() {
+                text.extend_from_slice(value.as_bytes());
+                text.push(b',');
+            }
         }
     }
     write_ip(&mut text, address);
@@ -216,6 +218,28 @@ fn append_forwarded_for(headers: &mut Headers, present: Present, address: IpAddr
     if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text)) {
         put(headers, present, Known::ForwardedFor, &X_FORWARDED_FOR, value);
     }
+}
+
+/// Puts the target in the form that the rules want; one that cannot be routed is refused.
+///
+/// # Errors
+/// What to answer instead.
+pub fn normalize(head: &mut RequestHead, rules: &Rules, port: Option<u16>) -> Result<(), Turned> {
+    check(head)?;
+    match &rules.target {
+        Some(rules) => target::apply(head, rules, port),
+        None => Ok(()),
+    }
+}
+
+/// Makes a client's head one of a request of our own: we ask, from inside.
+pub fn ask_ourselves(headers: &mut Headers, own: IpAddr) {
+    headers.set(X_ENVOY_INTERNAL.clone(), HeaderValue::from_static("true"));
+    let mut present = Present::default();
+    if headers.contains(&X_FORWARDED_FOR) {
+        present.note(Known::ForwardedFor);
+    }
+    append_forwarded_for(headers, present, own);
 }
 
 /// `x-forwarded-proto`, and the scheme where the target had none.

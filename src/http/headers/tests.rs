@@ -184,7 +184,7 @@ fn the_client_by_rule() {
 #[test]
 fn the_client_by_detection() {
     let header = |trusted, reject| IpDetection::Header { name: "x-real".parse().unwrap(), trusted, reject };
-    let forwarded = |hops, append| IpDetection::Forwarded { hops, append };
+    let forwarded = |hops, append| IpDetection::Forwarded { trusted: None, hops, append };
     let detect = |ip_detection: Vec<IpDetection>, fields: &str| {
         let inside = vec![Cidr { network: [10, 0, 0, 0].into(), prefix: 8 }];
         let manager = HttpConnectionManager { ip_detection, internal_addresses: inside, ..manager() };
@@ -386,10 +386,16 @@ fn the_scheme_is_known_afterwards() {
 }
 
 fn answered(manager: &HttpConnectionManager, text: &str) -> String {
-    let mut head = parse_response(&mut BytesMut::from(text), &mut Scan::default(), &Limits::default(), &Method::GET)
-        .unwrap()
-        .unwrap()
-        .head;
+    let mut head = parse_response(
+        &mut BytesMut::from(text),
+        &mut Scan::default(),
+        &Limits::default(),
+        &Method::GET,
+        crate::codec::http1::ResponseRules::default(),
+    )
+    .unwrap()
+    .unwrap()
+    .head;
     let rules = Rules::compile(manager).unwrap();
     let mut request = self::head("X-Request-Id: mine\r\n");
     request.headers.remove(&http::header::DATE);

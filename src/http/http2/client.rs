@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::{Response, StatusCode};
 
 use super::{Conn, Source};
@@ -38,6 +38,11 @@ impl Client {
             respond: RefCell::new(respond),
             responded: Cell::new(false),
         }
+    }
+
+    /// What is left of it when its stream has become a tunnel: what the connection's streams share, its part in the drain, its timer, and the client's half.
+    pub(in crate::http) fn into_parts(self) -> (Rc<Conn>, Held, Timer, Option<RecvStream>) {
+        (self.conn, self.held, self.timer, self.source.into_inner().into_stream())
     }
 
     /// Sends an interim response. One that cannot be sent any more is not missed.

@@ -10,6 +10,7 @@ use h2::{Reason, SendStream};
 use crate::codec::http2::head::to_trailers;
 use crate::http::body::{Body, Frame};
 use crate::http::pump::Broken;
+use crate::http2::poll_room;
 
 /// The state of one direction.
 pub(in crate::http) struct Sink {
@@ -72,15 +73,10 @@ impl Sink {
     }
 
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        while self.stream.capacity() == 0 {
-            self.stream.reserve_capacity(self.held.len());
-            let room = self.stream.poll_capacity(context);
-            self.blocked = room.is_pending();
-            if !matches!(ready!(room), Some(Ok(_))) {
-                return Poll::Ready(Err(Broken::Sink));
-            }
-        }
-        let part = self.held.len().min(self.stream.capacity());
+        let room = poll_room(&mut self.stream, self.held.len(), context);
+        self.blocked = room.is_pending();
+        let Some(room) = ready!(room) else { return Poll::Ready(Err(Broken::Sink)) };
+        let part = self.held.len().min(room);
         let data = self.held.copy_to_bytes(part);
         self.done = self.ended && self.held.is_empty();
         Poll::Ready(self.stream.send_data(data, self.done).map_err(|_| Broken::Sink))

@@ -34,6 +34,11 @@ impl Source {
         self
     }
 
+    /// What has not been pulled, for who does not want frames; `None` when it has ended.
+    pub(in crate::http) fn into_stream(self) -> Option<RecvStream> {
+        self.stream
+    }
+
     /// All has come.
     pub(in crate::http) fn is_done(&self) -> bool {
         self.stream.is_none()

@@ -33,6 +33,15 @@ impl Stream<'_> {
         }
     }
 
+    /// A tunnel has been agreed on, and has a line for that if one is asked for.
+    pub(super) fn log_tunnel(&self) {
+        let Some(logs) = self.manager().logs.as_ref().filter(|_| self.manager().config.log_new_tunnels) else { return };
+        self.record.log(|live| {
+            self.fill(live);
+            logs.write(LogType::DownstreamTunnelEstablished, live);
+        });
+    }
+
     /// Keeps what the line says of the response's head.
     pub(super) fn keep_response(&self, head: &ResponseHead) {
         let Some(logs) = &self.manager().logs else { return };

@@ -58,6 +58,7 @@ pub(in crate::http) async fn resume(conn: &Downstream, flight: Box<Flight>) -> A
         deadlines,
         late: false,
         version,
+        hostless: false,
         switch: Cell::new(Switch::No),
         active: Cell::new(None),
         room: Room { permit: RefCell::default(), stays: Cell::new(stays) },
@@ -128,8 +129,8 @@ impl Stream<'_> {
                 conn.flight.set(Some(Box::new(flight)));
                 After::Move
             }
-            // A stream never gets room to move.
-            Client::Http2(_) => After::Keep,
+            // These never get room to move.
+            Client::Http2(_) | Client::Own(_) => After::Keep,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use crate::codec::head::Headers;
 use crate::codec::http1::Decoded;
 use crate::http::body::Frame;
 use crate::http::downstream::Downstream;
@@ -21,6 +22,8 @@ impl RequestBody<'_> {
         match self.stream.client {
             Client::Http1(conn) => self.poll_http1(conn, context),
             Client::Http2(client) => self.poll_http2(client, context),
+            // Its body is not a client's.
+            Client::Own(_) => Poll::Ready(Err(Failure::Internal)),
         }
     }
 
@@ -38,7 +41,8 @@ impl RequestBody<'_> {
                         self.complete(Instant::now());
                     }
                     conn.settle();
-                    return Poll::Ready(Ok(Frame::End(trailers)));
+                    let enabled = stream.manager().config.http1.enable_trailers;
+                    return Poll::Ready(Ok(Frame::End(if enabled { trailers } else { Headers::new() })));
                 }
                 Decoded::NeedMore => match conn.poll_fill(context) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Failure::DownstreamClosed)),
@@ -80,6 +84,7 @@ impl RequestBody<'_> {
         match self.stream.client {
             Client::Http1(_) => self.stream.framing.borrow().length_left(),
             Client::Http2(client) => client.source.borrow().length(),
+            Client::Own(_) => Some(0),
         }
     }
 

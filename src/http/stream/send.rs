@@ -15,6 +15,7 @@ use crate::http::filter::Response;
 use crate::http::headers::announce_attempts;
 use crate::http::outbox::Outbox;
 use crate::http::pump::{Broken, Pump};
+use crate::upstream::{Cluster, Host};
 
 use super::{Begun, Client, Course, Stream};
 use crate::http::upgrade::Switch;
@@ -30,6 +31,8 @@ impl Stream<'_> {
         let conn = match self.client {
             Client::Http1(conn) => conn,
             Client::Http2(client) => return self.send_http2(client, head, body, begun).await,
+            // Nobody gets it this way.
+            Client::Own(_) => return Err(Failure::Internal),
         };
         begun.early |= !self.is_complete() || self.switch.get() != Switch::No;
         if self.should_close(conn) {
@@ -156,10 +159,18 @@ impl Stream<'_> {
         }
     }
 
+    /// Our own 100 is a response too.
+    pub(super) fn count_interim(&self) {
+        self.manager().stats.response(StatusCode::CONTINUE.as_u16());
+        self.manager().listener_stats.response(StatusCode::CONTINUE.as_u16());
+    }
+
     pub(super) fn count_head(&self, status: StatusCode) {
         let status = status.as_u16();
         self.record.status.set(status);
-        if !self.record.is_health_check.get() {
+        if self.record.is_health_check.get() {
+            self.manager().tracing_stats.health_check.inc();
+        } else {
             self.manager().stats.response(status);
             self.manager().listener_stats.response(status);
         }
@@ -172,6 +183,32 @@ impl Stream<'_> {
         }
         if let Some(host) = &*self.record.host.borrow() {
             host.count_response(status);
+        }
+    }
+
+    /// Counts a try that has failed while another is under way: the client never hears of it.
+    pub(in crate::http) fn count_aborted(&self, host: &Host, failure: Failure) {
+        let Some(told) = failure.told() else { return };
+        host.count_response(told.status);
+        if let Some(cluster) = &*self.record.cluster.borrow() {
+            cluster.count_response(told.status, self.record.internal.get());
+        }
+    }
+
+    /// The host takes no more, or takes again: the client is read no further meanwhile.
+    pub(in crate::http) fn count_upload_flow(&self, cluster: &Cluster, before: bool, now: bool) {
+        if before == now {
+            return;
+        }
+        let (http, cluster) = (&self.manager().stats, cluster.stats());
+        // Behind a request of our own there is no client.
+        let client = !matches!(self.client, Client::Own(_));
+        if now {
+            cluster.upstream_flow_control_backed_up_total.inc();
+            http.downstream_flow_control_paused_reading_total.add(client.into());
+        } else {
+            cluster.upstream_flow_control_drained_total.inc();
+            http.downstream_flow_control_resumed_reading_total.add(client.into());
         }
     }
 

@@ -24,7 +24,7 @@ impl Stream<'_> {
         mut body: Body<'s>,
         begun: &mut Begun,
     ) -> Result<Course, Failure> {
-        if !self.is_complete() {
+        if !self.client.is_through() {
             self.manager().stats.downstream_rq_response_before_rq_complete.inc();
         }
         self.manager().prepare_response(&mut head, self);
@@ -34,6 +34,8 @@ impl Stream<'_> {
         if !bodiless {
             // A filter may have changed the body behind the head.
             match length {
+                // Nothing need not be announced: the head ends the stream.
+                Some(0) if !head.headers.contains(&header::CONTENT_LENGTH) => {}
                 Some(0) if head.status == StatusCode::NO_CONTENT => {}
                 Some(length) => head.headers.set(header::CONTENT_LENGTH, HeaderValue::from(length)),
                 None => {

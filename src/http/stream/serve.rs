@@ -25,11 +25,13 @@ pub(in crate::http) fn open(
     parsed: Parsed<RequestHead>,
     started: Instant,
 ) -> (Stream<'_>, RequestHead, Begun) {
-    let Parsed { head, framing, keep_alive, expect_continue, upgrade } = parsed;
-    let stream = Stream::new(Client::Http1(conn), &head, framing, started);
+    let Parsed { head, framing, keep_alive, expect_continue, upgrade, hostless } = parsed;
+    let mut stream = Stream::new(Client::Http1(conn), &head, framing, started);
+    stream.hostless = hostless;
     let ours = !conn.manager.config.proxy_100_continue;
     if expect_continue && ours && !stream.is_complete() && head.version == Version::HTTP_11 {
         stream.interim.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        stream.count_interim();
     }
     let begun = Begun { close: !keep_alive, ..Begun::default() };
     if upgrade || head.method == Method::CONNECT {
@@ -42,6 +44,8 @@ pub(in crate::http) fn open(
 pub(in crate::http) async fn run_http2(conn: Rc<Conn>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
+    // Over HTTP/2 nobody asks for a tunnel by another method (RFC 8441, 4).
+    let asks = parts.method == Method::CONNECT;
     let source = Source::new(body, &parts.headers);
     let waits =
         parts.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -62,9 +66,13 @@ pub(in crate::http) async fn run_http2(conn: Rc<Conn>, request: Request<RecvStre
         }
     };
     let client = http2::Client::new(conn, source, respond);
-    let stream = Stream::new(Client::Http2(&client), &head, Framing::none(), started);
+    let mut stream = Stream::new(Client::Http2(&client), &head, Framing::none(), started);
+    if asks {
+        stream.asks(&head);
+    }
     if waits && !client.conn.manager.config.proxy_100_continue && !stream.is_complete() {
         client.go_on();
+        stream.count_interim();
     }
     let mut begun = Begun::default();
     let answer = stream.begin(head);
@@ -72,7 +80,9 @@ pub(in crate::http) async fn run_http2(conn: Rc<Conn>, request: Request<RecvStre
     if course.is_err() {
         client.reset(Reason::INTERNAL_ERROR);
     }
-    stream.finish(course, begun);
+    if let After::Tunnel(switching) = stream.finish(course, begun) {
+        Box::pin(switching.run_http2(client)).await;
+    }
 }
 
 /// Answers bytes that did not become a request.

@@ -60,7 +60,7 @@ impl Stream<'_> {
     }
 
     /// Ready when the request must end before its time.
-    pub(super) fn poll_ended(&self, context: &mut Context<'_>) -> Poll<Failure> {
+    pub(in crate::http) fn poll_ended(&self, context: &mut Context<'_>) -> Poll<Failure> {
         let drained = &self.deadlines.drained;
         if !self.late && drained.get() == Deadline::NEVER && self.client.poll_over(context).is_ready() {
             drained.set(self.timer().at(self.record.started + LAST_REQUEST));
@@ -70,6 +70,7 @@ impl Stream<'_> {
                 self.poll_interim(conn, context).is_err() || (self.is_complete() && conn.poll_gone(context).is_ready())
             }
             Client::Http2(client) => client.poll_gone(context).is_ready(),
+            Client::Own(_) => false,
         };
         if gone {
             return Poll::Ready(Failure::DownstreamClosed);

@@ -40,10 +40,19 @@ pub(super) struct Written {
     /// The host hears nothing of HTTP.
     #[prost(bool, tag = "9")]
     pub(super) terminated: bool,
+    /// How old the client's connection may become; absent for as old as one likes.
+    #[prost(uint64, optional, tag = "10")]
+    pub(super) max_age_ms: Option<u64>,
 }
 
 impl Written {
-    pub(super) fn of(record: &Record, idle_timeout: Option<Duration>, head: u64, terminated: bool) -> Self {
+    /// `limits`: for how long nothing may move, and how old the connection may become.
+    pub(super) fn of(
+        record: &Record,
+        (idle_timeout, max_age): (Option<Duration>, Option<Duration>),
+        head: u64,
+        terminated: bool,
+    ) -> Self {
         Self {
             started_ms: ago(record.started),
             method: record.method.to_string(),
@@ -54,6 +63,7 @@ impl Written {
             idle_timeout_ms: idle_timeout.map(milliseconds),
             head,
             terminated,
+            max_age_ms: max_age.map(milliseconds),
         }
     }
 
@@ -82,13 +92,14 @@ mod tests {
         record.client.set(Some("::1".parse().unwrap()));
         record.status.set(200);
         record.received.set(5);
-        Written::of(&record, Some(Duration::from_millis(1500)), 77, true)
+        Written::of(&record, (Some(Duration::from_millis(1500)), Some(Duration::from_secs(60))), 77, true)
     }
 
     #[test]
     fn what_is_written_down_is_read_again() {
         let read = Written::decode(&*written().encode_to_vec()).unwrap();
-        assert_eq!((read.idle_timeout_ms, read.head, read.terminated), (Some(1500), 77, true));
+        assert_eq!((read.idle_timeout_ms, read.max_age_ms), (Some(1500), Some(60_000)));
+        assert_eq!((read.head, read.terminated), (77, true));
         let record = read.record().unwrap();
         assert_eq!((record.method.clone(), record.status.get(), record.received.get()), (Method::CONNECT, 200, 5));
         assert!(record.internal.get() && record.client.get() == Some("::1".parse().unwrap()));

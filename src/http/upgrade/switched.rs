@@ -3,7 +3,8 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use h2::SendStream;
 use prost::Message;
 
 use super::frozen::Written;
@@ -12,10 +13,11 @@ use crate::config::model::{LogType, Moment};
 use crate::drain::motion::{Kind, Reason};
 use crate::fault::Flag;
 use crate::http::downstream::Parts;
+use crate::http::http2::{self, Conn};
 use crate::http::manager::Manager;
 use crate::http::presence::{self, Presence, Protocol};
 use crate::http::record::Record;
-use crate::l4::tunnel::{End, Host, Join, Owner, Thawed, Totals, Tunnel, Who};
+use crate::l4::tunnel::{self, End, Host, Join, Owner, Thawed, Totals, Tunnel, Who};
 use crate::l4::{Arrival, Connection};
 use crate::local::Local;
 use crate::stats::Gauge;
@@ -24,14 +26,38 @@ use crate::upstream::Cluster;
 /// A request whose connection is a tunnel now.
 pub(in crate::http) struct Switched {
     manager: Rc<Manager>,
-    presence: Presence,
+    client: Client,
     cluster: Rc<Cluster>,
     record: Record,
     idle_timeout: Option<Duration>,
-    /// Bytes of the response's head.
+    /// How old the client's connection may become before the tunnel has lasted for too long (`max_stream_duration`).
+    max_age: Option<Duration>,
+    /// Bytes of the response's head among those that the client takes.
     head: u64,
+    /// See [`ends_as_it_likes`].
     terminated: bool,
     _active: Active,
+}
+
+/// Whether a host's end, well said, is one: of a connection that carries no HTTP, or a stream. That of an HTTP/1 connection is the end of what it was lent for.
+fn ends_as_it_likes(host: &Host) -> bool {
+    matches!(host, Host::Tcp(_) | Host::Http2(_))
+}
+
+/// What a client gave up for its tunnel.
+enum Client {
+    /// Its connection.
+    Connection(Presence),
+    /// A stream of this one.
+    Stream(Rc<Conn>),
+}
+
+/// How the response that grants a tunnel gets to the client.
+pub(in crate::http) enum Way {
+    /// As the tunnel's first bytes, so many.
+    Http1 { head: usize },
+    /// It has been sent; this is our half of the stream.
+    Http2(SendStream<Bytes>),
 }
 
 /// That a request is in progress that asked for a tunnel and may have it. Ends when it is dropped.
@@ -62,11 +88,12 @@ impl Drop for Active {
 pub(in crate::http) struct Switching {
     pub(in crate::http) record: Record,
     pub(in crate::http) idle_timeout: Option<Duration>,
+    /// When it has lasted for too long.
+    pub(in crate::http) until: Option<Instant>,
     pub(in crate::http) host: Host,
-    /// The response's head, and what the host has sent behind it.
+    /// What is for the client: the response's head, where it is not sent yet, and what the host has sent behind it.
     pub(in crate::http) down: BytesMut,
-    /// How much of it is the head.
-    pub(in crate::http) head: usize,
+    pub(in crate::http) way: Way,
     pub(in crate::http) active: Active,
     pub(in crate::http) cluster: Rc<Cluster>,
 }
@@ -74,13 +101,50 @@ pub(in crate::http) struct Switching {
 impl Switching {
     /// The rest of the connection's life.
     pub(in crate::http) async fn run(self, manager: Rc<Manager>, parts: Parts) {
-        let Parts { stream: client, read: up, facts, held, presence } = parts;
+        let Parts { stream, read: up, facts, held, presence } = parts;
         let timer = manager.local.timers().timer();
-        let Self { record, idle_timeout, host, down, head, active, cluster } = self;
-        let terminated = matches!(host, Host::Tcp(_));
-        let head = head as u64;
-        let owner = Switched { manager, presence, cluster, record, idle_timeout, head, terminated, _active: active };
+        let head = match self.way {
+            Way::Http1 { head } => head as u64,
+            // A stream is not given a connection.
+            Way::Http2(_) => return,
+        };
+        let (host, down) = (self.host, self.down);
+        let terminated = ends_as_it_likes(&host);
+        let owner = Switched {
+            manager,
+            client: Client::Connection(presence),
+            cluster: self.cluster,
+            record: self.record,
+            idle_timeout: self.idle_timeout,
+            max_age: self.until.map(|until| until.saturating_duration_since(facts.accepted)),
+            head,
+            terminated,
+            _active: self.active,
+        };
+        let client = tunnel::Client::Socket(stream);
         Tunnel::new(Join { client, host, owner, facts, held, timer, up, down }).run().await;
+    }
+
+    /// The rest of the stream's life.
+    pub(in crate::http) async fn run_http2(self, client: http2::Client) {
+        let (conn, held, timer, recv) = client.into_parts();
+        let Way::Http2(send) = self.way else { return };
+        let (host, down) = (self.host, self.down);
+        let (manager, facts) = (conn.manager.clone(), conn.facts.clone());
+        let client = tunnel::Client::Http2(Box::new(tunnel::Http2::new(&manager.local, send, recv)));
+        let terminated = ends_as_it_likes(&host);
+        let owner = Switched {
+            manager,
+            client: Client::Stream(conn),
+            cluster: self.cluster,
+            record: self.record,
+            idle_timeout: self.idle_timeout,
+            max_age: self.until.map(|until| until.saturating_duration_since(facts.accepted)),
+            head: 0,
+            terminated,
+            _active: self.active,
+        };
+        Tunnel::new(Join { client, host, owner, facts, held, timer, up: BytesMut::new(), down }).run().await;
     }
 }
 
@@ -108,17 +172,19 @@ impl Switched {
         let presence = Presence::arriving(manager, guard, facts.accepted);
         presence.spoke(Protocol::Http1);
         let owner = Self {
-            presence,
+            client: Client::Connection(presence),
             manager: manager.clone(),
             cluster,
             record,
             idle_timeout: written.idle_timeout_ms.map(Duration::from_millis),
+            max_age: written.max_age_ms.map(Duration::from_millis),
             head: written.head,
             terminated: written.terminated,
             _active: Active::begin(manager),
         };
         let timer = manager.local.timers().timer();
         let (up, down) = (BytesMut::new(), BytesMut::new());
+        let client = tunnel::Client::Socket(client);
         Ok(Tunnel::thaw(Join { client, host, owner, facts, held, timer, up, down }, thawed))
     }
 
@@ -129,19 +195,28 @@ impl Switched {
             End::Whole(Who::Client) | End::Broken(Who::Client) => {
                 (Some(Flag::DownstreamConnectionTermination), "downstream_remote_disconnect")
             }
-            // A host that speaks no HTTP may end when it likes.
+            End::Reset(Who::Client) => (Some(Flag::DownstreamRemoteReset), "http2.remote_reset"),
             End::Whole(Who::Host) if self.terminated => (None, "via_upstream"),
             End::Whole(Who::Host) | End::Broken(Who::Host) => {
                 stats.downstream_rq_tx_reset.inc();
                 let details = "upstream_reset_after_response_started{connection_termination}";
                 (Some(Flag::UpstreamConnectionTermination), details)
             }
+            End::Reset(Who::Host) => {
+                stats.downstream_rq_tx_reset.inc();
+                (Some(Flag::UpstreamRemoteReset), "upstream_reset_after_response_started{remote_reset}")
+            }
             End::Idle => {
                 stats.downstream_rq_idle_timeout.inc();
                 stats.downstream_rq_tx_reset.inc();
                 (Some(Flag::StreamIdleTimeout), "stream_idle_timeout")
             }
-            End::TooOld | End::Drained => {
+            End::TooOld => {
+                stats.downstream_rq_max_duration_reached.inc();
+                stats.downstream_rq_tx_reset.inc();
+                (Some(Flag::DurationTimeout), "max_duration_timeout")
+            }
+            End::Drained => {
                 stats.downstream_rq_tx_reset.inc();
                 (None, "downstream_local_disconnect")
             }
@@ -178,15 +253,20 @@ impl Owner for Switched {
     }
 
     fn max_age(&self) -> Option<Duration> {
-        None
+        self.max_age
     }
 
+    // The bytes of an HTTP/2 connection are counted as they are on the wire.
     fn received(&self, bytes: u64) {
-        self.manager.stats.downstream_cx_rx_bytes_total.add(bytes);
+        if let Client::Connection(_) = self.client {
+            self.manager.stats.downstream_cx_rx_bytes_total.add(bytes);
+        }
     }
 
     fn sent(&self, bytes: u64) {
-        self.manager.stats.downstream_cx_tx_bytes_total.add(bytes);
+        if let Client::Connection(_) = self.client {
+            self.manager.stats.downstream_cx_tx_bytes_total.add(bytes);
+        }
     }
 
     fn paused(&self, waited_for: Who, paused: bool) {
@@ -215,31 +295,40 @@ impl Owner for Switched {
     }
 
     fn write_down(&self) -> Vec<u8> {
-        Written::of(&self.record, self.idle_timeout, self.head, self.terminated).encode_to_vec()
+        Written::of(&self.record, (self.idle_timeout, self.max_age), self.head, self.terminated).encode_to_vec()
     }
 
     fn moved(&mut self) {
-        self.presence.moved();
+        if let Client::Connection(presence) = &mut self.client {
+            presence.moved();
+        }
     }
 
     fn arrived(&mut self) {
-        self.presence.arrived();
-        self.presence.set_busy(true);
+        if let Client::Connection(presence) = &mut self.client {
+            presence.arrived();
+            presence.set_busy(true);
+        }
     }
 
     fn ended(self, end: End, totals: Totals) {
         let now = Instant::now();
         let stats = &self.manager.stats;
-        // Every tunnel ends as a request that was not complete: Envoy counts it so, and so do we.
-        stats.downstream_rq_rx_reset.inc();
+        let is_stream = matches!(self.client, Client::Stream(_));
+        if !(is_stream && matches!(end, End::Whole(_))) {
+            // A tunnel ends as a request that was not complete, but for a stream whose halves have both ended: Envoy counts it so, and so do we.
+            stats.downstream_rq_rx_reset.inc();
+        }
         stats.downstream_rq_time.record((now - self.record.started).as_millis() as u64);
         self.record.received.set(self.record.received.get().saturating_add(totals.received));
         self.record.sent.set(totals.sent.saturating_sub(self.head));
-        if let End::Whole(Who::Client) | End::Broken(Who::Client) = end {
-            self.presence.ended_by(presence::End::Remote);
-        } else {
+        match (&self.client, end) {
+            (Client::Stream(conn), _) => conn.finish(now),
+            (Client::Connection(presence), End::Whole(Who::Client) | End::Broken(Who::Client)) => {
+                presence.ended_by(presence::End::Remote);
+            }
             // Its request ended before it.
-            self.presence.set_busy(false);
+            (Client::Connection(presence), _) => presence.set_busy(false),
         }
         self.conclude(end);
         self.write_line(now);

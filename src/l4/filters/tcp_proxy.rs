@@ -29,7 +29,7 @@ use crate::stats::{Gauge, Scope};
 use crate::upstream::pool::{Refused, tcp};
 use crate::upstream::{Cluster, Clusters};
 
-use super::super::tunnel::{End, Host, Join, Owner, Thawed, Totals, Tunnel, Who};
+use super::super::tunnel::{Client, End, Host, Join, Owner, Thawed, Totals, Tunnel, Who};
 use super::super::{Arrival, Connection, Facts, Filter, Guard, Next, Work};
 
 mod log;
@@ -198,6 +198,7 @@ impl Joined {
     ) -> Join<Self> {
         let Connection { stream: client, facts, held, guard } = connection;
         let owner = Self { proxy, cluster, guard, line };
+        let client = Client::Socket(client);
         Join { client, host, owner, facts, held, timer, up: BytesMut::new(), down: BytesMut::new() }
     }
 }
@@ -258,7 +259,7 @@ impl Owner for Joined {
         match end {
             End::Idle => self.proxy.stats.idle_timeout.inc(),
             End::TooOld => self.proxy.stats.max_downstream_connection_duration.inc(),
-            End::Whole(_) | End::Broken(_) | End::Drained => {}
+            End::Whole(_) | End::Broken(_) | End::Reset(_) | End::Drained => {}
         }
     }
 }

@@ -18,6 +18,17 @@ pub(super) trait Side {
     fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
     /// Ends the sending side.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Ready when a side that is not read any more, or not now (`unread`), has said that it is gone. A socket says so to whoever writes to it.
+    fn poll_gone(&mut self, context: &mut Context<'_>, unread: bool) -> Poll<Gone>;
+}
+
+/// What a side may say of itself without being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// It has got what it wanted (RFC 9113, 8.1).
+    TakesNoMore,
+    /// It has broken off.
+    Broken,
 }
 
 /// One direction.
@@ -89,7 +100,8 @@ impl Flow {
         Poll::Ready(Ok(()))
     }
 
-    fn finish(&mut self, local: &Local) {
+    /// The sink takes no more: this direction is over.
+    pub(super) fn finish(&mut self, local: &Local) {
         self.over = true;
         self.blocked = false;
         local.give(std::mem::take(&mut self.buffer));

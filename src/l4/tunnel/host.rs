@@ -1,15 +1,17 @@
-//! The host's side of a tunnel: a connection of its own, or one of the HTTP/1 pool that speaks HTTP no more.
+//! The host's side of a tunnel: a connection of its own, one of the HTTP/1 pool that speaks HTTP no more, or a stream of one that speaks HTTP/2.
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::BytesMut;
+use h2::Reason;
 
-use super::flow::Side;
+use super::flow::{Gone, Side};
+use super::http2::End;
 use crate::config::model::Address;
 use crate::net::Stream;
-use crate::upstream::pool::{http1, tcp};
+use crate::upstream::pool::{http1, http2, tcp};
 
 /// A connection to a host.
 pub enum Host {
@@ -17,6 +19,21 @@ pub enum Host {
     Tcp(tcp::Connection),
     /// It carried HTTP/1, and its last request became the tunnel.
     Http1(http1::Lease),
+    /// A stream, on a connection that goes on to carry others.
+    Http2(Box<Stream2>),
+}
+
+/// A stream and its place on its connection.
+pub struct Stream2 {
+    end: End,
+    lease: http2::Lease,
+}
+
+impl Stream2 {
+    /// The two together.
+    pub fn new(end: End, lease: http2::Lease) -> Self {
+        Self { end, lease }
+    }
 }
 
 /// What it takes of its cluster, without its socket.
@@ -26,16 +43,23 @@ pub(super) enum Place {
 }
 
 impl Host {
-    pub(super) fn into_parts(self) -> (Stream, Place) {
+    /// Whether it can be given to another epoch.
+    pub(super) fn moves(&self) -> bool {
+        !matches!(self, Self::Http2(_))
+    }
+
+    /// Its socket and its place; `None` unless [`Self::moves`], and then it is lost.
+    pub(super) fn into_parts(self) -> Option<(Stream, Place)> {
         match self {
             Self::Tcp(connection) => {
                 let (stream, place) = connection.into_parts();
-                (stream, Place::Tcp(place))
+                Some((stream, Place::Tcp(place)))
             }
             Self::Http1(lease) => {
                 let (stream, place) = lease.into_parts();
-                (stream, Place::Http1(place))
+                Some((stream, Place::Http1(place)))
             }
+            Self::Http2(_) => None,
         }
     }
 
@@ -44,13 +68,38 @@ impl Host {
         match self {
             Self::Tcp(connection) => connection.place().arrived(),
             Self::Http1(lease) => lease.arrived(),
+            Self::Http2(_) => {}
         }
     }
 
-    pub(super) fn reset_on_close(&self) {
+    /// It is not to take the end that follows for one that was meant.
+    pub(super) fn reset_on_close(&mut self) {
         match self {
             Self::Tcp(connection) => connection.reset_on_close(),
             Self::Http1(lease) => lease.reset_on_close(),
+            Self::Http2(stream) => stream.end.reset(Reason::CANCEL),
+        }
+    }
+
+    /// Has ended, both ways: nothing is to be reset any more.
+    pub(super) fn ended(&mut self) {
+        if let Self::Http2(stream) = self {
+            stream.lease.ended();
+        }
+    }
+
+    /// It gave up the stream, and not its whole connection.
+    pub(super) fn was_reset(&mut self) -> bool {
+        match self {
+            Self::Http2(stream) if stream.end.was_reset() => {
+                stream.lease.was_reset();
+                true
+            }
+            Self::Http2(stream) => {
+                stream.lease.ended();
+                false
+            }
+            Self::Tcp(_) | Self::Http1(_) => false,
         }
     }
 }
@@ -60,6 +109,7 @@ impl Side for Host {
         match self {
             Self::Tcp(connection) => connection.poll_fill(context, buffer),
             Self::Http1(lease) => lease.poll_fill(context, buffer),
+            Self::Http2(stream) => stream.end.poll_fill(context, buffer),
         }
     }
 
@@ -67,6 +117,7 @@ impl Side for Host {
         match self {
             Self::Tcp(connection) => connection.poll_write(context, bytes),
             Self::Http1(lease) => lease.poll_write(context, &[IoSlice::new(bytes)]),
+            Self::Http2(stream) => stream.end.poll_write(context, bytes),
         }
     }
 
@@ -74,6 +125,14 @@ impl Side for Host {
         match self {
             Self::Tcp(connection) => connection.poll_end(context),
             Self::Http1(lease) => lease.poll_end(context),
+            Self::Http2(stream) => stream.end.poll_end(context),
+        }
+    }
+
+    fn poll_gone(&mut self, context: &mut Context<'_>, unread: bool) -> Poll<Gone> {
+        match self {
+            Self::Http2(stream) => stream.end.poll_gone(context, unread),
+            Self::Tcp(_) | Self::Http1(_) => Poll::Pending,
         }
     }
 }

@@ -166,7 +166,7 @@ fn header_operations_of_all_levels_in_order() {
     };
     let weighted = WeightedCluster {
         cluster: WeightedName::Name("c".into()),
-        weight: 1,
+        weight: 1.into(),
         host_rewrite: "weighted.host".into(),
         rules: rules("weighted"),
         filters: RouteFilters::default(),
@@ -241,9 +241,9 @@ fn empty_values_add_nothing_and_formats_are_asked_for() {
 
 #[test]
 fn weights_and_names_from_the_request() {
-    let cluster = |name: WeightedName, weight| WeightedCluster {
+    let cluster = |name: WeightedName, weight: u32| WeightedCluster {
         cluster: name,
-        weight,
+        weight: weight.into(),
         host_rewrite: String::new(),
         rules: HeaderRules::default(),
         filters: RouteFilters(vec![RouteFilter {

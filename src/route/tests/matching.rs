@@ -145,7 +145,7 @@ fn grpc_tls_and_draws() {
     assert!(tls.route(&with(None)).is_none());
     assert!(tls.route(&with(Some(Tls { presented: true, validated: false }))).is_some());
     let third = Fraction { numerator: 30, denominator: 100 };
-    let drawn = asking(Conditions { fraction: Some(third), ..Conditions::default() });
+    let drawn = asking(Conditions { fraction: Some(third.into()), ..Conditions::default() });
     let hits = (0..1000).filter(|random| drawn.route(&Facts { random: *random, ..Facts::of(&head) }).is_some()).count();
     assert_eq!(hits, 300);
 }

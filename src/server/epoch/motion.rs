@@ -49,8 +49,9 @@ impl Epoch {
             return self.group.drain(drain::Phase::Draining(plan)).await.map_err(hopeless);
         };
         let (mover, offers) = Mover::new(motion::BATCH);
-        self.group.move_to(mover, plan).await.map_err(hopeless)?;
+        let unmovable = self.group.move_to(mover, plan).await.map_err(hopeless)?;
         let stats = self.report.motion();
+        stats.refused_unmovable.add(unmovable);
         self.legacy.giving = Some(spawn_local(async move { motion::give(heir, offers, &stats).await }));
         Ok(())
     }

@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{CLOSING_TIME, Ending, Epoch, Failure, Phase, Plan, Strategy, hopeless};
 use crate::drain;
+use crate::program;
 
 impl Epoch {
     /// Nobody takes over from an epoch that runs alone: what is there ends at its next boundary, and by the time of Envoy's parent shutdown.
@@ -20,6 +21,10 @@ impl Epoch {
         self.report.accept().map_err(Failure::System)?;
         self.set_phase(Phase::Accepting);
         info!("accepting connections");
+        // What the start alone needed of the program is not needed again.
+        if let Err(error) = program::release() {
+            debug!("the pages of the program stay in memory: {error}");
+        }
         Ok(())
     }
 
@@ -39,6 +44,7 @@ impl Epoch {
         if self.recall_until.is_none() {
             self.let_go().await?;
         }
+        self.report.runtime().say_what_ends();
         self.leave_connections(plan).await?;
         self.set_phase(Phase::Draining(ending));
         info!("draining for at most {:?}", ending.deadline.saturating_duration_since(Instant::now()));

@@ -95,7 +95,6 @@ fn heads_that_are_refused() {
         ("GET /\r\n", R::LOW_VERSION),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", R::CODEC_ERROR),
         // Hosts.
-        ("GET / HTTP/1.1\r\n\r\n", R::MISSING_HOST),
         ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", R::INVALID_AUTHORITY),
         ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", R::INVALID_AUTHORITY),
     ];
@@ -153,7 +152,9 @@ fn targets_and_hosts() {
         assert!(head.headers.is_empty(), "{text:?}");
     }
     let rules = RequestRules { allow_absolute_url: false, ..RequestRules::default() };
-    assert_eq!(request_by("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", &rules), Err(Refusal::INVALID_URL));
+    // It is no path, and answered as one that is none.
+    let head = request_by("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", &rules).unwrap().unwrap().head;
+    assert_eq!((&head.authority[..], &head.path[..]), (&b"a"[..], &b"http://b/"[..]));
 }
 
 #[test]
@@ -192,7 +193,10 @@ fn http_10_where_it_is_accepted() {
     let chunked = "POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert_eq!(request_by(chunked, &rules), Err(Refusal::TRANSFER_ENCODING_NOT_ALLOWED));
     let hostless = RequestRules { default_host: Bytes::new(), ..rules };
-    assert_eq!(request_by("GET / HTTP/1.0\r\n\r\n", &hostless), Err(Refusal::MISSING_HOST));
+    for text in ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"] {
+        let parsed = request_by(text, &hostless).unwrap().unwrap();
+        assert!(parsed.hostless && parsed.head.authority.is_empty(), "{text}");
+    }
 }
 
 #[test]

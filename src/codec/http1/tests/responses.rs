@@ -82,6 +82,6 @@ fn heads_that_are_refused() {
     }
     let limits = Limits { bytes: 100, count: 2 };
     let mut buffer = BytesMut::from("HTTP/1.1 200 OK\r\nA: 1\r\nB: 1\r\nC: 1\r\n");
-    let refused = parse_response(&mut buffer, &mut Scan::default(), &limits, &Method::GET);
+    let refused = parse_response(&mut buffer, &mut Scan::default(), &limits, &Method::GET, ResponseRules::default());
     assert_eq!(refused, Err(Refusal::TOO_MANY_HEADERS));
 }

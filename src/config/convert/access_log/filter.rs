@@ -2,10 +2,11 @@
 
 use envoy_types::pb::envoy::config::accesslog::v3 as api;
 use envoy_types::pb::envoy::config::route::v3 as route;
-use envoy_types::pb::envoy::r#type::{matcher::v3 as matcher, v3 as percent};
+use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 
 use super::operator;
 use crate::config::convert::context::Context;
+use crate::config::convert::matcher::percent;
 use crate::config::model::{Case, Comparison, ComparisonOp, LogFilter, LogHeaderMatch, LogHeaderValue, LogType};
 use crate::fault::Flag;
 
@@ -37,7 +38,7 @@ fn nested(cx: &mut Context, message: api::AccessLogFilter, depth: usize) -> Opti
         FilterSpecifier::TraceableFilter(_) => refuse(cx, "traceable_filter"),
         FilterSpecifier::MetadataFilter(_) => refuse(cx, "metadata_filter"),
         FilterSpecifier::ExtensionFilter(_) => refuse(cx, "extension_filter"),
-        FilterSpecifier::RuntimeFilter(filter) => Some(share(filter)),
+        FilterSpecifier::RuntimeFilter(filter) => Some(share(cx, filter)),
         FilterSpecifier::AndFilter(filter) => {
             let count = filter.filters.len();
             let filters =
@@ -75,8 +76,7 @@ fn comparison(cx: &mut Context, message: Option<api::ComparisonFilter>) -> Optio
         cx.error_at("comparison", "is required");
         return None;
     };
-    // There is no runtime: a key's value is its default.
-    let value = value.map_or(0, |value| value.default_value);
+    let value = value.map_or(0.into(), |value| cx.keyed(value.default_value, &value.runtime_key));
     let op = match Op::try_from(op) {
         Ok(Op::Ge) => ComparisonOp::Ge,
         Ok(Op::Le) => ComparisonOp::Le,
@@ -86,19 +86,10 @@ fn comparison(cx: &mut Context, message: Option<api::ComparisonFilter>) -> Optio
     Some(Comparison { op, value })
 }
 
-fn share(message: api::RuntimeFilter) -> LogFilter {
-    use percent::fractional_percent::DenominatorType;
-    // There is no runtime: a key's value is its default.
-    let api::RuntimeFilter { runtime_key: _, percent_sampled, use_independent_randomness: independent } = message;
-    let (numerator, denominator) = percent_sampled.map_or((0, 100), |percent| {
-        let denominator = match DenominatorType::try_from(percent.denominator) {
-            Ok(DenominatorType::TenThousand) => 10_000,
-            Ok(DenominatorType::Million) => 1_000_000,
-            Ok(DenominatorType::Hundred) | Err(_) => 100,
-        };
-        (percent.numerator, denominator)
-    });
-    LogFilter::Share { numerator, denominator, independent }
+/// Of the key's value or `percent_sampled`, as a percentage or a fraction.
+fn share(cx: &Context, message: api::RuntimeFilter) -> LogFilter {
+    let api::RuntimeFilter { runtime_key, percent_sampled, use_independent_randomness: independent } = message;
+    LogFilter::Share { fraction: cx.keyed(percent(percent_sampled.unwrap_or_default()), &runtime_key), independent }
 }
 
 fn header(cx: &mut Context, message: route::HeaderMatcher) -> Option<LogHeaderMatch> {

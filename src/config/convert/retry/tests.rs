@@ -113,6 +113,7 @@ fn every_field_has_its_value() {
         per_try_idle_timeout: Some(seconds(1)),
         base_interval: seconds(3),
         max_interval: seconds(30),
+        base_ms: 0.into(),
         reset_headers: vec![
             ResetHeader { name: "retry-after".into(), is_timestamp: false },
             ResetHeader { name: "x-reset".into(), is_timestamp: true },

@@ -6,23 +6,23 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as api;
 
-use super::{Table, clusters, hash};
+use super::{Inherited, Table, clusters, hash, internal_redirect};
 use crate::config::convert::context::Context;
 use crate::config::convert::extension::PATH_REWRITERS;
 use crate::config::convert::{matcher, retry, upgrade, values};
 use crate::config::model::{
-    Forward, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite, RouteAction, Tries, UriRewrite,
+    Forward, GrpcTimeout, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite, RouteAction, UriRewrite,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// `path` is what the route matches; `tries` is what virtual host and route say: the policy here goes before the virtual host's.
+/// `path` is what the route matches; `inherited` is what virtual host and route say: what is said here goes before the virtual host's.
 pub(super) fn forward(
     cx: &mut Context,
     message: api::RouteAction,
     table: &Table,
     path: Option<&PathMatch>,
-    mut tries: Tries,
+    inherited: Inherited,
 ) -> Option<RouteAction> {
     let api::RouteAction {
         cluster_not_found_response_code,
@@ -43,7 +43,8 @@ pub(super) fn forward(
         rate_limits,
         include_vh_rate_limits,
         hash_policy,
-        cors,
+        // Taken by the route, which knows of filters.
+        cors: _,
         max_grpc_timeout,
         grpc_timeout_offset,
         upgrade_configs,
@@ -55,12 +56,15 @@ pub(super) fn forward(
         cluster_specifier,
         host_rewrite_specifier,
     } = message;
-    refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config, request_mirror_policies,
-        max_grpc_timeout, grpc_timeout_offset, internal_redirect_policy, internal_redirect_action,
-        hedge_policy);
+    let Inherited { mut tries, mirrors } = inherited;
+    let mirrors = table.mirrors(cx, request_mirror_policies, &mirrors);
+    refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config);
     // Limits per priority tune; rate limits do nothing without a policy or filter that is refused.
-    ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits, cors,
-        max_internal_redirects);
+    ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits);
+    let redirects = match internal_redirect_policy {
+        Some(policy) => Some(cx.at("internal_redirect_policy", |cx| internal_redirect::policy(cx, policy))),
+        None => internal_redirect::older(internal_redirect_action, values::number(&max_internal_redirects)),
+    };
     let rewrites = [!prefix_rewrite.is_empty(), regex_rewrite.is_some(), path_rewrite_policy.is_some()];
     if rewrites.into_iter().filter(|set| *set).count() > 1 {
         cx.error("only one of prefix_rewrite, regex_rewrite and path_rewrite_policy may be set");
@@ -75,7 +79,22 @@ pub(super) fn forward(
     if let Some(policy) = retry_policy {
         tries.policy = cx.at("retry_policy", |cx| retry::policy(cx, policy));
     }
-    let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT));
+    if let Some(policy) = hedge_policy {
+        tries.hedges = cx.at("hedge_policy", |cx| retry::hedges(cx, policy));
+    }
+    // A limit on the whole stream comes instead of the timeout, and not beside it, as in Envoy.
+    let whole = max_stream_duration.is_some();
+    if whole && timeout.is_some() {
+        cx.at("timeout", |cx| cx.warn("it has no effect beside max_stream_duration"));
+    }
+    let timeout = values::limit(cx, "timeout", &timeout, Some(TIMEOUT)).filter(|_| !whole);
+    let grpc_timeout = match whole {
+        true => None,
+        false => values::optional_limit(cx, "max_grpc_timeout", &max_grpc_timeout).map(|most| GrpcTimeout {
+            most,
+            offset: values::duration(cx, "grpc_timeout_offset", &grpc_timeout_offset).unwrap_or_default(),
+        }),
+    };
     let idle_timeout = values::optional_limit(cx, "idle_timeout", &idle_timeout);
     let max_stream_duration = max_stream_duration.unwrap_or_default();
     let max_stream_duration = cx.at("max_stream_duration", |cx| stream_duration(cx, &max_stream_duration));
@@ -86,6 +105,7 @@ pub(super) fn forward(
         cluster: cluster?,
         cluster_not_found: not_found(cluster_not_found_response_code),
         timeout,
+        grpc_timeout,
         idle_timeout,
         max_stream_duration,
         path_rewrite: path_rewrite?,
@@ -94,6 +114,8 @@ pub(super) fn forward(
         hash_policy,
         tries: Arc::new(tries),
         upgrades,
+        mirrors,
+        redirects: redirects.map(Box::new),
     })))
 }
 

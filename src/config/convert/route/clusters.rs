@@ -44,8 +44,7 @@ fn known(cx: &mut Context, field: &'static str, name: &str, table: &Table) {
 
 fn weighted(cx: &mut Context, message: api::WeightedCluster, table: &Table) -> Option<WeightedClusters> {
     use api::weighted_cluster::RandomValueSpecifier;
-    // No runtime layer can override weights, because those are refused.
-    let api::WeightedCluster { clusters, total_weight, runtime_key_prefix: _, random_value_specifier } = message;
+    let api::WeightedCluster { clusters, total_weight, runtime_key_prefix, random_value_specifier } = message;
     let sum: u64 = clusters.iter().map(|cluster| u64::from(values::number(&cluster.weight).unwrap_or(0))).sum();
     if sum == 0 {
         cx.error_at("clusters", "the sum of the weights must be greater than 0");
@@ -65,11 +64,16 @@ fn weighted(cx: &mut Context, message: api::WeightedCluster, table: &Table) -> O
             None
         }
     };
-    let clusters = cx.each("clusters", clusters, |cx, cluster| weight(cx, cluster, table));
+    let clusters = cx.each("clusters", clusters, |cx, cluster| weight(cx, cluster, &runtime_key_prefix, table));
     Some(WeightedClusters { clusters, draw_from })
 }
 
-fn weight(cx: &mut Context, message: api::weighted_cluster::ClusterWeight, table: &Table) -> Option<WeightedCluster> {
+fn weight(
+    cx: &mut Context,
+    message: api::weighted_cluster::ClusterWeight,
+    prefix: &str,
+    table: &Table,
+) -> Option<WeightedCluster> {
     use api::weighted_cluster::cluster_weight::HostRewriteSpecifier;
     let api::weighted_cluster::ClusterWeight {
         name,
@@ -93,6 +97,7 @@ fn weight(cx: &mut Context, message: api::weighted_cluster::ClusterWeight, table
             response_remove: response_headers_to_remove,
         },
     );
+    let key = if prefix.is_empty() { String::new() } else { format!("{prefix}.{name}") };
     let cluster = match (name.is_empty(), cluster_header.is_empty()) {
         (false, true) => {
             known(cx, "name", &name, table);
@@ -115,7 +120,7 @@ fn weight(cx: &mut Context, message: api::weighted_cluster::ClusterWeight, table
     let filters = http_filters::of_route(cx, typed_per_filter_config);
     Some(WeightedCluster {
         cluster: cluster?,
-        weight: values::number(&weight).unwrap_or(0),
+        weight: cx.keyed(values::number(&weight).unwrap_or(0), &key),
         host_rewrite,
         rules,
         filters,

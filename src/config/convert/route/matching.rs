@@ -5,7 +5,7 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 
 use crate::config::convert::context::Context;
 use crate::config::convert::extension::PATH_MATCHERS;
-use crate::config::convert::{matcher, values};
+use crate::config::convert::{matcher, matching, values};
 use crate::config::model::{Conditions, PathMatch, TlsMatch, UriTemplate};
 
 /// What a route matches: the path, and what else it asks.
@@ -22,7 +22,6 @@ pub(super) fn convert(cx: &mut Context, message: api::RouteMatch) -> (Option<Pat
         filter_state,
         path_specifier,
     } = message;
-    refuse!(cx; dynamic_metadata, filter_state);
     let conditions = Conditions {
         headers: cx.each("headers", headers, matcher::header),
         query: cx.each("query_parameters", query_parameters, matcher::query),
@@ -32,7 +31,9 @@ pub(super) fn convert(cx: &mut Context, message: api::RouteMatch) -> (Option<Pat
             presented: presented.map(|on| on.value),
             validated: validated.map(|on| on.value),
         }),
-        fraction: runtime_fraction.map(matcher::fraction),
+        fraction: runtime_fraction.map(|fraction| cx.fraction(fraction)),
+        metadata: cx.each("dynamic_metadata", dynamic_metadata, matching::metadata),
+        filter_state: cx.each("filter_state", filter_state, matching::filter_state),
     };
     let path = path(cx, path_specifier, values::is_not_false(&case_sensitive));
     (path, (!conditions.is_empty()).then(|| Box::new(conditions)))

@@ -99,6 +99,63 @@ fn faults_of_matches_and_actions() {
 }
 
 #[test]
+fn faults_of_mirrors() {
+    let of = |policy: &str| {
+        route_fault(&format!(
+            "{{ match: {{ prefix: / }}, route: {{ cluster: app, request_mirror_policies: [{policy}] }} }}"
+        ))
+    };
+    let rows = [
+        ("{ cluster: other }", "[0].cluster: route: unknown shadow cluster 'other'"),
+        ("{}", "[0]: one of cluster and cluster_header must be set"),
+        ("{ cluster: app, cluster_header: x }", "[0]: only one of cluster and cluster_header may be set"),
+        (
+            "{ cluster: app, request_headers_mutations: [{ remove: Host }] }",
+            "[0].request_headers_mutations[0].remove: :-prefixed or host headers may not be removed",
+        ),
+    ];
+    for (policy, expected) in rows {
+        assert_eq!(of(policy), format!("21 route.request_mirror_policies{expected}"), "{policy}");
+    }
+    let route = "{ match: { prefix: / }, route: { cluster: app } }";
+    let found = faults("request_mirror_policies: [{ cluster: other }]", "require_tls: NONE", route);
+    assert_eq!(found, ["15 request_mirror_policies[0].cluster: route: unknown shadow cluster 'other'"]);
+}
+
+#[test]
+fn faults_of_internal_redirects() {
+    let of = |policy: &str| {
+        route_fault(&format!(
+            "{{ match: {{ prefix: / }}, route: {{ cluster: app, internal_redirect_policy: {policy} }} }}"
+        ))
+    };
+    let any = |name: &str| {
+        format!(
+            "{{ predicates: [{{ name: x, typed_config: {{ '@type': type.googleapis.com/envoy.extensions.{name} }} }}] }}"
+        )
+    };
+    let rows = [
+        ("{ response_headers_to_copy: [x, ':path'] }".to_owned(), "response_headers_to_copy[1]: "),
+        ("{ response_headers_to_copy: [Host] }".to_owned(), "response_headers_to_copy[0]: :-prefixed headers and host"),
+        (
+            any("path.match.uri_template.v3.UriTemplateMatchConfig, path_template: /a"),
+            "predicates[0].typed_config: the internal redirect predicate envoy.extensions.path",
+        ),
+        ("{ predicates: [{ name: x }] }".to_owned(), "predicates[0].typed_config: is required"),
+    ];
+    for (policy, expected) in rows {
+        let found = of(&policy);
+        assert!(found.starts_with(&format!("21 route.internal_redirect_policy.{expected}")), "{found}");
+    }
+}
+
+#[test]
+fn faults_of_hedging() {
+    let found = route_fault("{ match: { prefix: / }, route: { cluster: app, hedge_policy: { initial_requests: 0 } } }");
+    assert!(found.starts_with("21 route.hedge_policy.initial_requests: "), "{found}");
+}
+
+#[test]
 fn faults_of_tables_and_hosts() {
     let route = "{ match: { prefix: / }, route: { cluster: app } }";
     let add = "response_headers_to_add: [{ header: { key: x-a, value: \"a\\nb\" } }]";

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::model::{HeadField, HeaderRules, RouteFilters, Substitution, Tries, UriRewrite};
+use crate::config::model::{
+    HeadField, HeaderRules, InternalRedirects, Keyed, Mirror, RouteFilters, Substitution, Tries, UriRewrite,
+};
 
 /// What a route does with a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +41,8 @@ pub struct Forward {
     pub cluster_not_found: u16,
     /// `timeout`, default 15 s; `None` is off.
     pub timeout: Option<Duration>,
+    /// `max_grpc_timeout`: the timeout of gRPC requests instead.
+    pub grpc_timeout: Option<GrpcTimeout>,
     /// `idle_timeout` of the route: overrides the manager's stream idle timeout. `Some(None)` turns it off.
     pub idle_timeout: Option<Option<Duration>>,
     /// `max_stream_duration`.
@@ -55,6 +59,19 @@ pub struct Forward {
     pub tries: Arc<Tries>,
     /// `upgrade_configs`, which come before the manager's.
     pub upgrades: Vec<RouteUpgrade>,
+    /// `request_mirror_policies`, or what is said above.
+    pub mirrors: Vec<Mirror>,
+    /// `internal_redirect_policy`.
+    pub redirects: Option<Box<InternalRedirects>>,
+}
+
+/// The timeout of a gRPC request is what it asks for in `grpc-timeout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrpcTimeout {
+    /// `max_grpc_timeout`: the most that it gets; `None` has no end.
+    pub most: Option<Duration>,
+    /// `grpc_timeout_offset`: so much earlier, where that leaves something.
+    pub offset: Duration,
 }
 
 impl Forward {
@@ -64,6 +81,7 @@ impl Forward {
             cluster: ClusterSpecifier::Name(cluster.into()),
             cluster_not_found: 503,
             timeout: Some(Duration::from_secs(15)),
+            grpc_timeout: None,
             idle_timeout: None,
             max_stream_duration: MaxStreamDuration::default(),
             path_rewrite: PathRewrite::None,
@@ -72,6 +90,8 @@ impl Forward {
             hash_policy: Vec::new(),
             tries: Arc::default(),
             upgrades: Vec::new(),
+            mirrors: Vec::new(),
+            redirects: None,
         }
     }
 }
@@ -102,7 +122,7 @@ pub struct WeightedCluster {
     /// Its cluster.
     pub cluster: WeightedName,
     /// So many of the sum.
-    pub weight: u32,
+    pub weight: Keyed<u32>,
     /// `host_rewrite_literal`, or empty.
     pub host_rewrite: String,
     /// What is done to heads that go this way.

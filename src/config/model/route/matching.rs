@@ -1,6 +1,8 @@
 //! What a route matches.
 
-use crate::config::model::{Fraction, HeaderMatch, Regex, StringMatch, UriTemplate};
+use crate::config::model::{
+    FilterStateMatch, Fraction, HeaderMatch, Keyed, MetadataMatch, Regex, StringMatch, UriTemplate,
+};
 
 /// The path specifier of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +50,11 @@ pub struct Conditions {
     /// `tls_context`.
     pub tls: Option<TlsMatch>,
     /// `runtime_fraction`.
-    pub fraction: Option<Fraction>,
+    pub fraction: Option<Keyed<Fraction>>,
+    /// `dynamic_metadata`: all of them.
+    pub metadata: Vec<MetadataMatch>,
+    /// `filter_state`: all of them.
+    pub filter_state: Vec<FilterStateMatch>,
 }
 
 impl Conditions {
@@ -60,6 +66,8 @@ impl Conditions {
             && !self.grpc
             && self.tls.is_none()
             && self.fraction.is_none()
+            && self.metadata.is_empty()
+            && self.filter_state.is_empty()
     }
 }
 

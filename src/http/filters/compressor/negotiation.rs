@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use bytes::Bytes;
 
 use crate::codec::head::tokens;
+use crate::config::model::Settings;
 
 /// A compressor of the chain that the request has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +19,8 @@ pub(super) struct Offer {
 #[derive(Debug, Default)]
 pub(super) struct Offers {
     pub(super) accepts: RefCell<Option<Bytes>>,
-    pub(super) made: RefCell<Vec<Offer>>,
+    /// With the settings of who made it: it counts for the types of content that those are for.
+    pub(super) made: RefCell<Vec<(Offer, Settings)>>,
 }
 
 /// What follows from the header.

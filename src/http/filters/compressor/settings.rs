@@ -13,7 +13,7 @@ use envoy_types::pb::envoy::extensions::filters::http::compressor::v3 as api;
 use tokio::io::AsyncWrite;
 
 use crate::config::extension::{Given, Reader};
-use crate::config::model::{Settings, StringMatch};
+use crate::config::model::{Keyed, Settings, StringMatch};
 use crate::http::filters::recoded::Sink;
 
 /// Envoy's least length.
@@ -82,10 +82,10 @@ pub(super) struct Compressor {
     pub(super) library: Library,
     /// `compressor_library.name`.
     pub(super) name: String,
-    /// `request_direction_config`, where it is on.
+    /// `request_direction_config`.
     pub(super) request: Option<What>,
-    /// `response_direction_config`, where it is on.
-    pub(super) response: Option<What>,
+    /// `response_direction_config`.
+    pub(super) response: What,
     /// Responses count below a name of their own.
     pub(super) response_is_set: bool,
     pub(super) etag: Etag,
@@ -98,6 +98,8 @@ pub(super) struct Compressor {
 /// What is compressed.
 #[derive(Debug, PartialEq)]
 pub(super) struct What {
+    /// `enabled`.
+    pub(super) enabled: Keyed<bool>,
     pub(super) least: u64,
     /// `content_type_matcher`, or Envoy's list.
     pub(super) types: Vec<StringMatch>,
@@ -150,7 +152,7 @@ pub(super) fn of_chain(reader: &mut Reader<'_>, given: Given<'_>) -> Option<Sett
     let extension = compressor_library?;
     let name = extension.name.clone();
     let library = reader.at("compressor_library", |reader| library(reader, extension));
-    let request = request_direction_config.and_then(|direction| {
+    let request = request_direction_config.map(|direction| {
         reader.at("request_direction_config", |reader| what(reader, direction.common_config.unwrap_or_default()))
     });
     let response_is_set = response_direction_config.is_some();
@@ -186,8 +188,8 @@ pub(super) fn of_chain(reader: &mut Reader<'_>, given: Given<'_>) -> Option<Sett
     }))
 }
 
-/// What is compressed in a direction; `None` where nothing is.
-fn what(reader: &mut Reader<'_>, message: api::compressor::CommonDirectionConfig) -> Option<What> {
+/// What is compressed in a direction.
+fn what(reader: &mut Reader<'_>, message: api::compressor::CommonDirectionConfig) -> What {
     #[allow(deprecated, reason = "what is old is read like what has taken its place")]
     let api::compressor::CommonDirectionConfig { enabled, min_content_length, content_type, content_type_matcher } =
         message;
@@ -199,10 +201,9 @@ fn what(reader: &mut Reader<'_>, message: api::compressor::CommonDirectionConfig
     if types.is_empty() {
         types = TYPES.into_iter().map(StringMatch::exact).collect();
     }
-    // No runtime layer can say otherwise.
-    let is_on = enabled.and_then(|flag| flag.default_value).is_none_or(|value| value.value);
+    let enabled = reader.flag(enabled, true);
     let least = min_content_length.map_or(LEAST_LENGTH, |length| length.value.into());
-    is_on.then_some(What { least, types })
+    What { enabled, least, types }
 }
 
 fn library(reader: &mut Reader<'_>, message: core::TypedExtensionConfig) -> Option<Library> {

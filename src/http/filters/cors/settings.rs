@@ -4,7 +4,7 @@ use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as api;
 use http::HeaderValue;
 
 use crate::config::extension::{Given, Reader};
-use crate::config::model::{Fraction, Settings, StringMatch};
+use crate::config::model::{Fraction, Keyed, Settings, StringMatch};
 
 /// What a level of the routes says. `None` leaves a field to the next level.
 #[derive(Debug, PartialEq)]
@@ -18,9 +18,9 @@ pub(super) struct Policy {
     pub(super) allow_private_network_access: Option<bool>,
     pub(super) forward_not_matching_preflights: Option<bool>,
     /// Of how many requests.
-    pub(super) enabled: Fraction,
+    pub(super) enabled: Keyed<Fraction>,
     /// Those are judged and counted, where it is not enabled.
-    pub(super) shadow: Option<Fraction>,
+    pub(super) shadow: Option<Keyed<Fraction>>,
 }
 
 pub(super) fn read_route(reader: &mut Reader<'_>, given: Given<'_>) -> Option<Settings> {
@@ -45,8 +45,7 @@ pub(super) fn read_route(reader: &mut Reader<'_>, given: Given<'_>) -> Option<Se
         allow_credentials: allow_credentials.map(|value| value.value),
         allow_private_network_access: allow_private_network_access.map(|value| value.value),
         forward_not_matching_preflights: forward_not_matching_preflights.map(|value| value.value),
-        enabled: filter_enabled
-            .map_or(Fraction { numerator: 100, denominator: 100 }, |message| reader.fraction(message)),
+        enabled: filter_enabled.map_or(Fraction::ALL.into(), |message| reader.fraction(message)),
         shadow: shadow_enabled.map(|message| reader.fraction(message)),
     }))
 }

@@ -3,15 +3,15 @@
 use envoy_types::pb::envoy::extensions::filters::http::csrf::v3 as api;
 
 use crate::config::extension::{Given, Reader};
-use crate::config::model::{Fraction, Settings, StringMatch};
+use crate::config::model::{Fraction, Keyed, Settings, StringMatch};
 
 /// The settings, of the chain and of routes.
 #[derive(Debug, PartialEq)]
 pub(super) struct Policy {
     /// Of how many requests.
-    pub(super) enabled: Fraction,
+    pub(super) enabled: Keyed<Fraction>,
     /// Those are judged and counted, where it is not enabled.
-    pub(super) shadow: Option<Fraction>,
+    pub(super) shadow: Option<Keyed<Fraction>>,
     pub(super) additional_origins: Vec<StringMatch>,
 }
 

@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::extensions::filters::http::decompressor::v3 as api;
 use tokio::io::AsyncWrite;
 
 use crate::config::extension::{Given, Reader};
-use crate::config::model::Settings;
+use crate::config::model::{Keyed, Settings};
 use crate::http::filters::recoded::Sink;
 
 /// Envoy's `max_inflate_ratio`.
@@ -72,17 +72,19 @@ pub(super) struct Decompressor {
     pub(super) library: Library,
     /// `decompressor_library.name`.
     pub(super) name: String,
-    /// `request_direction_config`, where it is on: as it is where nothing is said.
-    pub(super) request: Option<Direction>,
-    /// `response_direction_config`, where it is on: as it is where nothing is said.
-    pub(super) response: Option<Direction>,
+    /// `request_direction_config`.
+    pub(super) request: Direction,
+    /// `response_direction_config`.
+    pub(super) response: Direction,
     /// `advertise_accept_encoding`.
     pub(super) advertises: bool,
 }
 
-/// A direction that is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is said of a direction.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Direction {
+    /// `enabled`.
+    pub(super) enabled: Keyed<bool>,
     /// `ignore_no_transform_header`.
     pub(super) ignores_no_transform: bool,
 }
@@ -95,18 +97,16 @@ pub(super) fn of_chain(reader: &mut Reader<'_>, given: Given<'_>) -> Option<Sett
     let library = reader.at("decompressor_library", |reader| library(reader, extension))?;
     let api::decompressor::RequestDirectionConfig { common_config, advertise_accept_encoding } =
         request_direction_config.unwrap_or_default();
-    let request = direction(common_config);
+    let request = direction(reader, common_config);
     let api::decompressor::ResponseDirectionConfig { common_config } = response_direction_config.unwrap_or_default();
-    let response = direction(common_config);
+    let response = direction(reader, common_config);
     let advertises = advertise_accept_encoding.is_none_or(|value| value.value);
     Some(Settings::new(Decompressor { library, name, request, response, advertises }))
 }
 
-fn direction(message: Option<api::decompressor::CommonDirectionConfig>) -> Option<Direction> {
+fn direction(reader: &Reader<'_>, message: Option<api::decompressor::CommonDirectionConfig>) -> Direction {
     let api::decompressor::CommonDirectionConfig { enabled, ignore_no_transform_header } = message.unwrap_or_default();
-    // No runtime layer can say otherwise.
-    let is_on = enabled.and_then(|flag| flag.default_value).is_none_or(|value| value.value);
-    is_on.then_some(Direction { ignores_no_transform: ignore_no_transform_header })
+    Direction { enabled: reader.flag(enabled, true), ignores_no_transform: ignore_no_transform_header }
 }
 
 fn library(reader: &mut Reader<'_>, message: core::TypedExtensionConfig) -> Option<Library> {

@@ -8,7 +8,8 @@ use envoy_types::pb::envoy::extensions::filters::common::fault::v3 as common;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as api;
 
 use crate::config::extension::{Given, Reader};
-use crate::config::model::{Fraction, HeaderMatch, Settings};
+use crate::config::model::{Fraction, HeaderMatch, Keyed, Settings};
+use crate::runtime::{Key, Runtime, Value};
 
 /// The settings, of the chain and of routes.
 #[derive(Debug, PartialEq)]
@@ -22,11 +23,42 @@ pub(super) struct Fault {
     /// The nodes that it must come from, where there are any.
     pub(super) nodes: Vec<String>,
     /// The most requests that may have a fault at once.
-    pub(super) max_active: Option<u32>,
+    pub(super) max_active: Keyed<u32>,
+    /// What runtime values may change.
+    pub(super) keys: Keys,
     /// Callers are counted by name.
     pub(super) counts_callers: bool,
     /// Of the chain's settings: how many requests have a fault.
     pub(super) active: Count,
+}
+
+/// The runtime values that go before the settings, where there may be some.
+#[derive(Debug, PartialEq)]
+pub(super) struct Keys {
+    pub(super) delay_percent: Option<Box<Key>>,
+    pub(super) delay_duration: Option<Box<Key>>,
+    pub(super) abort_percent: Option<Box<Key>>,
+    pub(super) abort_http_status: Option<Box<Key>>,
+    pub(super) abort_grpc_status: Option<Box<Key>>,
+    pub(super) limit_percent: Option<Box<Key>>,
+    /// For those that are named after who asks.
+    runtime: Runtime,
+}
+
+impl Keys {
+    /// `fault.http.<caller>.<name>`, as `read` reads it.
+    pub(super) fn of_caller<T>(&self, caller: &str, name: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
+        // The name is made only where it can mean something.
+        if !self.runtime.exists() || caller.is_empty() {
+            return None;
+        }
+        self.runtime.find(&format!("fault.http.{caller}.{name}"), read)
+    }
+}
+
+/// The name that is given, or Envoy's own.
+fn or(given: String, name: &str) -> String {
+    if given.is_empty() { format!("fault.http.{name}") } else { given }
 }
 
 /// A number that all workers share, as they share the settings. It is no part of what the settings say.
@@ -41,8 +73,8 @@ impl PartialEq for Count {
 
 impl Count {
     /// One more, unless there are so many already.
-    pub(super) fn begin(&self, most: Option<u32>) -> bool {
-        let more = |active: u32| most.is_none_or(|most| active < most).then(|| active.saturating_add(1));
+    pub(super) fn begin(&self, most: u32) -> bool {
+        let more = |active: u32| (active < most).then(|| active.saturating_add(1));
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
@@ -102,14 +134,13 @@ pub(super) fn read(reader: &mut Reader<'_>, given: Given<'_>) -> Option<Settings
         downstream_nodes,
         max_active_faults,
         response_rate_limit,
-        // There is no runtime layer that could have a value of these names.
-        delay_percent_runtime: _,
-        abort_percent_runtime: _,
-        delay_duration_runtime: _,
-        abort_http_status_runtime: _,
-        max_active_faults_runtime: _,
-        response_rate_limit_percent_runtime: _,
-        abort_grpc_status_runtime: _,
+        delay_percent_runtime,
+        abort_percent_runtime,
+        delay_duration_runtime,
+        abort_http_status_runtime,
+        max_active_faults_runtime,
+        response_rate_limit_percent_runtime,
+        abort_grpc_status_runtime,
         disable_downstream_cluster_stats,
         filter_metadata,
     } = reader.decode(given)?;
@@ -135,7 +166,19 @@ pub(super) fn read(reader: &mut Reader<'_>, given: Given<'_>) -> Option<Settings
         cluster: upstream_cluster,
         headers,
         nodes: downstream_nodes,
-        max_active: max_active_faults.map(|value| value.value),
+        max_active: reader.keyed(
+            max_active_faults.map_or(u32::MAX, |value| value.value),
+            &or(max_active_faults_runtime, "max_active_faults"),
+        ),
+        keys: Keys {
+            delay_percent: reader.key(&or(delay_percent_runtime, "delay.fixed_delay_percent")),
+            delay_duration: reader.key(&or(delay_duration_runtime, "delay.fixed_duration_ms")),
+            abort_percent: reader.key(&or(abort_percent_runtime, "abort.abort_percent")),
+            abort_http_status: reader.key(&or(abort_http_status_runtime, "abort.http_status")),
+            abort_grpc_status: reader.key(&or(abort_grpc_status_runtime, "abort.grpc_status")),
+            limit_percent: reader.key(&or(response_rate_limit_percent_runtime, "rate_limit.response_percent")),
+            runtime: reader.runtime().clone(),
+        },
         counts_callers: !disable_downstream_cluster_stats,
         active: Count::default(),
     }))

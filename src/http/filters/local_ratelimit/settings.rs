@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::r#type::v3::TokenBucket;
 
 use super::bucket::{Bucket, Rate};
 use crate::config::extension::{Given, Reader};
-use crate::config::model::{Fraction, HeaderAddition, Settings};
+use crate::config::model::{Fraction, HeaderAddition, Keyed, Settings};
 
 /// `envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit`, and the bucket that it is about.
 #[derive(Debug, PartialEq)]
@@ -19,9 +19,9 @@ pub(super) struct Limit {
     /// That of all workers.
     pub(super) bucket: Bucket,
     /// `filter_enabled`: none where it is not set.
-    pub(super) enabled: Option<Fraction>,
+    pub(super) enabled: Option<Keyed<Fraction>>,
     /// `filter_enforced`: none where it is not set.
-    pub(super) enforced: Option<Fraction>,
+    pub(super) enforced: Option<Keyed<Fraction>>,
     /// `request_headers_to_add_when_not_enforced`.
     pub(super) not_enforced: Vec<HeaderAddition>,
     /// `response_headers_to_add`.
@@ -100,7 +100,7 @@ fn read(reader: &mut Reader<'_>, given: Given<'_>, on_route: bool) -> Option<Set
             reader.error("local rate limit token bucket must be set for per filter configs");
             return None;
         }
-        None if enabled.is_some_and(|part| part.numerator > 0) => {
+        None if enabled.as_ref().is_some_and(|part| !part.is_never()) => {
             reader.error("token_bucket is required where filter_enabled is not 0 %");
             return None;
         }

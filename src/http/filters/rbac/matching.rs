@@ -1,11 +1,14 @@
 //! Whether a request matches: pure questions to its head and its connection.
 
+use std::convert::Infallible;
+
 use crate::codec::head::RequestHead;
 use crate::config::model::{NameKind, StringMatch};
 use crate::http::stream::Stream;
-use crate::route::field;
+use crate::matching::Tree;
+use crate::route::{self, Surroundings as _, field};
 
-use super::settings::{Action, Permission, Policy, Principal, Rules};
+use super::settings::{Action, Basis, Permission, Policy, Principal, Rules, Ruling, Sourced};
 
 /// A request that somebody makes.
 pub(super) struct Asked<'a> {
@@ -17,19 +20,75 @@ pub(super) struct Asked<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Verdict {
     pub(super) allowed: bool,
-    /// The place of the policy that matched.
+    /// The place of the policy, or of the action of the matcher, that matched.
     pub(super) policy: Option<usize>,
+    /// What the access logs are told, where somebody asks for that.
+    pub(super) hint: Option<bool>,
 }
 
-/// Asks the policies in the order of their names, as Envoy does; the first that matches decides.
-pub(super) fn judge(rules: &Rules, asked: &Asked<'_>) -> Verdict {
-    let policy = rules.policies.iter().position(|policy| matches(policy, asked));
-    let allowed = match rules.action {
-        Action::Allow => policy.is_some(),
-        Action::Deny => policy.is_none(),
-        Action::Log => true,
-    };
-    Verdict { allowed, policy }
+/// Rules or a matcher of a worker's own: expressions have caches of their own.
+pub(super) struct Judge {
+    basis: Ready,
+    /// Of the policies, or of the actions of the matcher.
+    pub(super) names: Vec<String>,
+}
+
+enum Ready {
+    Rules(Rules),
+    Matcher {
+        tree: Tree<(usize, Action)>,
+        /// One of its actions is to log.
+        logs: bool,
+    },
+}
+
+impl Judge {
+    pub(super) fn new(basis: &Basis) -> Self {
+        match basis {
+            Basis::Rules(rules) => {
+                let names = rules.policies.iter().map(|policy| policy.name.clone()).collect();
+                Self { basis: Ready::Rules(rules.clone()), names }
+            }
+            Basis::Matcher(model) => {
+                let (mut names, mut logs) = (Vec::new(), false);
+                let made = Tree::compile(model, &mut |ruling: &Ruling| {
+                    names.push(ruling.name.clone());
+                    logs |= ruling.action == Action::Log;
+                    Ok::<_, Infallible>((names.len() - 1, ruling.action))
+                });
+                let tree = match made {
+                    Ok(tree) => tree,
+                    Err(never) => match never {},
+                };
+                Self { basis: Ready::Matcher { tree, logs }, names }
+            }
+        }
+    }
+
+    /// What is said of a request. Policies are asked in the order of their names, as Envoy does; the first that matches decides. What a matcher
+    /// says nothing of is denied.
+    pub(super) fn judge(&self, asked: &Asked<'_>) -> Verdict {
+        match &self.basis {
+            Ready::Rules(rules) => {
+                let policy = rules.policies.iter().position(|policy| matches(policy, asked));
+                let allowed = match rules.action {
+                    Action::Allow => policy.is_some(),
+                    Action::Deny => policy.is_none(),
+                    Action::Log => true,
+                };
+                Verdict { allowed, policy, hint: (rules.action == Action::Log).then_some(policy.is_some()) }
+            }
+            Ready::Matcher { tree, logs } => {
+                let request = route::Asked { head: asked.head, around: asked.stream };
+                let found = tree.find(&request, &mut |_| ()).found();
+                Verdict {
+                    allowed: found.is_some_and(|(_, action)| *action != Action::Deny),
+                    policy: found.map(|(at, _)| *at),
+                    hint: found.filter(|_| *logs).map(|(_, action)| *action == Action::Log),
+                }
+            }
+        }
+    }
 }
 
 fn matches(policy: &Policy, asked: &Asked<'_>) -> bool {
@@ -55,6 +114,8 @@ fn permits(permission: &Permission, asked: &Asked<'_>) -> bool {
             let asked = facts.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
             name.matches(asked.unwrap_or_default().as_bytes())
         }
+        Permission::Metadata(sourced) => has_metadata(sourced, asked),
+        Permission::Template(template) => template.matches(asked.head.path_without_query()),
     }
 }
 
@@ -78,7 +139,24 @@ fn is(principal: &Principal, asked: &Asked<'_>) -> bool {
             let mut names = of(NameKind::Uri).chain(of(NameKind::Dns)).map(|(_, name)| name.as_str());
             names.any(|one| name.matches(one.as_bytes())) || name.matches(peer.subject.as_bytes())
         }
+        Principal::Metadata(sourced) => has_metadata(sourced, asked),
+        Principal::State(wanted) => asked.stream.filter_state(wanted),
+        // A certificate that is kept has been verified.
+        Principal::Certificate(wanted) => {
+            let Some(peer) = facts.tls.as_ref().and_then(|tls| tls.peer.as_ref()) else { return false };
+            let Some((kind, wanted)) = wanted else { return true };
+            peer.names.iter().any(|(of, name)| of == kind && wanted.matches(name.as_bytes()))
+        }
     }
+}
+
+fn has_metadata(sourced: &Sourced, asked: &Asked<'_>) -> bool {
+    if !sourced.of_route {
+        return asked.stream.metadata(&sourced.wanted);
+    }
+    let decision = asked.stream.record().route.borrow();
+    let metadata = decision.as_ref().and_then(|decision| decision.route.metadata.as_deref());
+    sourced.wanted.matches(metadata.and_then(|metadata| metadata.find(&sourced.wanted.at)))
 }
 
 /// Without query and fragment.

@@ -4,22 +4,44 @@ use std::collections::HashMap;
 
 use envoy_types::pb::envoy::config::rbac::v3 as rbac;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as api;
-use envoy_types::pb::envoy::r#type::matcher::v3 as matchers;
+use envoy_types::pb::xds::r#type::matcher::v3 as tree;
 
 use crate::config::extension::{Given, Reader};
-use crate::config::model::{Cidr, HeaderMatch, Settings, StringMatch};
+use crate::config::model::{
+    Cidr, FilterStateMatch, HeaderMatch, MatchTree, MetadataMatch, NameKind, Settings, StringMatch, UriTemplate,
+};
+
+mod conditions;
+
+use conditions::{permission, principal};
 
 /// `envoy.extensions.filters.http.rbac.v3.RBAC`. Of a route that says nothing: no rules.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Control {
-    pub(super) rules: Option<Rules>,
+    pub(super) rules: Option<Basis>,
     /// `rules_stat_prefix`.
     pub(super) prefix: String,
-    pub(super) shadow: Option<Rules>,
+    pub(super) shadow: Option<Basis>,
     /// `shadow_rules_stat_prefix`.
     pub(super) shadow_prefix: String,
     /// `track_per_rule_stats`.
     pub(super) per_policy: bool,
+}
+
+/// What decides.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Basis {
+    /// `rules`.
+    Rules(Rules),
+    /// `matcher`; a request for which it says nothing is denied.
+    Matcher(MatchTree<Ruling>),
+}
+
+/// `envoy.config.rbac.v3.Action`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Ruling {
+    pub(super) name: String,
+    pub(super) action: Action,
 }
 
 /// `envoy.config.rbac.v3.RBAC`.
@@ -65,6 +87,8 @@ pub(super) enum Permission {
         end: u32,
     },
     ServerName(StringMatch),
+    Metadata(Sourced),
+    Template(UriTemplate),
 }
 
 /// Who does it.
@@ -82,6 +106,18 @@ pub(super) enum Principal {
     Client(Cidr),
     Header(HeaderMatch),
     Path(StringMatch),
+    Metadata(Sourced),
+    State(FilterStateMatch),
+    /// A client certificate that was found valid, with a name where one is asked for.
+    Certificate(Option<(NameKind, StringMatch)>),
+}
+
+/// `envoy.config.rbac.v3.SourcedMetadata`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Sourced {
+    pub(super) wanted: MetadataMatch,
+    /// That of the route, and not what filters have left.
+    pub(super) of_route: bool,
 }
 
 pub(super) fn of_chain(reader: &mut Reader<'_>, given: Given<'_>) -> Option<Settings> {
@@ -105,21 +141,57 @@ fn control(reader: &mut Reader<'_>, message: api::Rbac) -> Option<Control> {
         shadow_rules_stat_prefix,
         track_per_rule_stats,
     } = message;
-    for (field, is_set) in [("matcher", matcher.is_some()), ("shadow_matcher", shadow_matcher.is_some())] {
-        if is_set {
-            reader.refuse(field);
-        }
-    }
     // Both are read, so that all faults are told.
-    let enforced = enforced.map(|message| reader.at("rules", |reader| rules(reader, message)));
-    let shadow = shadow_rules.map(|message| reader.at("shadow_rules", |reader| rules(reader, message)));
+    let enforced = basis(reader, ["rules", "matcher"], enforced, matcher);
+    let shadow = basis(reader, ["shadow_rules", "shadow_matcher"], shadow_rules, shadow_matcher);
     Some(Control {
-        rules: enforced.map_or(Some(None), |rules| rules.map(Some))?,
+        rules: enforced?,
         prefix: rules_stat_prefix,
-        shadow: shadow.map_or(Some(None), |rules| rules.map(Some))?,
+        shadow: shadow?,
         shadow_prefix: shadow_rules_stat_prefix,
         per_policy: track_per_rule_stats,
     })
+}
+
+/// Rules, or the matcher that goes before them.
+fn basis(
+    reader: &mut Reader<'_>,
+    [field, matcher_field]: [&'static str; 2],
+    message: Option<rbac::Rbac>,
+    matcher: Option<tree::Matcher>,
+) -> Option<Option<Basis>> {
+    if message.is_some() && matcher.is_some() {
+        reader.at(field, |reader| reader.warn(format!("is ignored where there is a {matcher_field}")));
+    }
+    let rules = message.map(|message| reader.at(field, |reader| rules(reader, message)));
+    let matcher = matcher.map(|message| {
+        reader.at(matcher_field, |reader| {
+            reader.match_tree(message, |reader, _, any| reader.any_of("action", any, &[(RULING, ruling)]))
+        })
+    });
+    match (rules, matcher) {
+        (None, None) => Some(None),
+        (Some(None), _) => None,
+        (_, Some(tree)) => tree.map(|tree| Some(Basis::Matcher(tree))),
+        (Some(rules), None) => rules.map(|rules| Some(Basis::Rules(rules))),
+    }
+}
+
+const RULING: &str = "envoy.config.rbac.v3.Action";
+
+fn ruling(reader: &mut Reader<'_>, given: Given<'_>) -> Option<Ruling> {
+    let rbac::Action { name, action: number } = reader.decode(given)?;
+    Some(Ruling { name, action: action(number)? })
+}
+
+fn action(number: i32) -> Option<Action> {
+    match rbac::rbac::Action::try_from(number) {
+        Ok(rbac::rbac::Action::Allow) => Some(Action::Allow),
+        Ok(rbac::rbac::Action::Deny) => Some(Action::Deny),
+        Ok(rbac::rbac::Action::Log) => Some(Action::Log),
+        // The rules of the API have refused it already.
+        Err(_) => None,
+    }
 }
 
 fn rules(reader: &mut Reader<'_>, message: rbac::Rbac) -> Option<Rules> {
@@ -127,13 +199,7 @@ fn rules(reader: &mut Reader<'_>, message: rbac::Rbac) -> Option<Rules> {
     if audit_logging_options.is_some() {
         reader.refuse("audit_logging_options");
     }
-    let action = match rbac::rbac::Action::try_from(action) {
-        Ok(rbac::rbac::Action::Allow) => Some(Action::Allow),
-        Ok(rbac::rbac::Action::Deny) => Some(Action::Deny),
-        Ok(rbac::rbac::Action::Log) => Some(Action::Log),
-        // The rules of the API have refused it already.
-        Err(_) => None,
-    };
+    let action = self::action(action);
     let policies = reader.at("policies", |reader| policies(reader, messages));
     Some(Rules { action: action?, policies: policies? })
 }
@@ -166,104 +232,4 @@ fn policy(reader: &mut Reader<'_>, name: String, message: rbac::Policy) -> Optio
         permissions: reader.each("permissions", permissions, permission),
         principals: reader.each("principals", principals, principal),
     })
-}
-
-#[allow(deprecated, reason = "what is old is still read, or refused by its name")]
-fn permission(reader: &mut Reader<'_>, message: rbac::Permission) -> Option<Permission> {
-    use rbac::permission::Rule;
-    let refused = match message.rule? {
-        Rule::AndRules(set) => return Some(Permission::All(permissions(reader, "and_rules", set))),
-        Rule::OrRules(set) => return Some(Permission::OneOf(permissions(reader, "or_rules", set))),
-        Rule::NotRule(rule) => {
-            return reader.at("not_rule", |reader| permission(reader, *rule)).map(Box::new).map(Permission::Not);
-        }
-        Rule::Any(_) => return Some(Permission::Any),
-        Rule::Header(message) => {
-            return reader.at("header", |reader| reader.header_match(message)).map(Permission::Header);
-        }
-        Rule::UrlPath(message) => return path(reader, message).map(Permission::Path),
-        Rule::DestinationIp(range) => {
-            return reader.at("destination_ip", |reader| reader.cidr(range)).map(Permission::Destination);
-        }
-        Rule::DestinationPort(port) => return Some(Permission::Ports { start: port, end: port.saturating_add(1) }),
-        Rule::DestinationPortRange(range) => {
-            return reader.at("destination_port_range", |reader| ports(reader, range.start, range.end));
-        }
-        Rule::RequestedServerName(message) => {
-            let name = reader.at("requested_server_name", |reader| reader.text_match(message));
-            return name.map(Permission::ServerName);
-        }
-        Rule::Metadata(_) => "metadata",
-        Rule::SourcedMetadata(_) => "sourced_metadata",
-        Rule::Matcher(_) => "matcher",
-        Rule::UriTemplate(_) => "uri_template",
-    };
-    reader.refuse(refused);
-    None
-}
-
-fn permissions(reader: &mut Reader<'_>, field: &'static str, set: rbac::permission::Set) -> Vec<Permission> {
-    reader.at(field, |reader| reader.each("rules", set.rules, permission))
-}
-
-fn ports(reader: &mut Reader<'_>, start: i32, end: i32) -> Option<Permission> {
-    let within = |port: i32| u32::try_from(port).ok().filter(|port| *port <= 65536);
-    match (within(start), within(end)) {
-        (Some(start), Some(end)) if start < end => return Some(Permission::Ports { start, end }),
-        (Some(_), Some(_)) => {
-            reader.error(format!("range start {start} cannot be greater or equal than range end {end}"));
-        }
-        (None, _) => reader.error(format!("range start {start} is out of bounds")),
-        (_, None) => reader.error(format!("range end {end} is out of bounds")),
-    }
-    None
-}
-
-#[allow(deprecated, reason = "what is old is still read, or refused by its name")]
-fn principal(reader: &mut Reader<'_>, message: rbac::Principal) -> Option<Principal> {
-    use rbac::principal::Identifier;
-    let refused = match message.identifier? {
-        Identifier::AndIds(set) => return Some(Principal::All(principals(reader, "and_ids", set))),
-        Identifier::OrIds(set) => return Some(Principal::OneOf(principals(reader, "or_ids", set))),
-        Identifier::NotId(id) => {
-            return reader.at("not_id", |reader| principal(reader, *id)).map(Box::new).map(Principal::Not);
-        }
-        Identifier::Any(_) => return Some(Principal::Any),
-        Identifier::Authenticated(rbac::principal::Authenticated { principal_name: None }) => {
-            return Some(Principal::Authenticated(None));
-        }
-        Identifier::Authenticated(rbac::principal::Authenticated { principal_name: Some(name) }) => {
-            let read = |reader: &mut Reader<'_>| reader.at("principal_name", |reader| reader.text_match(name));
-            return reader.at("authenticated", read).map(|name| Principal::Authenticated(Some(name)));
-        }
-        Identifier::SourceIp(range) => {
-            return reader.at("source_ip", |reader| reader.cidr(range)).map(Principal::Peer);
-        }
-        Identifier::DirectRemoteIp(range) => {
-            return reader.at("direct_remote_ip", |reader| reader.cidr(range)).map(Principal::Peer);
-        }
-        Identifier::RemoteIp(range) => {
-            return reader.at("remote_ip", |reader| reader.cidr(range)).map(Principal::Client);
-        }
-        Identifier::Header(message) => {
-            return reader.at("header", |reader| reader.header_match(message)).map(Principal::Header);
-        }
-        Identifier::UrlPath(message) => return path(reader, message).map(Principal::Path),
-        Identifier::Metadata(_) => "metadata",
-        Identifier::SourcedMetadata(_) => "sourced_metadata",
-        Identifier::FilterState(_) => "filter_state",
-        Identifier::Custom(_) => "custom",
-    };
-    reader.refuse(refused);
-    None
-}
-
-fn principals(reader: &mut Reader<'_>, field: &'static str, set: rbac::principal::Set) -> Vec<Principal> {
-    reader.at(field, |reader| reader.each("ids", set.ids, principal))
-}
-
-fn path(reader: &mut Reader<'_>, message: matchers::PathMatcher) -> Option<StringMatch> {
-    use matchers::path_matcher::Rule;
-    let Rule::Path(text) = message.rule?;
-    reader.at("url_path", |reader| reader.at("path", |reader| reader.text_match(text)))
 }

@@ -11,13 +11,14 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 
 use crate::codec::head::{Headers, ResponseHead};
-use crate::codec::http1::{Decoded, Framing, Limits, Parsed, Scan, parse_response};
-use crate::config::model::Moment;
+use crate::codec::http1::{Decoded, Framing, Limits, Parsed, ResponseRules, Scan, parse_response};
+use crate::config::model::{Moment, UpstreamHttp1};
 use crate::http::body::{Body, Frame};
 use crate::http::failure::Failure;
+use crate::http::manager::case_rules;
 use crate::http::pump::{Broken, Pump};
 use crate::http::stream::Stream;
-use crate::http::upgrade::{self, Granted, Switch};
+use crate::http::upgrade::{self, Granted};
 use crate::l4::tunnel;
 use crate::upstream::Cluster;
 use crate::upstream::pool::http1::Lease;
@@ -123,9 +124,9 @@ impl<'a> Exchange<'a> {
             if self.grant.is_some() {
                 return self.poll_grant();
             }
-            let limits = self.head_limits();
+            let (limits, rules) = (self.head_limits(), self.rules());
             self.handed_back = handover::begins(&self.read);
-            match parse_response(&mut self.read, &mut self.scan, &limits, &self.method) {
+            match parse_response(&mut self.read, &mut self.scan, &limits, &self.method, rules) {
                 Ok(Some(parsed)) => {
                     if let Some(head) = self.take_head(parsed)? {
                         return Poll::Ready(Ok(head));
@@ -217,7 +218,10 @@ impl<'a> Exchange<'a> {
                     }
                     return Poll::Ready(Ok(Frame::Data(data)));
                 }
-                Ok(Decoded::End(trailers)) => {
+                Ok(Decoded::End(mut trailers)) => {
+                    if !self.cluster.model().http1.enable_trailers {
+                        trailers = Headers::new();
+                    }
                     self.stream.keep_trailers(&trailers);
                     self.complete();
                     return Poll::Ready(Ok(Frame::End(trailers)));
@@ -286,7 +290,7 @@ impl<'a> Exchange<'a> {
 
     fn take_head(&mut self, parsed: Parsed<ResponseHead>) -> Result<Option<ResponseHead>, Failure> {
         let status = parsed.head.status;
-        if self.stream.switch() == Switch::Allowed && upgrade::is_granted(&self.method, &parsed.head, parsed.upgrade) {
+        if self.stream.switch().asks_host() && upgrade::is_granted(&self.method, &parsed.head, parsed.upgrade) {
             self.replay = None;
             self.grant = Some(parsed.head);
             return Ok(None);
@@ -321,7 +325,7 @@ impl<'a> Exchange<'a> {
         let blocked = self.upload.outbox.is_blocked();
         let pumped =
             self.upload.poll(context, &mut self.body, local, |context, slices| lease.poll_write(context, slices));
-        self.count_flow(blocked);
+        self.stream.count_upload_flow(&self.cluster, blocked, self.upload.outbox.is_blocked());
         match pumped {
             Poll::Ready(Err(Broken::Source(failure))) => Err(failure),
             Poll::Ready(Err(Broken::Sink)) => {
@@ -334,19 +338,6 @@ impl<'a> Exchange<'a> {
                 Ok(())
             }
             Poll::Pending => Ok(()),
-        }
-    }
-
-    /// The host takes no more, or takes again: the client is read no further meanwhile.
-    fn count_flow(&self, before: bool) {
-        let now = self.upload.outbox.is_blocked();
-        let (http, cluster) = (&self.stream.manager().stats, self.cluster.stats());
-        if now && !before {
-            http.downstream_flow_control_paused_reading_total.inc();
-            cluster.upstream_flow_control_backed_up_total.inc();
-        } else if before && !now {
-            http.downstream_flow_control_resumed_reading_total.inc();
-            cluster.upstream_flow_control_drained_total.inc();
         }
     }
 
@@ -393,6 +384,9 @@ impl<'a> Exchange<'a> {
     fn poll_late(&mut self, context: &mut Context<'_>, head: bool) -> Poll<Failure> {
         let Some(limits) = &mut self.limits else { return Poll::Pending };
         let failure = ready!(limits.poll(context, self.stream, &self.cluster, self.upload.sent, head));
+        if limits.is_soft() {
+            return Poll::Ready(failure);
+        }
         self.lease = None;
         Poll::Ready(failure)
     }
@@ -402,6 +396,11 @@ impl<'a> Exchange<'a> {
             lease.broken();
         }
         Failure::UpstreamProtocol
+    }
+
+    fn rules(&self) -> ResponseRules {
+        let UpstreamHttp1 { preserve_case, allow_chunked_length, .. } = self.cluster.model().http1;
+        ResponseRules { allow_chunked_length, cases: preserve_case.map(case_rules) }
     }
 
     fn head_limits(&self) -> Limits {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use bytes::BytesMut;
 use h2::Reason;
 use h2::client::ResponseFuture;
 use http::{Method, Request, StatusCode};
@@ -20,6 +21,8 @@ use crate::http::forward::try_limits::TryLimits;
 use crate::http::http2::{Sink, Source};
 use crate::http::pump::Broken;
 use crate::http::stream::Stream;
+use crate::http::upgrade::{Asked, Granted};
+use crate::l4::tunnel;
 use crate::upstream::Cluster;
 use crate::upstream::pool::http2::Lease;
 
@@ -50,6 +53,8 @@ pub struct Exchange<'a> {
     limits: Option<Box<TryLimits>>,
     /// The answer is not passed on: it counts as none.
     dismissed: bool,
+    /// What of it becomes a tunnel, where the request asks for one.
+    tunnel: Option<Box<Asked>>,
 }
 
 impl<'a> Exchange<'a> {
@@ -76,6 +81,27 @@ impl<'a> Exchange<'a> {
             interim: 0,
             limits: None,
             dismissed: false,
+            tunnel: None,
+        }
+    }
+
+    /// The request asks for a tunnel.
+    pub(in crate::http::forward) fn asks(&mut self, asked: Asked) {
+        self.tunnel = Some(Box::new(asked));
+    }
+
+    /// The host's side of the tunnel that it has granted; itself, if it has not.
+    pub(in crate::http::forward) fn granted(mut self: Box<Self>) -> Result<Granted, Box<Self>> {
+        let (Some(lease), Some(asked)) = (self.lease.take(), self.tunnel.take()) else { return Err(self) };
+        match asked.into_end(&self.stream.manager().local) {
+            Ok(end) => {
+                let host = tunnel::Host::Http2(Box::new(tunnel::Stream2::new(end, lease)));
+                Ok(Granted { host, read: BytesMut::new() })
+            }
+            Err(asked) => {
+                (self.lease, self.tunnel) = (Some(lease), Some(asked));
+                Err(self)
+            }
         }
     }
 
@@ -122,6 +148,9 @@ impl<'a> Exchange<'a> {
         context: &mut Context<'_>,
     ) -> Poll<Result<ResponseHead, Failure>> {
         if self.response.is_none() {
+            if let (Some(asked), Some(lease)) = (&mut self.tunnel, &self.lease) {
+                ready!(asked.poll_may_send(context, lease, self.stream, &self.cluster))?;
+            }
             self.send()?;
         }
         self.poll_upload(context)?;
@@ -154,11 +183,14 @@ impl<'a> Exchange<'a> {
 
     fn send(&mut self) -> Result<(), Failure> {
         let (Some(lease), Some(request)) = (&mut self.lease, &self.request) else { return Err(Failure::Internal) };
-        let ends = self.body.length() == Some(0);
+        let ends = self.body.length() == Some(0) && self.tunnel.is_none();
         match lease.send(request.clone(), ends) {
             Ok((response, stream)) => {
                 self.response = Some(response);
-                self.upload = Some(Sink::new(stream, ends));
+                match &mut self.tunnel {
+                    Some(asked) => asked.send = Some(stream),
+                    None => self.upload = Some(Sink::new(stream, ends)),
+                }
                 Ok(())
             }
             Err(_) => {
@@ -172,12 +204,22 @@ impl<'a> Exchange<'a> {
         let (parts, stream) = response.into_parts();
         self.request = None;
         self.response = None;
+        let most = self.cluster.model().max_response_headers_count as usize;
+        if let Some(asked) = &mut self.tunnel {
+            if parts.status.is_success() {
+                return match head::response_head(parts, most) {
+                    Ok(head) => Ok(asked.take(head, stream)),
+                    Err(_) => Err(self.broken()),
+                };
+            }
+            // An ordinary response, and nothing more comes for the host.
+            self.upload = asked.send.take().map(|send| Sink::new(send, false));
+        }
         let mut source = Source::new(stream, &parts.headers);
         if self.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED {
             source = source.without_length();
         }
         self.download = Some(source);
-        let most = self.cluster.model().max_response_headers_count as usize;
         head::response_head(parts, most).map_err(|_| self.broken())
     }
 
@@ -199,6 +241,11 @@ impl<'a> Exchange<'a> {
                 }
                 if source.is_done() {
                     self.complete();
+                } else if source.length() == Some(0)
+                    && let Some(lease) = &mut self.lease
+                {
+                    // All that was announced has come, and nobody may ask for the end behind it.
+                    lease.ended();
                 }
                 Poll::Ready(Ok(frame))
             }
@@ -235,6 +282,9 @@ impl<'a> Exchange<'a> {
     pub(in crate::http::forward) fn let_go(&mut self) {
         self.response = None;
         self.upload = None;
+        if let Some(asked) = &mut self.tunnel {
+            asked.send = None;
+        }
         self.lease = None;
     }
 
@@ -256,15 +306,7 @@ impl<'a> Exchange<'a> {
         }
         let before = upload.is_blocked();
         let pumped = upload.poll(context, &mut self.body);
-        let now = upload.is_blocked();
-        let (http, cluster) = (&self.stream.manager().stats, self.cluster.stats());
-        if now && !before {
-            http.downstream_flow_control_paused_reading_total.inc();
-            cluster.upstream_flow_control_backed_up_total.inc();
-        } else if before && !now {
-            http.downstream_flow_control_resumed_reading_total.inc();
-            cluster.upstream_flow_control_drained_total.inc();
-        }
+        self.stream.count_upload_flow(&self.cluster, before, upload.is_blocked());
         match pumped {
             Poll::Ready(Err(Broken::Source(failure))) => Err(failure),
             Poll::Ready(Err(Broken::Sink)) => {
@@ -282,7 +324,7 @@ impl<'a> Exchange<'a> {
 
     /// The response is complete.
     fn complete(&mut self) {
-        let Some(lease) = self.lease.take() else { return };
+        let Some(mut lease) = self.lease.take() else { return };
         self.stream.record().log(|live| live.reach(Moment::ResponseEnd, Instant::now()));
         if let Some(received_at) = self.stream.record().received_at.get().filter(|_| !self.dismissed) {
             let time = Instant::now().saturating_duration_since(received_at);
@@ -290,13 +332,11 @@ impl<'a> Exchange<'a> {
             self.cluster.count_time(time, record.internal.get());
             self.stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_time.record(time));
         }
-        if let Some(upload) = &mut self.upload
-            && !upload.is_done()
-        {
+        match &mut self.upload {
             // Nobody wants the rest of the request (RFC 9113, 8.1).
-            upload.reset(Reason::NO_ERROR);
+            Some(upload) if !upload.is_done() => upload.reset(Reason::NO_ERROR),
+            _ => lease.ended(),
         }
-        drop(lease);
     }
 
     /// What the crate says of the stream, as a failure.
@@ -304,6 +344,13 @@ impl<'a> Exchange<'a> {
         let refused = error.reason() == Some(Reason::REFUSED_STREAM);
         // A stream that a GOAWAY leaves out ends with the error of the whole connection.
         self.unseen = refused || (error.is_go_away() && error.is_remote());
+        if let Some(lease) = &mut self.lease {
+            match error.is_reset() && error.is_remote() {
+                true => lease.was_reset(),
+                false if !error.is_library() => lease.ended(),
+                false => {}
+            }
+        }
         let failure = match () {
             () if refused => Failure::UpstreamRefused,
             () if error.is_reset() && error.is_remote() => Failure::UpstreamReset,
@@ -319,6 +366,9 @@ impl<'a> Exchange<'a> {
         let Some(limits) = &mut self.limits else { return Poll::Pending };
         let sent = self.upload.as_ref().map_or(0, |upload| upload.taken);
         let failure = ready!(limits.poll(context, self.stream, &self.cluster, sent, head));
+        if limits.is_soft() {
+            return Poll::Ready(failure);
+        }
         self.response = None;
         self.download = None;
         self.upload = None;

@@ -28,6 +28,12 @@ pub(super) struct Connection {
     used: Cell<Instant>,
     /// We end it.
     by_us: Cell<bool>,
+    /// The host's settings have come, or it is gone.
+    settled: Cell<bool>,
+    /// It ended before they came.
+    silent: Cell<bool>,
+    /// Who waits for them.
+    unsettled: RefCell<Vec<Waker>>,
 }
 
 impl Connection {
@@ -39,6 +45,9 @@ impl Connection {
             requests: Cell::new(0),
             used: Cell::new(Instant::now()),
             by_us: Cell::new(false),
+            settled: Cell::new(false),
+            silent: Cell::new(false),
+            unsettled: RefCell::default(),
         })
     }
 
@@ -70,6 +79,16 @@ impl Connection {
     /// It has ended, or is about to.
     pub(super) fn gone(&self) {
         self.send.borrow_mut().take();
+        self.silent.set(!self.settled.get());
+        self.settle();
+    }
+
+    /// The host's settings have come.
+    pub(super) fn settle(&self) {
+        if !self.settled.replace(true) {
+            let waiting = std::mem::take(&mut *self.unsettled.borrow_mut());
+            waiting.into_iter().for_each(Waker::wake);
+        }
     }
 
     pub(super) fn ended_by_us(&self) -> bool {
@@ -111,7 +130,7 @@ impl Connection {
             stats.upstream_cx_max_requests.inc();
             self.close();
         }
-        Ok(Lease { connection: self, pool, send, reused, _ticket: ticket })
+        Ok(Lease { connection: self, pool, send, reused, begun: false, _ticket: ticket })
     }
 }
 
@@ -121,6 +140,8 @@ pub struct Lease {
     pool: Rc<Pool>,
     send: SendRequest<Bytes>,
     reused: bool,
+    /// Its stream has begun, and is not known to be over.
+    begun: bool,
     _ticket: Ticket,
 }
 
@@ -130,7 +151,21 @@ impl Lease {
     /// # Errors
     /// The connection takes it no more: nothing was sent.
     pub fn send(&mut self, request: http::Request<()>, ends: bool) -> Result<Sent, h2::Error> {
-        self.send.send_request(request, ends)
+        let sent = self.send.send_request(request, ends);
+        self.begun = sent.is_ok();
+        sent
+    }
+
+    /// The stream has ended both ways, or with its connection: whoever drops this gives nothing up.
+    pub fn ended(&mut self) {
+        self.begun = false;
+    }
+
+    /// The host has reset the stream.
+    pub fn was_reset(&mut self) {
+        if std::mem::take(&mut self.begun) {
+            self.pool.stats().upstream_rq_rx_reset.inc();
+        }
     }
 
     /// Whether another request went over the connection before.
@@ -143,15 +178,26 @@ impl Lease {
         self.pool.stats().upstream_cx_protocol_error.inc();
     }
 
-    /// The host takes extended CONNECT (RFC 8441).
-    pub fn takes_extended_connect(&self) -> bool {
-        self.send.is_extended_connect_protocol_enabled()
+    /// Ready with whether the host takes extended CONNECT (RFC 8441, 3), which its settings say; with `None` if the connection ended before them. They come
+    /// at once or not at all: the caller bounds the wait.
+    pub fn poll_takes_extended_connect(&self, context: &mut Context<'_>) -> Poll<Option<bool>> {
+        if !self.connection.settled.get() {
+            let mut waiting = self.connection.unsettled.borrow_mut();
+            if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                waiting.push(context.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        Poll::Ready((!self.connection.silent.get()).then(|| self.send.is_extended_connect_protocol_enabled()))
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.pool.stats().upstream_rq_active.dec();
+        if self.begun {
+            self.pool.stats().upstream_rq_tx_reset.inc();
+        }
         drop_one(&self.pool.counts.rq_active);
         let connection = &self.connection;
         connection.streams.set(connection.streams.get().saturating_sub(1));

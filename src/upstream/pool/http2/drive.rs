@@ -1,5 +1,6 @@
 //! The life of a connection: opened, driven frame by frame, kept alive, ended and counted.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -23,6 +24,8 @@ pub(super) struct Driver {
     frames: Frames,
     keepalive: Option<Keepalive>,
     presence: Presence,
+    /// The host's settings have come.
+    settled: Rc<Cell<bool>>,
     _ticket: Ticket,
 }
 
@@ -44,12 +47,12 @@ pub(super) async fn open(pool: &Rc<Pool>, ticket: Ticket) -> Result<(Rc<Connecti
         .await
     };
     match opened {
-        Ok((send, mut frames)) => {
+        Ok((send, mut frames, settled)) => {
             stats.upstream_cx_connect_ms.record(started.elapsed().as_millis() as u64);
             let keepalive = Keepalive::new(frames.ping_pong(), pool.options().keepalive, timer);
             let connection = Connection::new(pool, send);
             presence.open = Some((connection.clone(), Instant::now()));
-            Ok((connection.clone(), Driver { connection, frames, keepalive, presence, _ticket: ticket }))
+            Ok((connection.clone(), Driver { connection, frames, keepalive, presence, settled, _ticket: ticket }))
         }
         Err(failed) => {
             bump(&pool.counts.cx_connect_fail);
@@ -59,7 +62,7 @@ pub(super) async fn open(pool: &Rc<Pool>, ticket: Ticket) -> Result<(Rc<Connecti
     }
 }
 
-async fn shake_hands(pool: &Rc<Pool>) -> io::Result<(h2::client::SendRequest<Bytes>, Frames)> {
+async fn shake_hands(pool: &Rc<Pool>) -> io::Result<(h2::client::SendRequest<Bytes>, Frames, Rc<Cell<bool>>)> {
     let model = &pool.common.model;
     let stream = super::super::open(&pool.address, model).await?;
     let stats = pool.stats();
@@ -69,11 +72,13 @@ async fn shake_hands(pool: &Rc<Pool>) -> io::Result<(h2::client::SendRequest<Byt
         protocol_error: stats.upstream_cx_protocol_error.clone(),
         goes_away: Some(stats.upstream_cx_close_notify.clone()),
     };
-    let socket = Eye::new(pool.options(), false, &pool.codec, counters).over(stream);
-    http2::client(pool.options(), model.max_response_headers_bytes)
-        .handshake(socket)
+    let mut eye = Eye::new(pool.options(), false, &pool.codec, counters);
+    let settled = eye.settled();
+    let (send, frames) = http2::client(pool.options(), model.max_response_headers_bytes)
+        .handshake(eye.over(stream))
         .await
-        .map_err(|error| error.into_io().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()))
+        .map_err(|error| error.into_io().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()))?;
+    Ok((send, frames, settled))
 }
 
 impl Driver {
@@ -82,6 +87,9 @@ impl Driver {
         let ended = poll_fn(|context| {
             if let Poll::Ready(ended) = Pin::new(&mut self.frames).poll(context) {
                 return Poll::Ready(ended.is_ok());
+            }
+            if self.settled.take() {
+                self.connection.settle();
             }
             if let Some(keepalive) = &mut self.keepalive
                 && keepalive.poll_dead(context).is_ready()

@@ -1,0 +1,119 @@
+//! How a request begins its way: what its route does with it, and the first try.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::config::model::{self, RouteAction};
+use crate::http::failure::Failure;
+use crate::http::filter::Request;
+use crate::http::headers::{announce_attempts, announce_timeout};
+use crate::http::stream::Stream;
+use crate::http::upgrade::Switch;
+use crate::upstream::Cluster;
+
+use super::attempts::Attempts;
+use super::connect::{open, send};
+use super::controls::Controls;
+use super::retry::Retries;
+use super::timeouts::Timeouts;
+use super::{State, exchange, mirror, rewrite};
+
+/// What a request comes to at once; `attempts` is for one that may be tried again.
+pub(super) fn begin<'a>(
+    request: Request<'a>,
+    stream: &'a Stream<'a>,
+    router: &model::Router,
+    attempts: &mut Option<Box<Attempts<'a>>>,
+) -> Result<State<'a>, Failure> {
+    let record = stream.record();
+    stream.keep_request(&request.head);
+    let decision = record.route.borrow();
+    let stats = &stream.manager().stats;
+    stats.rq_total.inc();
+    let Some(decision) = &*decision else { return Err(Failure::NoRoute) };
+    let forward = match decision.action() {
+        RouteAction::Forward(forward) => forward,
+        RouteAction::DirectResponse { status, body } => {
+            return Ok(State::Done(Ok(rewrite::answer(&request.head, stream, decision, *status, body.clone()))));
+        }
+        RouteAction::Redirect(redirect) => {
+            return Ok(State::Done(Ok(rewrite::answer(
+                &request.head,
+                stream,
+                decision,
+                redirect.status,
+                Bytes::new(),
+            ))));
+        }
+        RouteAction::NonForwarding => return Err(Failure::NoCluster { status: 503 }),
+    };
+    let (cluster, tries) = (stream.manager().cluster(decision), &forward.tries);
+    let cluster = cluster.ok_or(Failure::NoCluster { status: forward.cluster_not_found })?;
+    let Request { mut head, body } = request;
+    let controls = if record.controls.get() { Controls::take(&mut head.headers) } else { Controls::default() };
+    let timeouts = Timeouts::new(rewrite::timeout(&head, record.grpc.get(), forward), tries, &controls);
+    stream.set_timeouts(timeouts.total, forward.idle_timeout);
+    stream.set_duration(rewrite::duration(&head, forward.max_stream_duration));
+    stream.manager().route_stats.begin(stream, &head);
+    *record.cluster.borrow_mut() = Some(cluster.clone());
+    record.announces_attempts.set(tries.count_in_response);
+    record.count_try();
+    let maintenance = &cluster.model().maintenance;
+    if maintenance.key().is_some() && maintenance.holds(stream.manager().draw()) {
+        cluster.stats().upstream_rq_maintenance_mode.inc();
+        return Err(Failure::Maintenance);
+    }
+    let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
+    *record.host.borrow_mut() = Some(host.clone());
+    stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_total.inc());
+    match stream.switch() {
+        Switch::No => {}
+        Switch::Terminated => return Ok(State::Opening(open(stream, cluster.clone(), host.clone()))),
+        Switch::Asked | Switch::Allowed | Switch::Keyed => {}
+    }
+    let announces = !router.suppress_envoy_headers;
+    if let Some(expected) = timeouts.expected(Duration::ZERO).filter(|_| announces) {
+        announce_timeout(&mut head.headers, expected);
+    }
+    if tries.count_in_request {
+        announce_attempts(&mut head.headers, 1);
+    }
+    let retries = Retries::new(&tries.policy, &decision.route.retriable, &head, controls);
+    rewrite::request(&mut head, stream, forward, decision, router);
+    let mut request = Request { head, body };
+    let mirrors = mirror::of(forward, cluster);
+    if !mirrors.is_empty() && stream.switch() == Switch::No {
+        mirror::send(mirrors, &mut request, stream, cluster, tries, timeouts.total);
+    }
+    // What may become a tunnel is asked for once.
+    let tried_again =
+        stream.switch() == Switch::No && (retries.enabled() || timeouts.limit_tries() || forward.redirects.is_some());
+    let exchange = if tried_again {
+        let (taken, body) = Attempts::new(stream, cluster, tries, decision, retries, timeouts, request);
+        attempts.insert(taken).exchange(host, body, announces)?
+    } else {
+        let Request { head, body } = request;
+        stream.keep_request(&head);
+        let framing = exchange::framing(&body);
+        exchange::encode(stream, cluster, host, head, framing, body)?
+    };
+    send(stream, host, exchange)
+}
+
+/// What a request of our own comes to at once.
+pub(super) fn call<'a>(
+    request: Request<'a>,
+    cluster: &Rc<Cluster>,
+    stream: &'a Stream<'a>,
+) -> Result<State<'a>, Failure> {
+    let record = stream.record();
+    *record.cluster.borrow_mut() = Some(cluster.clone());
+    record.count_try();
+    let host = cluster.pick().ok_or(Failure::NoHealthyUpstream)?;
+    *record.host.borrow_mut() = Some(host.clone());
+    let Request { head, body } = request;
+    let framing = exchange::framing(&body);
+    send(stream, host, exchange::encode(stream, cluster, host, head, framing, body)?)
+}
