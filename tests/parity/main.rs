@@ -97,6 +97,7 @@ themes! {
     chain
     connect
     cors
+    descriptors
     edge
     faults
     forwarded
@@ -109,12 +110,15 @@ themes! {
     levels
     lifetimes
     local_replies
+    matching
     messages
     mirroring
     normal_form
+    not_extended
     redirects
     retries
     rewrites
+    router
     routing
     runtime
     shaped_replies
