@@ -97,10 +97,17 @@ themes! {
     chain
     connect
     cors
+    descriptors
     edge
     faults
     forwarded
     forwarded_edge
+    grpc
+    grpc_http1_bridge
+    grpc_reverse_bridge
+    grpc_stats
+    grpc_stats_all
+    grpc_web
     headers
     hedging
     http2_connect
@@ -109,9 +116,12 @@ themes! {
     levels
     lifetimes
     local_replies
+    matching
     messages
     mirroring
     normal_form
+    not_extended
+    proxy_status
     redirects
     retries
     rewrites

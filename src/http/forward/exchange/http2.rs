@@ -95,7 +95,7 @@ impl<'a> Exchange<'a> {
         let (Some(lease), Some(asked)) = (self.lease.take(), self.tunnel.take()) else { return Err(self) };
         match asked.into_end(&self.stream.manager().local) {
             Ok(end) => {
-                let host = tunnel::Host::Http2(Box::new(tunnel::Stream2::new(end, lease)));
+                let host = tunnel::Host::Http2(Box::new(tunnel::HostStream::new(end, lease)));
                 Ok(Granted { host, read: BytesMut::new() })
             }
             Err(asked) => {
@@ -213,8 +213,8 @@ impl<'a> Exchange<'a> {
                     Err(_) => Err(self.broken()),
                 };
             }
-            // An ordinary response, and nothing more comes for the host.
-            self.upload = asked.send.take().map(|send| Sink::new(send, false));
+            // An ordinary response.
+            self.upload = asked.declined().map(|send| Sink::new(send, true));
         }
         let mut source = Source::new(stream, &parts.headers);
         if self.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED {
@@ -350,8 +350,13 @@ impl<'a> Exchange<'a> {
         self.unseen = refused || (error.is_go_away() && error.is_remote());
         if let Some(lease) = &mut self.lease {
             match error.is_reset() && error.is_remote() {
+                true if refused => lease.ended(),
                 true => lease.was_reset(),
-                false if !error.is_library() => lease.ended(),
+                false if !error.is_library() => {
+                    // As Envoy counts a stream that goes with its connection.
+                    self.cluster.stats().upstream_rq_pending_failure_eject.inc();
+                    lease.ended();
+                }
                 false => {}
             }
         }
