@@ -3,13 +3,17 @@
 //! A filter's folder has its settings (how they are read, what they are) and what it does. The router is no filter of this list: it ends
 //! every chain. A program that links this library has a list of its own ([`crate::server::Options::http_filters`]).
 
+mod composite;
 mod compressor;
 mod decompressor;
 mod denial;
+mod kept;
 mod local_ratelimit;
+mod match_delegate;
 mod owned;
 mod rbac;
 mod recoded;
+mod set_filter_state;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use compressor::accepts as accept_encoding;
@@ -30,6 +34,7 @@ pub mod set_metadata;
 /// All of them.
 pub const ALL: &[Extension] = &[
     buffer::EXTENSION,
+    composite::EXTENSION,
     compressor::EXTENSION,
     cors::EXTENSION,
     csrf::EXTENSION,
@@ -39,7 +44,9 @@ pub const ALL: &[Extension] = &[
     header_to_metadata::EXTENSION,
     health_check::EXTENSION,
     local_ratelimit::EXTENSION,
+    match_delegate::EXTENSION,
     rbac::EXTENSION,
+    set_filter_state::EXTENSION,
     set_metadata::EXTENSION,
 ];
 

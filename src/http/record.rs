@@ -4,13 +4,13 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
 
-use crate::access_log::{Context, Line, Live};
+use crate::access_log::{Context, Left, Line, Live};
 use crate::codec::head::RequestHead;
 use crate::fault::Flag;
 use crate::route::Decision;
@@ -44,6 +44,12 @@ pub struct Record {
     pub controls: Cell<bool>,
     /// Tries that there have been, 0 before the first (`%UPSTREAM_REQUEST_ATTEMPT_COUNT%`).
     pub attempts: Cell<u32>,
+    /// The response says that it comes from a canary.
+    pub(super) canary: Cell<bool>,
+    /// A timeout is told as 204 (`x-envoy-upstream-rq-timeout-alt-response`).
+    pub(super) alt_response: Cell<bool>,
+    /// Its route has high priority.
+    pub(super) high: Cell<bool>,
     /// Tries that are under way beside the last one.
     pub(super) beside: Cell<u8>,
     /// The response says so (`include_attempt_count_in_response`).
@@ -79,6 +85,8 @@ pub struct Record {
     /// What filters leave for one another; most requests have none.
     shared: RefCell<Option<Box<Shared>>>,
     flags: Cell<u32>,
+    /// The status before the client was told another; 0 where it was not.
+    charged: Cell<u16>,
     details: RefCell<Cow<'static, str>>,
 }
 
@@ -92,6 +100,9 @@ impl Record {
             grpc: Cell::new(false),
             controls: Cell::new(false),
             attempts: Cell::new(0),
+            canary: Cell::new(false),
+            alt_response: Cell::new(false),
+            high: Cell::new(false),
             beside: Cell::new(0),
             announces_attempts: Cell::new(false),
             client: Cell::new(None),
@@ -110,6 +121,7 @@ impl Record {
             head: RefCell::new(None),
             shared: RefCell::new(None),
             flags: Cell::new(0),
+            charged: Cell::new(0),
             details: RefCell::new(Cow::Borrowed("")),
         }
     }
@@ -181,6 +193,20 @@ impl Record {
         work(self.shared.borrow().as_ref().and_then(|shared| shared.metadata.get(namespace)))
     }
 
+    /// What filters have left, for the line in the access logs.
+    pub(super) fn left(&self) -> Option<Left> {
+        let shared = self.shared.borrow();
+        let Shared { metadata, objects, redirects: _ } = &**shared.as_ref()?;
+        let metadata = metadata.iter().map(|(namespace, values)| (namespace.clone(), values.clone().into()));
+        let states = objects.iter().filter_map(|(key, object)| Some((key.clone(), object.downcast_ref::<State>()?)));
+        let states = states.map(|(key, state)| match state {
+            State::Text(text) | State::Hashable(text) => (key, text.as_str().into()),
+            // An address shows with a port, which it does not have.
+            State::Address(address) => (key, vec![SocketAddr::new(*address, 0).to_string()].into()),
+        });
+        Some(Left { metadata: metadata.collect(), states: states.collect() })
+    }
+
     /// Whether filters have left anything: another epoch would not know of it.
     pub(super) fn has_shared(&self) -> bool {
         self.shared.borrow().is_some()
@@ -212,6 +238,9 @@ impl Record {
         }
         self.received_at.set(Some(now));
         self.attempts.set(0);
+        self.canary.set(false);
+        self.alt_response.set(false);
+        self.high.set(false);
         self.beside.set(0);
         self.announces_attempts.set(false);
         self.uncharged.set(false);
@@ -219,6 +248,7 @@ impl Record {
         self.virtual_cluster.set(None);
         self.answered_at.set(None);
         self.flags.set(0);
+        self.charged.set(0);
         *self.cluster.borrow_mut() = None;
         *self.host.borrow_mut() = None;
         *self.head.borrow_mut() = None;
@@ -229,6 +259,21 @@ impl Record {
     pub(super) fn count_try(&self) {
         self.attempts.set(self.attempts.get().saturating_add(1));
         self.log(|live| live.context.attempts = live.context.attempts.saturating_add(1));
+    }
+
+    /// Whatever the client is told from here on, the cluster is charged with this status.
+    pub(super) fn charge(&self, status: StatusCode) {
+        if self.charged.get() == 0 {
+            self.charged.set(status.as_u16());
+        }
+    }
+
+    /// The status that the cluster is charged with, of a response with that status.
+    pub(super) fn charged(&self, status: u16) -> u16 {
+        match self.charged.get() {
+            0 => status,
+            charged => charged,
+        }
     }
 
     /// Sets a response flag.

@@ -162,6 +162,7 @@ impl<'a> Exchange<'a> {
                 if self.interim > MAX_INTERIM {
                     return Poll::Ready(Err(self.broken()));
                 }
+                self.stream.count_host_interim(&self.cluster, interim.status());
                 if self.stream.passes_on(interim.status()) {
                     let parts = interim.into_parts().0;
                     let most = self.cluster.model().max_response_headers_count as usize;
@@ -330,6 +331,9 @@ impl<'a> Exchange<'a> {
             let time = Instant::now().saturating_duration_since(received_at);
             let (time, record) = (time.as_millis() as u64, self.stream.record());
             self.cluster.count_time(time, record.internal.get());
+            if record.canary.get() {
+                self.cluster.count_canary_time(time);
+            }
             self.stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_time.record(time));
         }
         match &mut self.upload {
