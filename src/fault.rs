@@ -69,11 +69,13 @@ pub enum Flag {
     UpstreamRetryLimitExceeded,
     /// `DR`: the client reset the stream.
     DownstreamRemoteReset,
+    /// `IH`: a header that asks something of the router says nothing sensible.
+    InvalidEnvoyRequestHeaders,
 }
 
 impl Flag {
     /// All of them, in the order in which Envoy's access log prints them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::FailedLocalHealthCheck,
         Self::NoHealthyUpstream,
         Self::UpstreamRequestTimeout,
@@ -88,6 +90,7 @@ impl Flag {
         Self::DownstreamConnectionTermination,
         Self::UpstreamRetryLimitExceeded,
         Self::StreamIdleTimeout,
+        Self::InvalidEnvoyRequestHeaders,
         Self::DownstreamProtocolError,
         Self::DurationTimeout,
         Self::UpstreamProtocolError,
@@ -129,6 +132,7 @@ impl Flag {
             Self::FaultInjected => "FaultInjected",
             Self::UpstreamRetryLimitExceeded => "UpstreamRetryLimitExceeded",
             Self::DownstreamRemoteReset => "DownstreamRemoteReset",
+            Self::InvalidEnvoyRequestHeaders => "InvalidEnvoyRequestHeaders",
         }
     }
 
@@ -155,6 +159,7 @@ impl Flag {
             Self::FaultInjected => "FI",
             Self::UpstreamRetryLimitExceeded => "URX",
             Self::DownstreamRemoteReset => "DR",
+            Self::InvalidEnvoyRequestHeaders => "IH",
         }
     }
 }

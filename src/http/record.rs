@@ -44,6 +44,14 @@ pub struct Record {
     pub controls: Cell<bool>,
     /// Tries that there have been, 0 before the first (`%UPSTREAM_REQUEST_ATTEMPT_COUNT%`).
     pub attempts: Cell<u32>,
+    /// The response says that it comes from a canary.
+    pub(super) canary: Cell<bool>,
+    /// A timeout is told as 204 (`x-envoy-upstream-rq-timeout-alt-response`).
+    pub(super) alt_response: Cell<bool>,
+    /// What a reply of ours stands for that is 200 for a gRPC client; 0 where it is what it says.
+    pub(super) stands_for: Cell<u16>,
+    /// Its route has high priority.
+    pub(super) high: Cell<bool>,
     /// Tries that are under way beside the last one.
     pub(super) beside: Cell<u8>,
     /// The response says so (`include_attempt_count_in_response`).
@@ -92,6 +100,10 @@ impl Record {
             grpc: Cell::new(false),
             controls: Cell::new(false),
             attempts: Cell::new(0),
+            canary: Cell::new(false),
+            alt_response: Cell::new(false),
+            stands_for: Cell::new(0),
+            high: Cell::new(false),
             beside: Cell::new(0),
             announces_attempts: Cell::new(false),
             client: Cell::new(None),
@@ -230,6 +242,10 @@ impl Record {
         }
         self.received_at.set(Some(now));
         self.attempts.set(0);
+        self.canary.set(false);
+        self.alt_response.set(false);
+        self.stands_for.set(0);
+        self.high.set(false);
         self.beside.set(0);
         self.announces_attempts.set(false);
         self.uncharged.set(false);

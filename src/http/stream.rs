@@ -17,7 +17,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{StatusCode, Version};
 
 use crate::access_log::Line;
@@ -324,8 +324,11 @@ impl<'a> Stream<'a> {
             begun.early = true;
         }
         begun.close |= failure.told().is_some_and(|told| told.close);
-        let mut reply =
-            local_reply::of(failure, self.record.attempts.get() > 1, self.record.grpc.get()).ok_or(failure)?;
+        let timeout = matches!(failure, Failure::RouteTimeout | Failure::PerTryTimeout | Failure::PerTryIdleTimeout);
+        let mut reply = match self.record.alt_response.get() && timeout {
+            true => local_reply::text(204, Bytes::new()),
+            false => local_reply::of(failure, self.record.attempts.get() > 1, self.record.grpc.get()).ok_or(failure)?,
+        };
         rewrite::own_response(&mut reply, |head| rewrite::response(head, self));
         if !headless {
             self.manager().chain.dress(&mut reply, self);

@@ -114,9 +114,11 @@ themes! {
     messages
     mirroring
     normal_form
+    not_extended
     redirects
     retries
     rewrites
+    router
     routing
     runtime
     shaped_replies

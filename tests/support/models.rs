@@ -96,6 +96,7 @@ pub fn cluster(name: &str, hosts: &[SocketAddr]) -> Cluster {
         http1: UpstreamHttp1 { enable_trailers: true, ..UpstreamHttp1::default() },
         mirrors: Vec::new(),
         high_limits: CircuitBreakers::default(),
+        high_limit_keys: None,
     }
 }
 

@@ -177,13 +177,26 @@ impl Stream<'_> {
         if self.record.uncharged.get() {
             return;
         }
+        // A gRPC client is told of a failure with 200, which the cluster has not earned.
+        let status = match self.record.stands_for.get() {
+            0 => status,
+            stands_for => stands_for,
+        };
         if let Some(cluster) = &*self.record.cluster.borrow() {
             cluster.count_response(status, self.record.internal.get());
+            if self.record.canary.get() {
+                cluster.count_canary(status);
+            }
             self.manager().route_stats.each(&self.record, |counted| counted.codes.record(status));
         }
         if let Some(host) = &*self.record.host.borrow() {
             host.count_response(status);
         }
+    }
+
+    /// Counts an interim response of a host.
+    pub(in crate::http) fn count_host_interim(&self, cluster: &Cluster, status: StatusCode) {
+        cluster.count_response(status.as_u16(), self.record.internal.get());
     }
 
     /// Counts a try that has failed while another is under way: the client never hears of it.

@@ -59,8 +59,7 @@ pub(super) fn forward(
     let Inherited { mut tries, mirrors } = inherited;
     let mirrors = table.mirrors(cx, request_mirror_policies, &mirrors);
     refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config);
-    // Limits per priority tune.
-    ignore!(cx; flush_timeout, early_data_policy, priority);
+    ignore!(cx; flush_timeout, early_data_policy);
     let rate_limits = rate_limit::convert(cx, "rate_limits", rate_limits);
     let redirects = match internal_redirect_policy {
         Some(policy) => Some(cx.at("internal_redirect_policy", |cx| internal_redirect::policy(cx, policy))),
@@ -118,6 +117,7 @@ pub(super) fn forward(
         tries: Arc::new(tries),
         upgrades,
         mirrors,
+        high_priority: priority == core::RoutingPriority::High as i32,
         redirects: redirects.map(Box::new),
     })))
 }

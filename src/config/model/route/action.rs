@@ -65,6 +65,8 @@ pub struct Forward {
     pub upgrades: Vec<RouteUpgrade>,
     /// `request_mirror_policies`, or what is said above.
     pub mirrors: Vec<Mirror>,
+    /// `priority: HIGH`: it has circuit breakers and connections of its own.
+    pub high_priority: bool,
     /// `internal_redirect_policy`.
     pub redirects: Option<Box<InternalRedirects>>,
 }
@@ -97,6 +99,7 @@ impl Forward {
             include_host_limits: false,
             upgrades: Vec::new(),
             mirrors: Vec::new(),
+            high_priority: false,
             redirects: None,
         }
     }
