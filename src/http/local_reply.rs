@@ -84,7 +84,6 @@ pub(super) fn shape<'a>(mut response: Response<'a>, stream: &Stream<'_>) -> Resp
         rules.apply(head, &mut text, live, record.head.borrow().as_deref());
     }
     if record.grpc.get() {
-        record.stands_for.set(head.status.as_u16());
         grpc::translate(head, &text, record.method == Method::HEAD);
     } else if !text.is_empty() {
         response.body = Body::Full(text);

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
 
 use crate::access_log::{Context, Left, Line, Live};
 use crate::codec::head::RequestHead;
@@ -48,8 +48,6 @@ pub struct Record {
     pub(super) canary: Cell<bool>,
     /// A timeout is told as 204 (`x-envoy-upstream-rq-timeout-alt-response`).
     pub(super) alt_response: Cell<bool>,
-    /// What a reply of ours stands for that is 200 for a gRPC client; 0 where it is what it says.
-    pub(super) stands_for: Cell<u16>,
     /// Its route has high priority.
     pub(super) high: Cell<bool>,
     /// Tries that are under way beside the last one.
@@ -87,6 +85,8 @@ pub struct Record {
     /// What filters leave for one another; most requests have none.
     shared: RefCell<Option<Box<Shared>>>,
     flags: Cell<u32>,
+    /// The status before the client was told another; 0 where it was not.
+    charged: Cell<u16>,
     details: RefCell<Cow<'static, str>>,
 }
 
@@ -102,7 +102,6 @@ impl Record {
             attempts: Cell::new(0),
             canary: Cell::new(false),
             alt_response: Cell::new(false),
-            stands_for: Cell::new(0),
             high: Cell::new(false),
             beside: Cell::new(0),
             announces_attempts: Cell::new(false),
@@ -122,6 +121,7 @@ impl Record {
             head: RefCell::new(None),
             shared: RefCell::new(None),
             flags: Cell::new(0),
+            charged: Cell::new(0),
             details: RefCell::new(Cow::Borrowed("")),
         }
     }
@@ -244,7 +244,6 @@ impl Record {
         self.attempts.set(0);
         self.canary.set(false);
         self.alt_response.set(false);
-        self.stands_for.set(0);
         self.high.set(false);
         self.beside.set(0);
         self.announces_attempts.set(false);
@@ -253,6 +252,7 @@ impl Record {
         self.virtual_cluster.set(None);
         self.answered_at.set(None);
         self.flags.set(0);
+        self.charged.set(0);
         *self.cluster.borrow_mut() = None;
         *self.host.borrow_mut() = None;
         *self.head.borrow_mut() = None;
@@ -263,6 +263,21 @@ impl Record {
     pub(super) fn count_try(&self) {
         self.attempts.set(self.attempts.get().saturating_add(1));
         self.log(|live| live.context.attempts = live.context.attempts.saturating_add(1));
+    }
+
+    /// Whatever the client is told from here on, the cluster is charged with this status.
+    pub(super) fn charge(&self, status: StatusCode) {
+        if self.charged.get() == 0 {
+            self.charged.set(status.as_u16());
+        }
+    }
+
+    /// The status that the cluster is charged with, of a response with that status.
+    pub(super) fn charged(&self, status: u16) -> u16 {
+        match self.charged.get() {
+            0 => status,
+            charged => charged,
+        }
     }
 
     /// Sets a response flag.

@@ -97,6 +97,8 @@ pub struct Stream<'a> {
     /// The drain was over before it began: it is let finish.
     late: bool,
     version: Version,
+    /// When it has its next line in the access logs while it lasts.
+    periodic: Cell<Deadline>,
     /// It names no host, and must.
     hostless: bool,
     /// What it wants of its connection.
@@ -168,6 +170,7 @@ impl<'a> Stream<'a> {
             },
             late: client.held().phase() == Phase::Over,
             version: head.version,
+            periodic: Cell::new(timers(manager.config.log_interval)),
             hostless: false,
             switch: Cell::new(Switch::No),
             active: Cell::new(None),
@@ -280,6 +283,9 @@ impl<'a> Stream<'a> {
             match waited {
                 Ok(Ok(response)) => {
                     begun.close |= self.ends_by(&response);
+                    if response.local {
+                        self.record.charge(response.head.status);
+                    }
                     self.send(local_reply::shape(response, self), begun).await
                 }
                 Ok(Err(failure)) => self.fail(failure, begun).await,
@@ -334,6 +340,7 @@ impl<'a> Stream<'a> {
             self.manager().chain.dress(&mut reply, self);
         }
         begun.close |= self.ends_by(&reply);
+        self.record.charge(reply.head.status);
         self.send(local_reply::shape(reply, self), begun).await
     }
 

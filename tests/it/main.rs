@@ -32,6 +32,7 @@ mod limits;
 mod local_ratelimit;
 mod local_replies;
 mod malformed;
+mod manager_options;
 mod manners;
 mod matching;
 mod mirroring;

@@ -115,6 +115,7 @@ themes! {
     mirroring
     normal_form
     not_extended
+    proxy_status
     redirects
     retries
     rewrites

@@ -67,6 +67,7 @@ pub(super) fn begin<'a>(
     let timeouts = Timeouts::new(rewrite::timeout(&head, grpc, forward), tries, &controls);
     stream.set_timeouts(timeouts.total, forward.idle_timeout);
     stream.set_duration(rewrite::duration(&head, forward.max_stream_duration));
+    rewrite::cap_grpc_timeout(&mut head, forward.max_stream_duration);
     stream.manager().route_stats.begin(stream, &head);
     *record.cluster.borrow_mut() = Some(cluster.clone());
     record.high.set(forward.high_priority);

@@ -141,6 +141,21 @@ pub(super) fn duration(head: &RequestHead, limits: MaxStreamDuration) -> Option<
     limits.limit
 }
 
+/// The host of a gRPC request that asks for more time than the route gives is told what it has.
+pub(super) fn cap_grpc_timeout(head: &mut RequestHead, limits: MaxStreamDuration) {
+    let Some(most) = limits.grpc_max.flatten() else { return };
+    if grpc_timeout(head).is_some_and(|asked| asked > most) {
+        let (mut number, mut unit) = (most.as_millis(), 'm');
+        // Eight digits are all that there may be.
+        if number > 99_999_999 {
+            (number, unit) = (most.as_secs().into(), 'S');
+        }
+        if let Ok(value) = HeaderValue::try_from(format!("{number}{unit}")) {
+            head.headers.set(HeaderName::from_static("grpc-timeout"), value);
+        }
+    }
+}
+
 /// The limit on the response: of a gRPC request what it asks for, where the route takes it, else the route's own.
 pub(super) fn timeout(head: &RequestHead, is_grpc: bool, forward: &Forward) -> Option<Duration> {
     let Some(grpc) = forward.grpc_timeout.filter(|_| is_grpc) else { return forward.timeout };

@@ -71,15 +71,21 @@ impl Stream<'_> {
         async move {
             let mut moved = pump.taken;
             let mut blocked = pump.outbox.is_blocked();
+            let mut flushing = false;
             let room = poll_fn(|context| {
                 let pumped = pump.poll(context, &mut body, &self.manager().local, |context, slices| {
                     conn.poll_write(context, slices)
                 });
                 if pump.taken != moved {
                     moved = pump.taken;
+                    self.record.sent.set(moved);
                     if pumped.is_pending() {
                         self.moved(Instant::now());
                     }
+                }
+                if !flushing && pumped.is_pending() && pump.has_ended() {
+                    flushing = true;
+                    self.flushing();
                 }
                 if pump.outbox.is_blocked() != blocked {
                     blocked = !blocked;
@@ -177,11 +183,7 @@ impl Stream<'_> {
         if self.record.uncharged.get() {
             return;
         }
-        // A gRPC client is told of a failure with 200, which the cluster has not earned.
-        let status = match self.record.stands_for.get() {
-            0 => status,
-            stands_for => stands_for,
-        };
+        let status = self.record.charged(status);
         if let Some(cluster) = &*self.record.cluster.borrow() {
             cluster.count_response(status, self.record.internal.get());
             if self.record.canary.get() {
