@@ -67,13 +67,17 @@ pub enum Flag {
     FaultInjected,
     /// `URX`: it was tried as often as is allowed.
     UpstreamRetryLimitExceeded,
+    /// `UMSDR`: the cluster's limit on request and response together passed.
+    UpstreamMaxStreamDurationReached,
     /// `DR`: the client reset the stream.
     DownstreamRemoteReset,
+    /// `IH`: a header that asks something of the router says nothing sensible.
+    InvalidEnvoyRequestHeaders,
 }
 
 impl Flag {
     /// All of them, in the order in which Envoy's access log prints them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::FailedLocalHealthCheck,
         Self::NoHealthyUpstream,
         Self::UpstreamRequestTimeout,
@@ -88,8 +92,10 @@ impl Flag {
         Self::DownstreamConnectionTermination,
         Self::UpstreamRetryLimitExceeded,
         Self::StreamIdleTimeout,
+        Self::InvalidEnvoyRequestHeaders,
         Self::DownstreamProtocolError,
         Self::DurationTimeout,
+        Self::UpstreamMaxStreamDurationReached,
         Self::UpstreamProtocolError,
         Self::NoClusterFound,
         Self::OverloadManager,
@@ -128,7 +134,9 @@ impl Flag {
             Self::DelayInjected => "DelayInjected",
             Self::FaultInjected => "FaultInjected",
             Self::UpstreamRetryLimitExceeded => "UpstreamRetryLimitExceeded",
+            Self::UpstreamMaxStreamDurationReached => "UpstreamMaxStreamDurationReached",
             Self::DownstreamRemoteReset => "DownstreamRemoteReset",
+            Self::InvalidEnvoyRequestHeaders => "InvalidEnvoyRequestHeaders",
         }
     }
 
@@ -154,7 +162,9 @@ impl Flag {
             Self::DelayInjected => "DI",
             Self::FaultInjected => "FI",
             Self::UpstreamRetryLimitExceeded => "URX",
+            Self::UpstreamMaxStreamDurationReached => "UMSDR",
             Self::DownstreamRemoteReset => "DR",
+            Self::InvalidEnvoyRequestHeaders => "IH",
         }
     }
 }

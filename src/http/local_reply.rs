@@ -78,7 +78,7 @@ fn word<'a>(mut response: Response<'a>, stream: &Stream<'_>) -> Response<'a> {
         return response;
     }
     // Whatever the client is told, what happened is charged.
-    record.charge_unless_charged(response.head.status.as_u16());
+    record.charge(response.head.status);
     let head = &mut response.head;
     let mut text = match std::mem::replace(&mut response.body, Body::Empty) {
         Body::Empty => Bytes::new(),

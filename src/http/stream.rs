@@ -17,7 +17,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{StatusCode, Version};
 
 use crate::access_log::Line;
@@ -97,6 +97,8 @@ pub struct Stream<'a> {
     /// The drain was over before it began: it is let finish.
     late: bool,
     version: Version,
+    /// When it has its next line in the access logs while it lasts.
+    periodic: Cell<Deadline>,
     /// It names no host, and must.
     hostless: bool,
     /// What it wants of its connection.
@@ -168,6 +170,7 @@ impl<'a> Stream<'a> {
             },
             late: client.held().phase() == Phase::Over,
             version: head.version,
+            periodic: Cell::new(timers(manager.config.log_interval)),
             hostless: false,
             switch: Cell::new(Switch::No),
             active: Cell::new(None),
@@ -285,6 +288,9 @@ impl<'a> Stream<'a> {
             match waited {
                 Ok(Ok(response)) => {
                     begun.close |= self.ends_by(&response);
+                    if response.local {
+                        self.record.charge(response.head.status);
+                    }
                     self.send(local_reply::shape(response, self), begun).await
                 }
                 Ok(Err(failure)) => self.fail(failure, begun).await,
@@ -331,13 +337,17 @@ impl<'a> Stream<'a> {
             begun.early = true;
         }
         begun.close |= failure.told().is_some_and(|told| told.close);
-        let mut reply =
-            local_reply::of(failure, self.record.attempts.get() > 1, self.record.grpc.get()).ok_or(failure)?;
+        let timeout = matches!(failure, Failure::RouteTimeout | Failure::PerTryTimeout | Failure::PerTryIdleTimeout);
+        let mut reply = match self.record.alt_response.get() && timeout {
+            true => local_reply::text(204, Bytes::new()),
+            false => local_reply::of(failure, self.record.attempts.get() > 1, self.record.grpc.get()).ok_or(failure)?,
+        };
         rewrite::own_response(&mut reply, |head| rewrite::response(head, self));
         if !headless {
             self.manager().chain.dress(&mut reply, self);
         }
         begun.close |= self.ends_by(&reply);
+        self.record.charge(reply.head.status);
         self.send(local_reply::shape(reply, self), begun).await
     }
 
@@ -378,6 +388,14 @@ impl<'a> Stream<'a> {
         }
         let body = if self.is_complete() { Body::Empty } else { self.body() };
         chain.run(Request { head, body }, self)
+    }
+
+    /// Looks for the route anew, where filters have left what routes can ask for. A request that wants a tunnel keeps the route that has let it.
+    pub(super) fn find_route_again(&self, head: &RequestHead) {
+        if self.switch.get() == Switch::No && head.method != http::Method::CONNECT {
+            let found = self.manager().route(head, self);
+            *self.record.route.borrow_mut() = found;
+        }
     }
 
     /// What the client has yet to send of the request's body.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::task::AbortHandle;
 
+use crate::access_log::Logs;
 use crate::config::model;
 use crate::drain::motion::{Frozen, Reason};
 use crate::http::manager::{Build, BuildError, Manager};
@@ -263,8 +264,13 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
     let lines = listener.filter_chains.iter().map(chain).collect::<Result<Vec<_>, SetError>>()?;
     let default = listener.default_filter_chain.as_ref().map(chain).transpose()?;
     let matches = listener.filter_chains.iter().map(|chain| chain.matches.clone());
+    let mut matcher = Matcher::new(matches.zip(lines).collect(), default);
+    if let Some(tree) = &listener.matcher {
+        let names: Vec<&str> = listener.filter_chains.iter().map(|chain| chain.name.as_str()).collect();
+        matcher = matcher.by_tree(tree, &names);
+    }
     Ok(Rc::new(Admission {
-        matcher: Matcher::new(matches.zip(lines).collect(), default),
+        matcher,
         inspector: listener
             .inspection
             .clone()
@@ -272,6 +278,8 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
         local: context.local.clone(),
         stats: Rc::new(ListenerStats::new(&scope)),
         worker_stats: ListenerWorkerStats::new(&names::listener_worker(&scope, context.worker)),
+        logs: Logs::build(&listener.access_logs, &context.files)
+            .map_err(|error| SetError::Build { listener: listener.name.clone(), cause: error.into() })?,
         room: context.crowd.room(listener),
         drain: context.drain.clone(),
         next: context.next_connection.clone(),

@@ -127,7 +127,8 @@ mod runtime;
 pub use cluster::{CircuitBreakerStats, ClusterManagerStats, ClusterStats, RouteCounters};
 pub use compression::{AcceptStats, CompressionStats, DecompressionStats};
 pub use filters::{
-    CorsStats, CsrfStats, FaultCallerStats, FaultStats, HealthCheckStats, SetMetadataStats, fault_caller,
+    CompositeStats, CorsStats, CsrfStats, FaultCallerStats, FaultStats, HealthCheckStats, SetMetadataStats,
+    fault_caller,
 };
 pub use grpc::GrpcCounters;
 pub use http::{Http1Stats, HttpStats, ListenerHttpStats, TracingStats};

@@ -105,7 +105,7 @@ class Proxy:
 
     def __init__(self, binaries, folder, hosts):
         self.binaries, self.run_dir = Path(binaries), folder / "run"
-        self.grpc, self.ws, self.files, self.admin = (free_port() for _ in range(4))
+        self.grpc, self.ws, self.files, self.admin, self.bridged, self.bridge = (free_port() for _ in range(6))
         config = folder / "config.yaml"
         config.write_text(
             f"admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {self.admin} }} }} }}\n"
@@ -113,10 +113,14 @@ class Proxy:
             + manager("grpc", self.grpc, "grpc", filters=GRPC_FILTERS)
             + manager("ws", self.ws, "ws", "upgrade_configs: [{ upgrade_type: websocket }]")
             + manager("files", self.files, "files")
+            # WebSockets that take a way over HTTP/2 in between: out of here as extended CONNECTs, and in again.
+            + manager("bridged", self.bridged, "bridge", "upgrade_configs: [{ upgrade_type: websocket }]")
+            + manager("bridge", self.bridge, "ws", "upgrade_configs: [{ upgrade_type: websocket }]\n          http2_protocol_options: { allow_connect: true }")
             + "  clusters:"
             + cluster("grpc", hosts["grpc"], http2=True)
             + cluster("ws", hosts["ws"])
             + cluster("files", hosts["files"])
+            + cluster("bridge", self.bridge, http2=True)
         )
         self.start(config, [self.grpc, self.ws, self.files])
 
@@ -332,6 +336,32 @@ def check_websockets(proxy):
     assert moved >= 20, f"{moved} moved"
 
 
+def check_websockets_over_http2(proxy):
+    """Sockets with HTTP/2 in their middle: compressed, pinged and closed as ever, and alive where they began after a takeover."""
+
+    async def talk():
+        sockets = [await websockets.connect(f"ws://127.0.0.1:{proxy.bridged}/chat", max_size=None) for _ in range(10)]
+        big = bytes(range(256)) * 4096
+        for turn in range(2):
+            for number, one in enumerate(sockets):
+                await one.send(f"{turn} {number}")
+                assert await one.recv() == f"{turn} {number}"
+            await sockets[0].send(big)
+            assert await sockets[0].recv() == big
+            if turn == 0:
+                await asyncio.get_running_loop().run_in_executor(None, proxy.reload)
+        for one in sockets:
+            await (await one.ping())
+            await one.close()
+        async with websockets.connect(f"ws://127.0.0.1:{proxy.bridged}/chat") as one:
+            await one.send("in the next epoch")
+            assert await one.recv() == "in the next epoch"
+
+    asyncio.run(talk())
+    assert proxy.stat("cluster.bridge.upstream_rq_101") == 11
+    eventually("all of them are over", lambda: proxy.stat("http.bridge.downstream_cx_upgrades_active") == 0)
+
+
 def file_server(folder):
     """nginx where there is one, else Python's own."""
     page = folder / "www"
@@ -393,6 +423,7 @@ def main():
                 ("gRPC-Web by hand", lambda: check_grpc_web(proxy)),
                 ("gRPC over three takeovers", lambda: check_grpc_over_takeovers(proxy)),
                 ("WebSockets over three takeovers", lambda: check_websockets(proxy)),
+                ("WebSockets with HTTP/2 in their middle", lambda: check_websockets_over_http2(proxy)),
                 ("files by curl and h2load", lambda: check_files(proxy, folder)),
             ):
                 begun = time.monotonic()

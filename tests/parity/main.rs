@@ -97,6 +97,7 @@ themes! {
     chain
     connect
     cors
+    descriptors
     edge
     faults
     forwarded
@@ -115,12 +116,16 @@ themes! {
     levels
     lifetimes
     local_replies
+    matching
     messages
     mirroring
     normal_form
+    not_extended
+    proxy_status
     redirects
     retries
     rewrites
+    router
     routing
     runtime
     shaped_replies

@@ -114,7 +114,7 @@ async fn unbridge<'a>(response: Response<'a>, is_bare: bool, next: Next<'a>) -> 
     }
     tell(&mut head.headers, &trailers);
     if trailers.get(&GRPC_STATUS).is_some_and(|status| status.as_bytes() != b"0") {
-        next.stream().record().charge(head.status.as_u16());
+        next.stream().record().charge(head.status);
         head.status = StatusCode::SERVICE_UNAVAILABLE;
     }
     head.headers.set(header::CONTENT_LENGTH, HeaderValue::from(data.len()));

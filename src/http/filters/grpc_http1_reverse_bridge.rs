@@ -84,7 +84,7 @@ impl ReverseBridge {
         next: Next<'a>,
     ) -> Result<Response<'a>, Failure> {
         let Response { mut head, body, local } = response;
-        next.stream().record().charge(head.status.as_u16());
+        next.stream().record().charge(head.status);
         if head.headers.get(&header::CONTENT_TYPE) != Some(&self.content_type) {
             return Ok(refuse(next, 2, &strange(&head), "grpc_bridge_content_type_wrong"));
         }

@@ -26,7 +26,7 @@ pub(crate) fn wishes(data: &[u8]) {
         assert!(grpc_max.flatten().is_none_or(|most| limit.flatten().is_none_or(|limit| limit <= most)), "{limit:?}");
     }
     let before = head.headers.len();
-    let asked = Controls::take(&mut head.headers);
+    let asked = Controls::take(&mut head.headers, false);
     assert!(head.headers.len() <= before);
-    assert_eq!(Controls::take(&mut head.headers), Controls::default(), "what was taken is gone, of {asked:?}");
+    assert_eq!(Controls::take(&mut head.headers, false), Controls::default(), "what was taken is gone, of {asked:?}");
 }

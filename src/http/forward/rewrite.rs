@@ -6,8 +6,9 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 
 use crate::access_log::{Live, Template};
-use crate::codec::head::{RequestHead, ResponseHead};
+use crate::codec::head::{Headers, RequestHead, ResponseHead};
 use crate::config::model::{Forward, HostRewrite, MaxStreamDuration, Piece, RouteAction, Router};
+use crate::fault::Flag;
 use crate::http::filter::Response;
 use crate::http::local_reply;
 use crate::http::stream::Stream;
@@ -81,6 +82,28 @@ pub(super) fn awaits_response(stream: &Stream<'_>) -> bool {
     // What a reply of ours would be made of does not move.
     let replies = record.grpc.get() || stream.manager().replies.is_some();
     rules || replies || record.has_shared() || stream.manager().route_stats.counts(record)
+}
+
+/// The answer to a request that asks something of the router in a header that says nothing sensible.
+pub(super) fn refuse_control<'a>(name: &str, value: &HeaderValue, stream: &Stream<'_>) -> Response<'a> {
+    let record = stream.record();
+    record.flag(Flag::InvalidEnvoyRequestHeaders);
+    record.set_details(format!("request_headers_failed_strict_check{{{name}}}"));
+    let value = String::from_utf8_lossy(value.as_bytes());
+    let mut reply = local_reply::text(400, format!("invalid header '{name}' with value '{value}'").into());
+    response(&mut reply.head, stream);
+    reply
+}
+
+/// Tells a gRPC host how long its answer is waited for, in milliseconds, or in what is needed for eight digits.
+pub(super) fn announce_grpc_timeout(headers: &mut Headers, timeout: Duration) {
+    const MOST: u128 = 99_999_999;
+    let units = [("m", 1), ("S", 1000), ("M", 60_000), ("H", 3_600_000)];
+    let mut fitting = units.into_iter().map(|(unit, millis)| (unit, timeout.as_millis() / millis));
+    let (unit, number) = fitting.find(|(_, number)| *number <= MOST).unwrap_or(("H", MOST));
+    if let Ok(value) = HeaderValue::from_str(&format!("{number}{unit}")) {
+        headers.set(HeaderName::from_static("grpc-timeout"), value);
+    }
 }
 
 /// A redirect, or a direct response.

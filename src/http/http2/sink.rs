@@ -40,6 +40,11 @@ impl Sink {
         self.done
     }
 
+    /// The body has ended, whether or not the client has taken all of it.
+    pub(in crate::http) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// The peer takes nothing for now.
     pub(in crate::http) fn is_blocked(&self) -> bool {
         self.blocked

@@ -42,6 +42,15 @@ impl Stream<'_> {
         });
     }
 
+    /// A line of a request that goes on.
+    pub(super) fn log_periodic(&self) {
+        let Some(logs) = &self.manager().logs else { return };
+        self.record.log(|live| {
+            self.fill(live);
+            logs.write(LogType::DownstreamPeriodic, live);
+        });
+    }
+
     /// Keeps what the line says of the response's head.
     pub(super) fn keep_response(&self, head: &ResponseHead) {
         let Some(logs) = &self.manager().logs else { return };
@@ -102,6 +111,9 @@ impl Stream<'_> {
         }
         if let Some(answered_at) = record.answered_at.get() {
             live.reach(Moment::ResponseBegin, answered_at);
+        }
+        if let Some(left) = record.left() {
+            live.left = left;
         }
         let context = &mut live.context;
         context.protocol = version(self.version);

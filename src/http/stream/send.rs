@@ -71,15 +71,21 @@ impl Stream<'_> {
         async move {
             let mut moved = pump.taken;
             let mut blocked = pump.outbox.is_blocked();
+            let mut flushing = false;
             let room = poll_fn(|context| {
                 let pumped = pump.poll(context, &mut body, &self.manager().local, |context, slices| {
                     conn.poll_write(context, slices)
                 });
                 if pump.taken != moved {
                     moved = pump.taken;
+                    self.record.sent.set(moved);
                     if pumped.is_pending() {
                         self.moved(Instant::now());
                     }
+                }
+                if !flushing && pumped.is_pending() && pump.has_ended() {
+                    flushing = true;
+                    self.flushing();
                 }
                 if pump.outbox.is_blocked() != blocked {
                     blocked = !blocked;
@@ -177,18 +183,22 @@ impl Stream<'_> {
         if self.record.uncharged.get() {
             return;
         }
-        // What gRPC clients are told is 200 and a status of their own; whoever it is about is charged with what it stands for.
-        let status = match self.record.charged.get() {
-            0 => status,
-            charged => charged,
-        };
+        let status = self.record.charged(status);
         if let Some(cluster) = &*self.record.cluster.borrow() {
             cluster.count_response(status, self.record.internal.get());
+            if self.record.canary.get() {
+                cluster.count_canary(status);
+            }
             self.manager().route_stats.each(&self.record, |counted| counted.codes.record(status));
         }
         if let Some(host) = &*self.record.host.borrow() {
             host.count_response(status);
         }
+    }
+
+    /// Counts an interim response of a host.
+    pub(in crate::http) fn count_host_interim(&self, cluster: &Cluster, status: StatusCode) {
+        cluster.count_response(status.as_u16(), self.record.internal.get());
     }
 
     /// Counts a try that has failed while another is under way: the client never hears of it.

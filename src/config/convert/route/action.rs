@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 use super::{Inherited, Table, clusters, hash, internal_redirect};
 use crate::config::convert::context::Context;
 use crate::config::convert::extension::PATH_REWRITERS;
-use crate::config::convert::{matcher, retry, upgrade, values};
+use crate::config::convert::{matcher, rate_limit, retry, upgrade, values};
 use crate::config::model::{
     Forward, GrpcTimeout, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite, RouteAction, UriRewrite,
 };
@@ -59,8 +59,8 @@ pub(super) fn forward(
     let Inherited { mut tries, mirrors } = inherited;
     let mirrors = table.mirrors(cx, request_mirror_policies, &mirrors);
     refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config);
-    // Limits per priority tune; rate limits do nothing without a policy or filter that is refused.
-    ignore!(cx; flush_timeout, early_data_policy, priority, rate_limits, include_vh_rate_limits);
+    ignore!(cx; early_data_policy);
+    let rate_limits = rate_limit::convert(cx, "rate_limits", rate_limits);
     let redirects = match internal_redirect_policy {
         Some(policy) => Some(cx.at("internal_redirect_policy", |cx| internal_redirect::policy(cx, policy))),
         None => internal_redirect::older(internal_redirect_action, values::number(&max_internal_redirects)),
@@ -96,6 +96,7 @@ pub(super) fn forward(
         }),
     };
     let idle_timeout = values::optional_limit(cx, "idle_timeout", &idle_timeout);
+    let flush_timeout = values::optional_limit(cx, "flush_timeout", &flush_timeout);
     let max_stream_duration = max_stream_duration.unwrap_or_default();
     let max_stream_duration = cx.at("max_stream_duration", |cx| stream_duration(cx, &max_stream_duration));
     let hash_policy = cx.each("hash_policy", hash_policy, hash::policy);
@@ -107,14 +108,18 @@ pub(super) fn forward(
         timeout,
         grpc_timeout,
         idle_timeout,
+        flush_timeout,
         max_stream_duration,
         path_rewrite: path_rewrite?,
         host_rewrite: host_rewrite?,
         append_forwarded_host: append_x_forwarded_host,
         hash_policy,
+        rate_limits,
+        include_host_limits: values::is_true(&include_vh_rate_limits),
         tries: Arc::new(tries),
         upgrades,
         mirrors,
+        high_priority: priority == core::RoutingPriority::High as i32,
         redirects: redirects.map(Box::new),
     })))
 }
