@@ -77,8 +77,6 @@ fn word<'a>(mut response: Response<'a>, stream: &Stream<'_>) -> Response<'a> {
     if rules.is_none() && !record.grpc.get() {
         return response;
     }
-    // Whatever the client is told, what happened is charged.
-    record.charge(response.head.status);
     let head = &mut response.head;
     let mut text = match std::mem::replace(&mut response.body, Body::Empty) {
         Body::Empty => Bytes::new(),
@@ -95,6 +93,7 @@ fn word<'a>(mut response: Response<'a>, stream: &Stream<'_>) -> Response<'a> {
         rules.apply(head, &mut text, live, record.head.borrow().as_deref());
     }
     if record.grpc.get() {
+        record.charge_unless_charged(head.status);
         grpc::translate(head, &text, record.method == Method::HEAD);
     } else if !text.is_empty() {
         response.body = Body::Full(text);

@@ -67,6 +67,8 @@ pub struct Record {
     pub(super) uncharged: Cell<bool>,
     /// The status the client got, 0 for none.
     pub status: Cell<u16>,
+    /// The status that cluster and host are charged with, where the client got another; else 0.
+    charged: Cell<u16>,
     /// Body bytes received from the client.
     pub received: Cell<u64>,
     /// Body bytes sent to the client, as the client's framing counts them.
@@ -90,8 +92,6 @@ pub struct Record {
     /// What filters leave for one another; most requests have none.
     shared: RefCell<Option<Box<Shared>>>,
     flags: Cell<u32>,
-    /// The status before the client was told another; 0 where it was not.
-    charged: Cell<u16>,
     details: RefCell<Cow<'static, str>>,
 }
 
@@ -114,6 +114,7 @@ impl Record {
             request_id: RefCell::new(None),
             uncharged: Cell::new(false),
             status: Cell::new(0),
+            charged: Cell::new(0),
             received: Cell::new(0),
             sent: Cell::new(0),
             route: RefCell::new(None),
@@ -126,7 +127,6 @@ impl Record {
             head: RefCell::new(None),
             shared: RefCell::new(None),
             flags: Cell::new(0),
-            charged: Cell::new(0),
             details: RefCell::new(Cow::Borrowed("")),
         }
     }
@@ -255,6 +255,7 @@ impl Record {
             shared.metadata.clear();
             shared.objects.clear();
             shared.replies.clear();
+            shared.replies.clear();
         }
         self.received_at.set(Some(now));
         self.attempts.set(0);
@@ -265,10 +266,10 @@ impl Record {
         self.announces_attempts.set(false);
         self.uncharged.set(false);
         self.status.set(0);
+        self.charged.set(0);
         self.virtual_cluster.set(None);
         self.answered_at.set(None);
         self.flags.set(0);
-        self.charged.set(0);
         *self.cluster.borrow_mut() = None;
         *self.host.borrow_mut() = None;
         *self.head.borrow_mut() = None;
@@ -281,14 +282,19 @@ impl Record {
         self.log(|live| live.context.attempts = live.context.attempts.saturating_add(1));
     }
 
-    /// Whatever the client is told from here on, the cluster is charged with this status.
-    pub(super) fn charge(&self, status: StatusCode) {
+    /// Whatever the client is told from here on, cluster and host are charged with this status, where nothing has been said yet.
+    pub(super) fn charge_unless_charged(&self, status: StatusCode) {
         if self.charged.get() == 0 {
             self.charged.set(status.as_u16());
         }
     }
 
-    /// The status that the cluster is charged with, of a response with that status.
+    /// The same, whatever has been said.
+    pub fn charge(&self, status: StatusCode) {
+        self.charged.set(status.as_u16());
+    }
+
+    /// The status that they are charged with, of a response with that status.
     pub(super) fn charged(&self, status: u16) -> u16 {
         match self.charged.get() {
             0 => status,

@@ -289,7 +289,7 @@ impl<'a> Stream<'a> {
                 Ok(Ok(response)) => {
                     begun.close |= self.ends_by(&response);
                     if response.local {
-                        self.record.charge(response.head.status);
+                        self.record.charge_unless_charged(response.head.status);
                     }
                     self.send(local_reply::shape(response, self), begun).await
                 }
@@ -347,7 +347,7 @@ impl<'a> Stream<'a> {
             self.manager().chain.dress(&mut reply, self);
         }
         begun.close |= self.ends_by(&reply);
-        self.record.charge(reply.head.status);
+        self.record.charge_unless_charged(reply.head.status);
         self.send(local_reply::shape(reply, self), begun).await
     }
 

@@ -30,6 +30,7 @@ mod grpc_web;
 mod hedging;
 mod http2;
 mod http2_frames;
+mod http2_hosts;
 mod internal_redirects;
 mod limits;
 mod local_ratelimit;

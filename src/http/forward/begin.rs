@@ -92,11 +92,8 @@ pub(super) fn begin<'a>(
     if let Some(expected) = timeouts.expected(Duration::ZERO).filter(|_| announces) {
         announce_timeout(&mut head.headers, expected);
     }
-    if forward.grpc_timeout.is_some()
-        && grpc
-        && let Some(expected) = timeouts.expected(Duration::ZERO)
-    {
-        rewrite::announce_grpc_timeout(&mut head.headers, expected);
+    if forward.grpc_timeout.is_some() && grpc {
+        rewrite::tell_timeout(&mut head, timeouts.expected(Duration::ZERO));
     }
     if tries.count_in_request {
         announce_attempts(&mut head.headers, 1);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 
 use crate::access_log::{Live, Template};
-use crate::codec::head::{Headers, RequestHead, ResponseHead};
+use crate::codec::head::{RequestHead, ResponseHead};
 use crate::config::model::{Forward, HostRewrite, MaxStreamDuration, Piece, RouteAction, Router};
 use crate::fault::Flag;
 use crate::http::filter::Response;
@@ -93,17 +93,6 @@ pub(super) fn refuse_control<'a>(name: &str, value: &HeaderValue, stream: &Strea
     let mut reply = local_reply::text(400, format!("invalid header '{name}' with value '{value}'").into());
     response(&mut reply.head, stream);
     reply
-}
-
-/// Tells a gRPC host how long its answer is waited for, in milliseconds, or in what is needed for eight digits.
-pub(super) fn announce_grpc_timeout(headers: &mut Headers, timeout: Duration) {
-    const MOST: u128 = 99_999_999;
-    let units = [("m", 1), ("S", 1000), ("M", 60_000), ("H", 3_600_000)];
-    let mut fitting = units.into_iter().map(|(unit, millis)| (unit, timeout.as_millis() / millis));
-    let (unit, number) = fitting.find(|(_, number)| *number <= MOST).unwrap_or(("H", MOST));
-    if let Ok(value) = HeaderValue::from_str(&format!("{number}{unit}")) {
-        headers.set(HeaderName::from_static("grpc-timeout"), value);
-    }
 }
 
 /// A redirect, or a direct response.

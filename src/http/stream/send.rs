@@ -183,6 +183,7 @@ impl Stream<'_> {
         if self.record.uncharged.get() {
             return;
         }
+        // What gRPC clients are told is 200 and a status of their own; whoever it is about is charged with what it stands for.
         let status = self.record.charged(status);
         if let Some(cluster) = &*self.record.cluster.borrow() {
             cluster.count_response(status, self.record.internal.get());
