@@ -112,6 +112,7 @@ themes! {
     messages
     mirroring
     normal_form
+    old_fields
     proxy_status
     redirects
     retries
