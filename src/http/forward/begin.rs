@@ -57,6 +57,12 @@ pub(super) fn begin<'a>(
     stream.set_timeouts(timeouts.total, forward.idle_timeout);
     stream.set_duration(rewrite::duration(&head, forward.max_stream_duration));
     rewrite::cap_grpc_timeout(&mut head, forward.max_stream_duration);
+    if let Some(expected) = timeouts.expected(Duration::ZERO)
+        && record.grpc.get()
+        && forward.grpc_timeout.is_some()
+    {
+        rewrite::set_grpc_timeout(&mut head, expected);
+    }
     stream.manager().route_stats.begin(stream, &head);
     *record.cluster.borrow_mut() = Some(cluster.clone());
     record.announces_attempts.set(tries.count_in_response);

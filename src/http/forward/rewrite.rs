@@ -122,14 +122,19 @@ pub(super) fn duration(head: &RequestHead, limits: MaxStreamDuration) -> Option<
 pub(super) fn cap_grpc_timeout(head: &mut RequestHead, limits: MaxStreamDuration) {
     let Some(most) = limits.grpc_max.flatten() else { return };
     if grpc_timeout(head).is_some_and(|asked| asked > most) {
-        let (mut number, mut unit) = (most.as_millis(), 'm');
-        // Eight digits are all that there may be.
-        if number > 99_999_999 {
-            (number, unit) = (most.as_secs().into(), 'S');
-        }
-        if let Ok(value) = HeaderValue::try_from(format!("{number}{unit}")) {
-            head.headers.set(HeaderName::from_static("grpc-timeout"), value);
-        }
+        set_grpc_timeout(head, most);
+    }
+}
+
+/// Tells the host how much time there is.
+pub(super) fn set_grpc_timeout(head: &mut RequestHead, time: Duration) {
+    let (mut number, mut unit) = (time.as_millis(), 'm');
+    // Eight digits are all that there may be.
+    if number > 99_999_999 {
+        (number, unit) = (time.as_secs().into(), 'S');
+    }
+    if let Ok(value) = HeaderValue::try_from(format!("{number}{unit}")) {
+        head.headers.set(HeaderName::from_static("grpc-timeout"), value);
     }
 }
 
