@@ -102,6 +102,7 @@ themes! {
     forwarded
     forwarded_edge
     headers
+    health
     hedging
     http2_connect
     http2_upgrades
@@ -110,6 +111,7 @@ themes! {
     lifetimes
     local_replies
     messages
+    mixed
     mirroring
     normal_form
     old_fields

@@ -180,7 +180,8 @@ impl Stream<'_> {
             self.manager().stats.response(status);
             self.manager().listener_stats.response(status);
         }
-        if self.record.uncharged.get() {
+        // Checks of health are nobody's traffic.
+        if self.record.uncharged.get() || self.record.is_health_check.get() {
             return;
         }
         let status = self.record.charged(status);
