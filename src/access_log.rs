@@ -31,7 +31,7 @@ mod template;
 mod time;
 mod value;
 
-pub use context::{Context, Kept, Live};
+pub use context::{Context, Kept, Left, Live};
 pub use reply::{Replies, ReplyFilter, ReplyFormat};
 pub use sink::{Files, OpenError, Settings, Tally};
 pub use template::Template;

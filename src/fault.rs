@@ -71,11 +71,13 @@ pub enum Flag {
     UpstreamMaxStreamDurationReached,
     /// `DR`: the client reset the stream.
     DownstreamRemoteReset,
+    /// `IH`: a header that asks something of the router says nothing sensible.
+    InvalidEnvoyRequestHeaders,
 }
 
 impl Flag {
     /// All of them, in the order in which Envoy's access log prints them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::FailedLocalHealthCheck,
         Self::NoHealthyUpstream,
         Self::UpstreamRequestTimeout,
@@ -90,6 +92,7 @@ impl Flag {
         Self::DownstreamConnectionTermination,
         Self::UpstreamRetryLimitExceeded,
         Self::StreamIdleTimeout,
+        Self::InvalidEnvoyRequestHeaders,
         Self::DownstreamProtocolError,
         Self::DurationTimeout,
         Self::UpstreamMaxStreamDurationReached,
@@ -133,6 +136,7 @@ impl Flag {
             Self::UpstreamRetryLimitExceeded => "UpstreamRetryLimitExceeded",
             Self::UpstreamMaxStreamDurationReached => "UpstreamMaxStreamDurationReached",
             Self::DownstreamRemoteReset => "DownstreamRemoteReset",
+            Self::InvalidEnvoyRequestHeaders => "InvalidEnvoyRequestHeaders",
         }
     }
 
@@ -160,6 +164,7 @@ impl Flag {
             Self::UpstreamRetryLimitExceeded => "URX",
             Self::UpstreamMaxStreamDurationReached => "UMSDR",
             Self::DownstreamRemoteReset => "DR",
+            Self::InvalidEnvoyRequestHeaders => "IH",
         }
     }
 }

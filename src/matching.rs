@@ -21,7 +21,7 @@ pub use tree::Tree;
 /// What a tree is asked about.
 pub trait Inputs {
     /// What is there for an input.
-    fn get(&self, input: &MatchInput) -> Input<'_>;
+    fn get<'a>(&'a self, input: &'a MatchInput) -> Input<'a>;
 }
 
 /// What is there for an input.

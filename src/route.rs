@@ -8,6 +8,7 @@
 
 mod conditions;
 mod decision;
+mod descriptors;
 mod facts;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -23,6 +24,7 @@ mod table;
 mod weighted;
 
 pub use decision::{Decision, Entry, Retriable};
+pub use descriptors::{Counted, Descriptor, Entry as DescriptorEntry, RateLimits};
 pub use facts::{Facts, Tls, cookie, field, query};
 pub use hash::{Hashed, hash};
 pub use headers::HeaderMatcher;

@@ -35,7 +35,8 @@ pub struct Shared {
 
 #[derive(Debug, Default)]
 struct SharedCluster {
-    counts: Arc<limits::Counts>,
+    /// Of the default priority, and of the high one.
+    counts: [Arc<limits::Counts>; 2],
     start: Arc<AtomicUsize>,
 }
 

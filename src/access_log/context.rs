@@ -8,8 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use prost::Message;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use crate::config::model::Moment;
+use crate::config::model::{MetadataPath, Moment};
 use crate::fault::Flag;
 
 /// The context of one line. A field is never renumbered and never reused.
@@ -114,6 +116,9 @@ pub struct Context {
     /// It asked after the proxy's health.
     #[prost(bool, tag = "40")]
     pub health_check: bool,
+    /// What filters have left, in JSON, when it is written down.
+    #[prost(string, tag = "41")]
+    left: String,
 }
 
 /// Headers that were kept: those that are wanted and were there.
@@ -179,6 +184,29 @@ pub struct Live {
     pub context: Context,
     /// The text of a reply while it is made.
     pub reply: Bytes,
+    /// What filters have left for one another.
+    pub left: Left,
+}
+
+/// What filters have left of a request for one another, and for its line.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Left {
+    /// The dynamic metadata: structures by namespace.
+    pub metadata: Map<String, Value>,
+    /// Objects of the filter state that have a text. One that shows in JSON is that, any other stands in a list.
+    pub states: Map<String, Value>,
+}
+
+impl Left {
+    /// A value of the metadata.
+    pub fn metadata(&self, at: &MetadataPath) -> Option<&Value> {
+        let namespace = self.metadata.get(&at.namespace)?;
+        at.path.iter().try_fold(namespace, |value, key| value.as_object()?.get(key))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.metadata.is_empty() && self.states.is_empty()
+    }
 }
 
 impl Live {
@@ -188,7 +216,7 @@ impl Live {
         let begun = now.checked_sub(started.elapsed()).unwrap_or(now);
         let since = begun.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let context = Context { started_ns: nanos(since), ..Context::default() };
-        Self { started, context, reply: Bytes::new() }
+        Self { started, context, reply: Bytes::new(), left: Left::default() }
     }
 
     /// Notes that a moment has come; the last time counts.
@@ -230,6 +258,10 @@ impl Live {
     pub fn to_record(&self, wanted: &super::Wanted) -> Context {
         let mut context = self.context.clone();
         context.age_ns = nanos(self.started.elapsed());
+        if !self.left.is_empty() {
+            // Maps with texts for keys can always be written.
+            context.left = serde_json::to_string(&self.left).unwrap_or_default();
+        }
         let bits = std::mem::take(&mut context.flags);
         let set = Flag::ALL.into_iter().filter(|flag| bits & flag.bit() != 0);
         context.flag_names = set.map(|flag| flag.short().to_owned()).collect();
@@ -255,7 +287,8 @@ impl Live {
                 place.from <= place.to && place.to as usize <= kept.text.len()
             });
         }
-        Self { started, context, reply: Bytes::new() }
+        let left = serde_json::from_str(&std::mem::take(&mut context.left)).unwrap_or_default();
+        Self { started, context, reply: Bytes::new(), left }
     }
 }
 

@@ -5,7 +5,8 @@ use regex::bytes::Regex;
 use super::format::Grpc;
 use super::{Live, Wanted};
 use crate::config::model::{
-    Case, Comparison, ComparisonOp, Fraction, Keyed, LogFilter, LogHeader, LogHeaderValue, LogType, Moment,
+    Case, Comparison, ComparisonOp, Fraction, Keyed, LogFilter, LogHeader, LogHeaderValue, LogType, MetadataPath,
+    Moment, ValueMatch,
 };
 
 /// A filter made ready.
@@ -20,6 +21,7 @@ pub(super) enum Filter {
     Flags(u64),
     GrpcStatus { place: Grpc, statuses: Vec<u32>, exclude: bool },
     Types { types: Vec<LogType>, exclude: bool },
+    Metadata { at: MetadataPath, value: ValueMatch, absent: bool },
 }
 
 pub(super) enum HeaderValue {
@@ -58,6 +60,9 @@ impl Filter {
             LogFilter::GrpcStatus { statuses, exclude } => {
                 Self::GrpcStatus { place: Grpc::want(wanted), statuses: statuses.clone(), exclude: *exclude }
             }
+            LogFilter::Metadata { at, value, absent } => {
+                Self::Metadata { at: at.clone(), value: value.clone(), absent: *absent }
+            }
             LogFilter::Types { types, exclude } => Self::Types { types: types.clone(), exclude: *exclude },
         }
     }
@@ -92,6 +97,9 @@ impl Filter {
                 const UNKNOWN: u32 = 2;
                 let status = place.status(&live.context).unwrap_or(UNKNOWN);
                 statuses.contains(&status) != *exclude
+            }
+            Self::Metadata { at, value, absent } => {
+                live.left.metadata(at).map_or(*absent, |there| value.matches(Some(there)))
             }
             Self::Types { types, exclude } => types.contains(&kind) != *exclude,
         }

@@ -28,6 +28,12 @@ fn text(parts: &[Part], omit_empty: bool, kind: LogType, live: &Live, line: &mut
                 Value::Empty => {}
                 Value::Text(text) => line.extend_from_slice(cut(&text, *most)),
                 Value::Number(number) => line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+                Value::Json(text) => line.extend_from_slice(cut(text.as_bytes(), *most)),
+                Value::Quoted(text) => {
+                    let mut quoted = Vec::new();
+                    string(text.as_bytes(), &mut quoted);
+                    line.extend_from_slice(cut(&quoted, *most));
+                }
             },
         }
     }
@@ -114,6 +120,8 @@ fn single(show: &Show, most: Option<usize>, kind: LogType, live: &Live, line: &m
         Value::Empty => line.extend_from_slice(b"\"\""),
         Value::Text(text) => string(cut(&text, most), line),
         Value::Number(number) => line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+        Value::Json(text) => line.extend_from_slice(text.as_bytes()),
+        Value::Quoted(text) => string(cut(text.as_bytes(), most), line),
     }
     true
 }
@@ -127,7 +135,9 @@ fn string(text: &[u8], line: &mut Vec<u8>) {
                 '\n' => line.extend_from_slice(b"\\n"),
                 '\r' => line.extend_from_slice(b"\\r"),
                 '\t' => line.extend_from_slice(b"\\t"),
-                letter if letter < ' ' || matches!(letter, '"' | '\\' | '\u{7f}') => {
+                '"' => line.extend_from_slice(b"\\\""),
+                '\\' => line.extend_from_slice(b"\\\\"),
+                letter if letter < ' ' || letter == '\u{7f}' => {
                     // A vector takes everything.
                     let _ = write!(line, "\\u{:04x}", u32::from(letter));
                 }

@@ -15,12 +15,16 @@ pub struct Template {
 impl Template {
     /// Makes it ready.
     pub fn compile(pieces: &[Piece]) -> Self {
-        let mut wanted = Wanted::default();
-        let model = LogFormat { body: LogBody::Text(pieces.to_vec()), omit_empty_values: true };
-        Self { format: Format::compile(&model, &mut wanted), wanted }
+        Self::shaped(&LogFormat { body: LogBody::Text(pieces.to_vec()), omit_empty_values: true })
     }
 
-    /// The text for a request: of its heads as they are, and of what else `live` says. What is missing is empty.
+    /// The same of a format that says itself what becomes of what is missing.
+    pub fn shaped(model: &LogFormat) -> Self {
+        let mut wanted = Wanted::default();
+        Self { format: Format::compile(model, &mut wanted), wanted }
+    }
+
+    /// The text for a request: of its heads as they are, and of what else `live` says. What is missing is as the format says.
     pub fn render(&self, live: &mut Live, request: Option<&RequestHead>, response: Option<&ResponseHead>) -> Vec<u8> {
         if let Some(head) = request {
             self.wanted.keep_request(live, head);

@@ -164,7 +164,7 @@ fn json_keeps_types_and_sorts_keys() {
     assert_eq!(
         line(&model[0]),
         "{\"a\":null,\"c\":{\"a\":[6,true,3,null],\"b\":\"HTTP/1.1\"},\"f\":\"\",\"l\":\"caf\\u00e9\",\"m\":\"x - 6\",\
-         \"q\":\"say \\u0022hi\\u0022\\u005c\",\"s\":\"1700000000\",\"z\":200}\n"
+         \"q\":\"say \\\"hi\\\"\\\\\",\"s\":\"1700000000\",\"z\":200}\n"
     );
     let parsed: serde_json::Value = serde_json::from_str(&line(&model[0])).unwrap();
     assert_eq!(parsed["q"], "say \"hi\"\\");

@@ -21,6 +21,10 @@ pub(super) enum Value<'a> {
     /// A text; perhaps not UTF-8.
     Text(Cow<'a, [u8]>),
     Number(u64),
+    /// A value that is none of these, in JSON.
+    Json(String),
+    /// A text that stands in quotes where it is not in JSON already.
+    Quoted(&'a str),
 }
 
 impl<'a> From<&'a str> for Value<'a> {
@@ -132,6 +136,17 @@ fn plain<'a>(operator: &'a Operator, kind: LogType, live: &'a Live) -> Value<'a>
         Operator::Constant(text) => text.as_deref().into(),
         Operator::LocalReplyBody if live.reply.is_empty() => Value::Empty,
         Operator::LocalReplyBody => Value::from(&*live.reply),
+        Operator::Metadata(at) => match live.left.metadata(at) {
+            None | Some(serde_json::Value::Null) => Value::Missing,
+            Some(serde_json::Value::String(text)) => Value::Text(Cow::Borrowed(text.as_bytes())),
+            Some(other) => Value::Json(other.to_string()),
+        },
+        Operator::FilterState { key, typed } => match (live.left.states.get(key), typed) {
+            (Some(serde_json::Value::String(text)), true) => Value::Quoted(text),
+            (Some(serde_json::Value::String(text)), false) => Value::Text(Cow::Borrowed(text.as_bytes())),
+            (Some(other), false) => other.get(0).and_then(serde_json::Value::as_str).into(),
+            _ => Value::Missing,
+        },
         Operator::Absent { empty: true } => Value::Empty,
         // What has a place of its own never comes here.
         Operator::Absent { empty: false }

@@ -26,6 +26,7 @@ macro_rules! ignore {
 mod access_log;
 mod address;
 mod bootstrap;
+mod chain_matcher;
 mod client_cert;
 mod cluster;
 mod context;
@@ -50,6 +51,7 @@ mod local_reply;
 mod matcher;
 mod matching;
 mod mirror;
+mod rate_limit;
 mod reading;
 mod retry;
 mod route;

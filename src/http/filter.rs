@@ -31,7 +31,7 @@ use crate::config::extension::HttpFilterKind;
 use crate::config::model::{self, Settings};
 use crate::local::Local;
 use crate::stats::Scope;
-use crate::upstream::Clusters;
+use crate::upstream::{Cluster, Clusters};
 
 use super::body::Body;
 use super::failure::Failure;
@@ -142,6 +142,47 @@ pub struct Building<'a> {
     pub clusters: &'a Rc<Clusters>,
     /// The worker's timers and blocks.
     pub local: &'a Local,
+    /// The kinds of filters of the program that links this library.
+    pub extensions: &'a [Extension],
+}
+
+impl Building<'_> {
+    /// What makes further filters, for one that leads to others; it can be kept.
+    pub fn maker(&self) -> Maker {
+        Maker {
+            scope: self.scope.clone(),
+            clusters: self.clusters.clone(),
+            local: self.local.clone(),
+            extensions: self.extensions.to_vec(),
+        }
+    }
+}
+
+/// What makes filters from their models.
+#[derive(Clone)]
+pub struct Maker {
+    scope: Scope,
+    clusters: Rc<Clusters>,
+    local: Local,
+    extensions: Vec<Extension>,
+}
+
+impl Maker {
+    /// Makes a filter.
+    ///
+    /// # Errors
+    /// In words: why it cannot be.
+    pub fn make(&self, model: &model::FilterModel) -> Result<Rc<dyn Filter>, String> {
+        let Self { scope, clusters, local, extensions } = self;
+        let extension =
+            find(extensions, model).ok_or_else(|| ChainError::Unknown(model.type_name.clone()).to_string())?;
+        (extension.build)(&Building { model, scope, clusters, local, extensions })
+    }
+}
+
+/// The extension that makes a filter.
+fn find<'e>(extensions: &'e [Extension], model: &model::FilterModel) -> Option<&'e Extension> {
+    extensions.iter().chain(super::filters::ALL).find(|extension| extension.kind.type_name == model.type_name)
 }
 
 /// The filters of one connection manager, the router at the end.
@@ -196,10 +237,8 @@ impl Chain {
             .iter()
             .map(|filter| {
                 let model::HttpFilter::Extension(model) = filter else { return Err(ChainError::NotTerminated) };
-                let mut known = extensions.iter().chain(super::filters::ALL);
-                let extension = known.find(|extension| extension.kind.type_name == model.type_name);
-                let extension = extension.ok_or_else(|| ChainError::Unknown(model.type_name.clone()))?;
-                let filter = (extension.build)(&Building { model, scope, clusters, local })
+                let extension = find(extensions, model).ok_or_else(|| ChainError::Unknown(model.type_name.clone()))?;
+                let filter = (extension.build)(&Building { model, scope, clusters, local, extensions })
                     .map_err(|why| ChainError::Refused { name: model.name.clone(), why })?;
                 Ok(Placed { filter, name: model.name.as_str().into(), disabled: model.disabled })
             })
@@ -209,12 +248,12 @@ impl Chain {
 
     /// Runs a request through all of it.
     pub(super) fn run<'a>(&'a self, request: Request<'a>, stream: &'a Stream<'a>) -> Answer<'a> {
-        Next { filters: &self.filters, at: "", router: &self.router, stream }.run(request)
+        Next { own: &[], filters: &self.filters, at: "", router: &self.router, stream }.run(request)
     }
 
     /// What the filters do to a reply of ours that none of them has seen.
     pub(super) fn dress<'a>(&'a self, reply: &mut Response<'a>, stream: &'a Stream<'a>) {
-        Next { filters: &self.filters, at: "", router: &self.router, stream }.pass_over(reply);
+        Next { own: &[], filters: &self.filters, at: "", router: &self.router, stream }.pass_over(reply);
     }
 
     /// A request that failed before the first filter.
@@ -236,6 +275,8 @@ impl Chain {
 /// The rest of the chain, as the filter sees it that it was given to.
 #[derive(Clone, Copy)]
 pub struct Next<'a> {
+    /// What the filter that has it leads to itself, before all others.
+    own: &'a [Rc<dyn Filter>],
     filters: &'a [Placed],
     /// The name of the filter that has it.
     at: &'a str,
@@ -262,6 +303,22 @@ impl<'a> Next<'a> {
         let decision = self.stream.record().route.borrow();
         let goes = decision.as_ref().and_then(|decision| self.stream.manager().cluster(decision));
         goes.is_some_and(|goes| goes.model().name == cluster)
+    }
+
+    /// The cluster that the route sends the request to, where there is one.
+    pub fn cluster(&self) -> Option<Rc<Cluster>> {
+        let decision = self.stream.record().route.borrow();
+        self.stream.manager().cluster(decision.as_ref()?).cloned()
+    }
+
+    /// Asks for the route anew: the request's head has changed, and conditions on it may hold now that did not.
+    pub fn route_again(&self, head: &RequestHead) {
+        *self.stream.record().route.borrow_mut() = self.stream.manager().route(head, self.stream);
+    }
+
+    /// The most that is held of one message, in bytes (`per_connection_buffer_limit_bytes` of the listener).
+    pub fn buffer_limit(&self) -> usize {
+        usize::try_from(self.stream.manager().buffer_limit).unwrap_or(usize::MAX)
     }
 
     /// A random number, for draws.
@@ -305,8 +362,11 @@ impl<'a> Next<'a> {
     pub fn pass_over(self, reply: &mut Response<'a>) {
         for placed in self.filters.iter().rev() {
             if !self.is_disabled(placed) {
-                placed.filter.dress(reply, Next { filters: &[], at: &placed.name, ..self });
+                placed.filter.dress(reply, Next { own: &[], filters: &[], at: &placed.name, ..self });
             }
+        }
+        for filter in self.own.iter().rev() {
+            filter.dress(reply, Next { own: &[], filters: &[], ..self });
         }
     }
 
@@ -326,8 +386,21 @@ impl<'a> Next<'a> {
         Forwarding::settled(response, self.stream, self.router).into()
     }
 
+    /// Calls these filters in the place of the one that has it, and then those that come behind. They have its name: what a route says of it,
+    /// it says of them.
+    pub fn through(self, filters: &'a [Rc<dyn Filter>], request: Request<'a>) -> Answer<'a> {
+        match filters {
+            // Those that it stands among itself stay.
+            [only] => only.call(request, self),
+            _ => Next { own: filters, ..self }.run(request),
+        }
+    }
+
     /// Calls the next filter that is not disabled, or the router.
     pub fn run(self, request: Request<'a>) -> Answer<'a> {
+        if let Some((first, rest)) = self.own.split_first() {
+            return first.call(request, Next { own: rest, ..self });
+        }
         let mut filters = self.filters;
         while let Some((placed, rest)) = filters.split_first() {
             filters = rest;

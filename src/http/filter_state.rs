@@ -12,22 +12,23 @@ pub enum State {
     Text(String),
     /// `envoy.hashable_string`: a hash policy may ask for it.
     Hashable(String),
-    /// `envoy.network.ip`.
-    Address(IpAddr, String),
+    /// `envoy.network.ip`: it has no text that could be asked for.
+    Address(IpAddr),
 }
 
 impl State {
     /// As a text.
-    pub fn text(&self) -> &str {
+    pub fn text(&self) -> Option<&str> {
         match self {
-            Self::Text(text) | Self::Hashable(text) | Self::Address(_, text) => text,
+            Self::Text(text) | Self::Hashable(text) => Some(text),
+            Self::Address(_) => None,
         }
     }
 
     /// The address that it is.
     pub fn address(&self) -> Option<IpAddr> {
         match self {
-            Self::Address(address, _) => Some(*address),
+            Self::Address(address) => Some(*address),
             Self::Text(_) | Self::Hashable(_) => None,
         }
     }

@@ -29,6 +29,7 @@ use super::body::Body;
 use super::failure::Failure;
 use super::filter::{Request, Response};
 use super::headers::announce_service_time;
+use super::headers::names::X_ENVOY_UPSTREAM_CANARY;
 use super::stream::Stream;
 use super::upgrade::Switch;
 
@@ -70,7 +71,8 @@ pub struct Forwarding<'a> {
 }
 
 /// For requests of our own.
-static PLAIN: model::Router = model::Router { suppress_envoy_headers: true };
+static PLAIN: model::Router =
+    model::Router { suppress_envoy_headers: true, strict: Vec::new(), respect_expected_timeout: false };
 
 enum State<'a> {
     /// Settled without waiting, or over.
@@ -200,6 +202,8 @@ impl<'a> Forwarding<'a> {
         if let Some(attempts) = self.attempts.take() {
             attempts.over(&mut exchange);
         }
+        let canary = head.headers.get(&X_ENVOY_UPSTREAM_CANARY).is_some_and(|value| value == "true");
+        self.stream.record().canary.set(canary);
         exchange.accept();
         let now = Instant::now();
         let record = self.stream.record();

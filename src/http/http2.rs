@@ -7,6 +7,8 @@
 //!   no stream that could have been served is refused; the connection ends with its last stream, at the drain's deadline at the latest
 //! ```
 //!
+//! A stream may become a tunnel (an extended CONNECT with `allow_connect`, or a CONNECT): it counts among the streams for as long as it lives.
+//!
 //! On drain the GOAWAY goes out at once, on idle connections too. A connection does not move to another epoch: what the crate knows of it cannot be
 //! written down. A reload leaves it with the manager that it began with.
 

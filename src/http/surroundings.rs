@@ -3,10 +3,13 @@
 //! Asked by the route table, by filters that have matcher trees, and by what makes rate limit descriptors; nothing is worked out before it is
 //! asked for.
 
+use xxhash_rust::xxh64::xxh64;
+
 use crate::config::model::{FilterStateMatch, MatchInput, MetadataMatch, NameKind};
 use crate::matching::Input;
 use crate::route::Surroundings;
 
+use super::filter_state::State;
 use super::stream::Stream;
 
 impl Surroundings for Stream<'_> {
@@ -37,7 +40,10 @@ impl Surroundings for Stream<'_> {
                 let peer = secured.and_then(|secured| secured.peer.as_ref());
                 Input::text(peer.map(|peer| peer.subject.as_bytes()))
             }
-            MatchInput::FilterState(key) => record.state(key).map_or(Input::Absent, |state| Input::shown(state.text())),
+            MatchInput::FilterState(key) => {
+                let state = record.state(key);
+                state.as_ref().and_then(|state| state.text()).map_or(Input::Absent, Input::shown)
+            }
             MatchInput::Metadata(at) => {
                 record.with_metadata(&at.namespace, |of| at.find(of?).cloned()).map_or(Input::Absent, Input::Value)
             }
@@ -46,6 +52,8 @@ impl Surroundings for Stream<'_> {
             | MatchInput::Status
             | MatchInput::StatusClass
             | MatchInput::LocalReply
+            | MatchInput::TransportProtocol
+            | MatchInput::ApplicationProtocol
             | MatchInput::Query(_)
             | MatchInput::Constant(_) => Input::Absent,
         }
@@ -58,7 +66,14 @@ impl Surroundings for Stream<'_> {
 
     fn filter_state(&self, wanted: &FilterStateMatch) -> bool {
         let state = self.record().state(&wanted.key);
-        state.is_some_and(|state| wanted.value.matches(state.text().as_bytes(), state.address()))
+        state.is_some_and(|state| wanted.value.matches(state.text(), state.address()))
+    }
+
+    fn hash(&self, key: &str) -> Option<u64> {
+        match &*self.record().state(key)? {
+            State::Hashable(text) => Some(xxh64(text.as_bytes(), 0)),
+            State::Text(_) | State::Address(_) => None,
+        }
     }
 }
 

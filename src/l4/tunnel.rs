@@ -35,7 +35,7 @@ use client::Counted;
 use flow::{Broken, Flow, Gone, Side};
 use frozen::Record;
 pub use frozen::Thawed;
-pub use host::{Host, Stream2};
+pub use host::{Host, HostStream};
 pub use http2::End as Http2;
 
 /// What a tunnel does not know of itself.

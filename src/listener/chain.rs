@@ -2,12 +2,15 @@
 //!
 //! Criteria are looked at in Envoy's order: destination port, destination address, server name, transport protocol, application protocols,
 //! directly connected source, source type, source address, source port. Each one keeps the chains that match it most specifically and forgets the others for good, so a chain that
-//! names the port wins over one that does not even if its source then does not match: there is no way back.
+//! names the port wins over one that does not even if its source then does not match: there is no way back. Where a listener has a matcher
+//! tree, that decides instead.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 
-use crate::config::model::{Cidr, FilterChainMatch, SourceType};
+use crate::config::model::{Cidr, FilterChainMatch, MatchInput, MatchTree, SourceType};
 use crate::l4::Facts;
+use crate::matching::{Input, Inputs, Match, Tree};
 
 use super::secure::Saw;
 
@@ -17,27 +20,42 @@ pub struct Matcher<T> {
     default: Option<T>,
     /// There is one chain and it matches everything.
     trivial: bool,
+    /// Leads to the place of a chain, in the place of what they match themselves.
+    tree: Option<Tree<usize>>,
 }
 
 impl<T> Matcher<T> {
     /// For these chains, and the one to take when none matches.
     pub fn new(chains: Vec<(FilterChainMatch, T)>, default: Option<T>) -> Self {
         let trivial = chains.len() == 1 && chains[0].0 == FilterChainMatch::default();
-        Self { chains, default, trivial }
+        Self { chains, default, trivial, tree: None }
+    }
+
+    /// The same where a tree leads to chains, by these names of theirs.
+    pub fn by_tree(mut self, tree: &MatchTree<String>, names: &[&str]) -> Self {
+        // A name that no chain has would lead nowhere: such a configuration is refused.
+        let place = |name: &String| names.iter().position(|known| known == name).unwrap_or(usize::MAX);
+        match Tree::compile(tree, &mut |name| Ok::<_, Infallible>(place(name))) {
+            Ok(tree) => self.tree = Some(tree),
+            Err(never) => match never {},
+        }
+        self
     }
 
     /// The chain for a connection.
     pub fn find(&self, facts: &Facts, saw: &Saw) -> Option<&T> {
+        if let Some(tree) = &self.tree {
+            return match tree.find(&Asked { facts, saw }) {
+                Match::Found(at) => self.chains.get(*at).map(|(_, chain)| chain),
+                Match::None | Match::NotYet => self.default.as_ref(),
+            };
+        }
         if self.trivial {
             return self.chains.first().map(|(_, chain)| chain);
         }
         let (local, peer) = (facts.local.socket(), facts.peer.socket());
         let (local_ip, peer_ip) = (local.map(|a| a.ip()), peer.map(|a| a.ip()));
-        let near = match (local_ip, peer_ip) {
-            (Some(local), Some(peer)) => peer.is_loopback() || peer == local,
-            // A Unix socket's client is on this machine.
-            _ => true,
-        };
+        let near = is_near(facts);
         let mut left: Vec<&(FilterChainMatch, T)> = self.chains.iter().collect();
         narrow(&mut left, |m| exact(m.destination_port.as_slice(), local.map(|a| a.port())));
         narrow(&mut left, |m| longest(&m.destination, local_ip));
@@ -56,6 +74,47 @@ impl<T> Matcher<T> {
         narrow(&mut left, |m| longest(&m.source, peer_ip));
         narrow(&mut left, |m| exact(&m.source_ports, peer.map(|a| a.port())));
         left.first().map(|(_, chain)| chain).or(self.default.as_ref())
+    }
+}
+
+/// Whether the client is on this machine.
+fn is_near(facts: &Facts) -> bool {
+    match (facts.local.ip(), facts.peer.ip()) {
+        (Some(local), Some(peer)) => peer.is_loopback() || peer == local,
+        // A Unix socket's client is on this machine.
+        _ => true,
+    }
+}
+
+/// A connection, as a tree asks it.
+struct Asked<'a> {
+    facts: &'a Facts,
+    saw: &'a Saw,
+}
+
+impl Inputs for Asked<'_> {
+    fn get<'a>(&'a self, input: &'a MatchInput) -> Input<'a> {
+        let (local, peer) = (&self.facts.local, &self.facts.peer);
+        let hello = self.saw.hello.as_ref();
+        match input {
+            MatchInput::DestinationIp => local.ip().map_or(Input::Absent, Input::shown),
+            MatchInput::DestinationPort => local.socket().map_or(Input::Absent, |local| Input::shown(local.port())),
+            MatchInput::SourceIp | MatchInput::DirectSourceIp => peer.ip().map_or(Input::Absent, Input::shown),
+            MatchInput::SourcePort => peer.socket().map_or(Input::Absent, |peer| Input::shown(peer.port())),
+            MatchInput::SourceType if is_near(self.facts) => Input::shown("local"),
+            MatchInput::ServerName => {
+                Input::text(hello.and_then(|hello| hello.server_name.as_deref()).map(str::as_bytes))
+            }
+            MatchInput::TransportProtocol => Input::shown(if hello.is_some() { "tls" } else { "raw_buffer" }),
+            MatchInput::ApplicationProtocol => {
+                let offered = hello.map(|hello| &*hello.protocols).unwrap_or_default();
+                let quoted = offered.iter().map(|name| format!("'{}'", String::from_utf8_lossy(name)));
+                let quoted: Vec<String> = quoted.collect();
+                Input::text(Some(quoted.join(",").into_bytes()))
+            }
+            MatchInput::Constant(text) => Input::text(text.as_deref().map(str::as_bytes)),
+            _ => Input::Absent,
+        }
     }
 }
 

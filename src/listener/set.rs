@@ -264,8 +264,13 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
     let lines = listener.filter_chains.iter().map(chain).collect::<Result<Vec<_>, SetError>>()?;
     let default = listener.default_filter_chain.as_ref().map(chain).transpose()?;
     let matches = listener.filter_chains.iter().map(|chain| chain.matches.clone());
+    let mut matcher = Matcher::new(matches.zip(lines).collect(), default);
+    if let Some(tree) = &listener.matcher {
+        let names: Vec<&str> = listener.filter_chains.iter().map(|chain| chain.name.as_str()).collect();
+        matcher = matcher.by_tree(tree, &names);
+    }
     Ok(Rc::new(Admission {
-        matcher: Matcher::new(matches.zip(lines).collect(), default),
+        matcher,
         inspector: listener
             .inspection
             .clone()

@@ -13,7 +13,7 @@ pub(super) struct Names<T> {
 }
 
 impl<T> Names<T> {
-    /// Of patterns that differ, in lower case.
+    /// Of patterns that differ.
     pub(super) fn new(names: Vec<(Vec<String>, T)>) -> Self {
         let mut made =
             Self { leads_to: Vec::with_capacity(names.len()), exact: HashMap::new(), under: HashMap::new(), any: None };
@@ -30,7 +30,7 @@ impl<T> Names<T> {
         made
     }
 
-    /// What the patterns lead to that a name (in lower case) is of.
+    /// What the patterns lead to that a name is of, as it is written: names of TLS are in lower case.
     pub(super) fn of<'n, 'q>(&'n self, name: &'q [u8]) -> impl Iterator<Item = &'n T> + use<'n, 'q, T> {
         // The `*` stands for something.
         let dots = name.iter().enumerate().filter(|(at, byte)| *at > 0 && **byte == b'.').map(|(at, _)| at);

@@ -27,13 +27,7 @@ enum Branches<A> {
 }
 
 #[derive(Debug)]
-struct Then<A> {
-    what: What<A>,
-    keep_matching: bool,
-}
-
-#[derive(Debug)]
-enum What<A> {
+enum Then<A> {
     Act(A),
     Match(Box<Tree<A>>),
 }
@@ -75,38 +69,38 @@ impl<A> Tree<A> {
         Ok(Self { branches, otherwise })
     }
 
-    /// What the tree says. `passed` gets the actions of `keep_matching` on the way, in order.
-    pub fn find<'t>(&'t self, inputs: &dyn Inputs, passed: &mut dyn FnMut(&'t A)) -> Match<&'t A> {
+    /// What the tree says.
+    pub fn find<'t>(&'t self, inputs: &dyn Inputs) -> Match<&'t A> {
         let found = match &self.branches {
-            Branches::List(list) => Self::first(list, inputs, passed),
+            Branches::List(list) => Self::first(list, inputs),
             Branches::Exact(input, map) => text(inputs.get(input), |text| match map.get(text) {
-                Some(then) => then.follow(inputs, passed),
+                Some(then) => then.follow(inputs),
                 None => Match::None,
             }),
             Branches::Prefix(input, map) => {
-                text(inputs.get(input), |text| until_found(map.of(text).map(|then| then.follow(inputs, passed))))
+                text(inputs.get(input), |text| until_found(map.of(text).map(|then| then.follow(inputs))))
             }
             Branches::Ranges(input, ranges) => text(inputs.get(input), |text| {
                 let address = std::str::from_utf8(text).ok().and_then(|text| text.parse::<IpAddr>().ok());
                 let Some(address) = address else { return Match::None };
-                until_found(ranges.of(address).map(|then| then.follow(inputs, passed)))
+                until_found(ranges.of(address).map(|then| then.follow(inputs)))
             }),
-            Branches::Names(input, names) => text(inputs.get(input), |text| {
-                until_found(names.of(&text.to_ascii_lowercase()).map(|then| then.follow(inputs, passed)))
-            }),
+            Branches::Names(input, names) => {
+                text(inputs.get(input), |text| until_found(names.of(text).map(|then| then.follow(inputs))))
+            }
         };
         match (found, &self.otherwise) {
-            (Match::None, Some(then)) => then.follow(inputs, passed),
+            (Match::None, Some(then)) => then.follow(inputs),
             (found, _) => found,
         }
     }
 
-    fn first<'t>(list: &'t [(Asked, Then<A>)], inputs: &dyn Inputs, passed: &mut dyn FnMut(&'t A)) -> Match<&'t A> {
+    fn first<'t>(list: &'t [(Asked, Then<A>)], inputs: &dyn Inputs) -> Match<&'t A> {
         for (predicate, then) in list {
             match predicate.holds(inputs) {
                 None => return Match::NotYet,
                 Some(false) => {}
-                Some(true) => match then.follow(inputs, passed) {
+                Some(true) => match then.follow(inputs) {
                     Match::None => {}
                     found => return found,
                 },
@@ -118,24 +112,16 @@ impl<A> Tree<A> {
 
 impl<A> Then<A> {
     fn compile<M, E>(model: &model::OnMatch<M>, make: &mut dyn FnMut(&M) -> Result<A, E>) -> Result<Self, E> {
-        let what = match &model.then {
-            model::Then::Act(action) => What::Act(make(action)?),
-            model::Then::Match(tree) => What::Match(Box::new(Tree::compile(tree, make)?)),
-        };
-        Ok(Self { what, keep_matching: model.keep_matching })
+        Ok(match model {
+            model::OnMatch::Act(action) => Self::Act(make(action)?),
+            model::OnMatch::Match(tree) => Self::Match(Box::new(Tree::compile(tree, make)?)),
+        })
     }
 
-    fn follow<'t>(&'t self, inputs: &dyn Inputs, passed: &mut dyn FnMut(&'t A)) -> Match<&'t A> {
-        let found = match &self.what {
-            What::Act(action) => Match::Found(action),
-            What::Match(tree) => tree.find(inputs, passed),
-        };
-        match found {
-            Match::Found(action) if self.keep_matching => {
-                passed(action);
-                Match::None
-            }
-            found => found,
+    fn follow<'t>(&'t self, inputs: &dyn Inputs) -> Match<&'t A> {
+        match self {
+            Self::Act(action) => Match::Found(action),
+            Self::Match(tree) => tree.find(inputs),
         }
     }
 }

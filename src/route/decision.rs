@@ -5,12 +5,15 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::descriptors::RateLimits;
 use super::facts::Facts;
 use super::headers::HeaderMatcher;
 use super::rules::{Format, HeaderEdits};
 use super::weighted::Weighted;
 use crate::codec::head::Headers;
-use crate::config::model::{HeaderMatch, HeaderRules, Route, RouteAction, RouteFilter, RouteFilters, Settings};
+use crate::config::model::{
+    ClusterSpecifier, HeaderMatch, HeaderRules, Route, RouteAction, RouteFilter, RouteFilters, Settings, WeightedName,
+};
 
 /// One route as requests meet it. It reads as the route of the model.
 #[derive(Debug)]
@@ -29,6 +32,7 @@ pub struct Entry {
     pub(super) first_target: usize,
     /// The conditions on headers of its retry policy.
     pub retriable: Retriable,
+    pub(super) limits: [Option<Rc<RateLimits>>; 2],
     pub(super) route: std::sync::Arc<Route>,
 }
 
@@ -98,6 +102,12 @@ impl Decision {
         Self { route, choice, named }
     }
 
+    /// What requests of the route, and of its virtual host, are counted by.
+    pub fn rate_limits(&self) -> [Option<&RateLimits>; 2] {
+        let [route, host] = &self.route.limits;
+        [route.as_deref(), host.as_deref()]
+    }
+
     /// What to do with the request.
     pub fn action(&self) -> &RouteAction {
         &self.route.action
@@ -106,6 +116,19 @@ impl Decision {
     /// The place of its cluster among [`super::Table::targets`]; `None` where it goes to none.
     pub fn target(&self) -> Option<usize> {
         matches!(self.action(), RouteAction::Forward(_)).then(|| self.route.first_target + self.choice.unwrap_or(0))
+    }
+
+    /// The name of the cluster that it goes to, whether there is one of that name or not.
+    pub fn cluster_name(&self) -> Option<&str> {
+        let RouteAction::Forward(forward) = self.action() else { return None };
+        match &forward.cluster {
+            ClusterSpecifier::Name(name) => Some(name),
+            ClusterSpecifier::Header(_) => self.named_cluster(),
+            ClusterSpecifier::Weighted(weighted) => match &weighted.clusters.get(self.choice?)?.cluster {
+                WeightedName::Name(name) => Some(name),
+                WeightedName::Header(_) => self.named_cluster(),
+            },
+        }
     }
 
     /// The cluster that the request itself names.

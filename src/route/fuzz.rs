@@ -54,7 +54,7 @@ fn decide(table: &Table, head: &RequestHead, facts: &Facts<'_>) {
     let mut sent = head.clone();
     decision.apply_to_request(&mut sent.headers, &mut |_| Some(HeaderValue::from_static("made")));
     if let RouteAction::Forward(forward) = decision.action() {
-        let hashed = hash(&forward.hash_policy, head, None, "127.0.0.1:1127.0.0.1:2");
+        let hashed = hash(&forward.hash_policy, head, None, "127.0.0.1:1127.0.0.1:2", &super::Nothing);
         for cookie in hashed.cookies {
             assert!(HeaderValue::from_str(&cookie).is_ok(), "{cookie}");
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use xxhash_rust::xxh64::xxh64;
 
 use super::facts::{cookie, query};
+use super::surroundings::Surroundings;
 use crate::codec::head::RequestHead;
 use crate::config::model::{HashPolicy, HashSource, HeadField};
 
@@ -19,8 +20,14 @@ pub struct Hashed {
 }
 
 /// Hashes a request by the policies of its route, in order: each one turns what is there by a bit and adds its own. `addresses` are those of
-/// both ends of the client's connection, as text: what a new cookie is made of.
-pub fn hash(policies: &[HashPolicy], head: &RequestHead, client: Option<IpAddr>, addresses: &str) -> Hashed {
+/// both ends of the client's connection, as text: what a new cookie is made of; `around` has the filter state.
+pub fn hash(
+    policies: &[HashPolicy],
+    head: &RequestHead,
+    client: Option<IpAddr>,
+    addresses: &str,
+    around: &dyn Surroundings,
+) -> Hashed {
     let mut hashed = Hashed::default();
     for policy in policies {
         let one = match &policy.source {
@@ -45,6 +52,7 @@ pub fn hash(policies: &[HashPolicy], head: &RequestHead, client: Option<IpAddr>,
                 }
             }
             HashSource::SourceIp => client.map(|ip| xxh64(ip.to_string().as_bytes(), 0)),
+            HashSource::FilterState(key) => around.hash(key),
             HashSource::Query(name) => query(head, name).map(|value| xxh64(value, 0)),
         };
         if let Some(one) = one {

@@ -18,6 +18,9 @@ pub trait Surroundings {
 
     /// Whether the filter state matches.
     fn filter_state(&self, wanted: &FilterStateMatch) -> bool;
+
+    /// The hash of an object of the filter state that can be hashed.
+    fn hash(&self, key: &str) -> Option<u64>;
 }
 
 /// The surroundings of a head of which nothing else is known.
@@ -36,6 +39,10 @@ impl Surroundings for Nothing {
     fn filter_state(&self, _: &FilterStateMatch) -> bool {
         false
     }
+
+    fn hash(&self, _: &str) -> Option<u64> {
+        None
+    }
 }
 
 /// A request, as matcher trees ask it.
@@ -48,14 +55,14 @@ pub struct Asked<'a> {
 }
 
 impl Inputs for Asked<'_> {
-    fn get(&self, input: &MatchInput) -> Input<'_> {
+    fn get<'a>(&'a self, input: &'a MatchInput) -> Input<'a> {
         match input {
             MatchInput::RequestHeader(name) => field(self.head, name).map_or(Input::Absent, Input::Text),
             MatchInput::Query(name) => {
                 query(self.head, name).map_or(Input::Absent, |value| Input::Text(decoded(value)))
             }
-            MatchInput::Constant(value) => {
-                value.as_ref().map_or(Input::Absent, |value| Input::Text(Cow::Owned(value.clone().into_bytes())))
+            MatchInput::Constant(text) => {
+                text.as_ref().map_or(Input::Absent, |text| Input::Text(text.as_bytes().into()))
             }
             MatchInput::ResponseHeader(_) | MatchInput::Status | MatchInput::StatusClass | MatchInput::LocalReply => {
                 Input::Later
@@ -66,7 +73,7 @@ impl Inputs for Asked<'_> {
 }
 
 /// Without percent signs; what is no encoding stays.
-fn decoded(value: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn decoded(value: &[u8]) -> Cow<'_, [u8]> {
     if !value.contains(&b'%') {
         return value.into();
     }

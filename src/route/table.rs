@@ -6,14 +6,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::decision::{Decision, Entry, Level, Retriable};
+use super::descriptors::RateLimits;
 use super::facts::Facts;
 use super::hosts::{Hosts, without_port};
 use super::paths::Paths;
 use super::surroundings::Asked;
 use super::{conditions, weighted};
 use crate::config::model::{
-    Conditions, PathMatch, Redirect, RedirectPath, Regex, RequireTls, Route, RouteAction, RouteConfiguration,
-    UriTemplate, VirtualCluster, VirtualHost,
+    Conditions, PathMatch, RateLimit, Redirect, RedirectPath, Regex, RequireTls, Route, RouteAction,
+    RouteConfiguration, UriTemplate, VirtualCluster, VirtualHost,
 };
 use crate::matching::Tree;
 
@@ -135,7 +136,7 @@ impl Table {
         }
         let list = match &host.order {
             Order::List(list) => list,
-            Order::Tree(tree) => tree.find(&Asked { head, around: facts.around }, &mut |_| ()).found()?,
+            Order::Tree(tree) => tree.find(&Asked { head, around: facts.around }).found()?,
         };
         let at = self.first(host, list, facts)?;
         Some(Decision::new(host.routes.get(at)?.clone(), facts))
@@ -181,8 +182,14 @@ impl Table {
         }
         let virtual_host: Rc<str> = host.name.as_str().into();
         let level = Level::compile(&host.rules, &host.filters, &self.none);
-        let mut building =
-            Building { at, virtual_host: &virtual_host, level: &level, routes: Vec::new(), further: HashMap::new() };
+        let mut building = Building {
+            at,
+            virtual_host: &virtual_host,
+            level: &level,
+            limits: limits(&host.rate_limits),
+            routes: Vec::new(),
+            further: HashMap::new(),
+        };
         let order = match &host.matcher {
             None => Order::List(self.add_routes(&mut building, &host.routes)),
             Some(matcher) => {
@@ -230,6 +237,7 @@ impl Table {
                 weighted,
                 first_target,
                 retriable: Retriable::compile(&route.action),
+                limits: [of_route(route), host.limits.clone()],
                 route: route.clone(),
             }));
             if let Some(asks) = Further::of(route) {
@@ -248,8 +256,20 @@ struct Building<'h> {
     at: usize,
     virtual_host: &'h Rc<str>,
     level: &'h Rc<Level>,
+    limits: Option<Rc<RateLimits>>,
     routes: Vec<Rc<Entry>>,
     further: HashMap<usize, Further>,
+}
+
+fn of_route(route: &Route) -> Option<Rc<RateLimits>> {
+    match &route.action {
+        RouteAction::Forward(forward) => limits(&forward.rate_limits),
+        _ => None,
+    }
+}
+
+fn limits(models: &[RateLimit]) -> Option<Rc<RateLimits>> {
+    (!models.is_empty()).then(|| Rc::new(RateLimits::compile(models)))
 }
 
 /// The answer to plain text where TLS is required. No rule applies to it.
@@ -272,6 +292,7 @@ fn to_https(host: usize, virtual_host: &Rc<str>) -> Rc<Entry> {
         weighted: None,
         first_target: usize::MAX,
         retriable: Retriable::default(),
+        limits: Default::default(),
         route: Route::new(path, RouteAction::Redirect(Box::new(redirect))).into(),
     })
 }

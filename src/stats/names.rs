@@ -116,6 +116,7 @@ macro_rules! stats {
 mod cluster;
 mod compression;
 mod filters;
+mod grpc;
 mod http;
 mod http2;
 mod listener;
@@ -126,8 +127,10 @@ mod runtime;
 pub use cluster::{CircuitBreakerStats, ClusterManagerStats, ClusterStats, RouteCounters};
 pub use compression::{AcceptStats, CompressionStats, DecompressionStats};
 pub use filters::{
-    CorsStats, CsrfStats, FaultCallerStats, FaultStats, HealthCheckStats, SetMetadataStats, fault_caller,
+    CompositeStats, CorsStats, CsrfStats, FaultCallerStats, FaultStats, HealthCheckStats, SetMetadataStats,
+    fault_caller,
 };
+pub use grpc::GrpcCounters;
 pub use http::{Http1Stats, HttpStats, ListenerHttpStats, TracingStats};
 pub use http2::Http2Stats;
 pub use listener::{ListenerManagerStats, ListenerStats, ListenerWorkerStats, SslStats, TlsInspectorStats};

@@ -46,7 +46,7 @@ fn response_codes_appear_when_they_are_first_seen() {
     let root = Scope::detached();
     let cluster = names::cluster(&root, "up");
     let codes = CodeCounters::new(&cluster);
-    let origin = OriginStats::new(&cluster, true);
+    let origin = OriginStats::new(&cluster, "internal");
     assert_eq!(root.store().segment().snapshot(|_, _| true), []);
     for status in [200, 200, 503, 0, 600, 65535] {
         codes.record(status);

@@ -1,6 +1,6 @@
 //! One cluster of one worker: its hosts, its balancer, its limits and its statistics.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +26,15 @@ pub(super) struct Common {
     pub(super) draining: Cell<bool>,
     /// What is counted of HTTP/2, where the cluster may speak it.
     pub(super) http2: Option<Http2Stats>,
+    /// None of what is itself that of the high priority.
+    high: Option<High>,
+}
+
+/// The same for requests of high priority, which have limits and connections of their own. Made for the first of them.
+struct High {
+    scope: Scope,
+    counts: Arc<Counts>,
+    made: OnceCell<Rc<Common>>,
 }
 
 /// How long a connection may be idle in the pool of a worker that drains.
@@ -35,11 +44,49 @@ const IDLE_WHILE_DRAINING: Duration = Duration::from_secs(1);
 const PICKS_PER_HOST: u32 = 16;
 
 impl Common {
+    /// What requests of high priority look at.
+    pub(super) fn high(self: &Rc<Self>) -> &Rc<Self> {
+        let Some(high) = &self.high else { return self };
+        high.made.get_or_init(|| {
+            let model = &self.model;
+            let keys = model.high_limit_keys.clone();
+            let limits = Limits::new(high.counts.clone(), model.high_limits, keys, open(&high.scope, "high"));
+            let draining = self.draining.clone();
+            Rc::new(Self {
+                model: model.clone(),
+                stats: self.stats.clone(),
+                limits,
+                local: self.local.clone(),
+                draining,
+                http2: self.http2.clone(),
+                high: None,
+            })
+        })
+    }
+
+    fn set_draining(&self, draining: bool) {
+        self.draining.set(draining);
+        if let Some(high) = self.high.as_ref().and_then(|high| high.made.get()) {
+            high.set_draining(draining);
+        }
+    }
+
     /// How long a connection may be idle in a pool. What a draining worker keeps for requests that hardly come any more only holds the
     /// hosts' connections, and where a host is this proxy itself, its own drain.
     pub(super) fn idle_timeout(&self) -> Option<Duration> {
         let own = self.model.idle_timeout;
         if self.draining.get() { Some(own.unwrap_or(Duration::MAX).min(IDLE_WHILE_DRAINING)) } else { own }
+    }
+}
+
+/// The gauges of one priority.
+fn open(cluster: &Scope, priority: &str) -> Open {
+    let breakers = CircuitBreakerStats::new(&names::circuit_breakers(cluster, priority));
+    Open {
+        connections: breakers.cx_open,
+        pending: breakers.rq_pending_open,
+        requests: breakers.rq_open,
+        retries: breakers.rq_retry_open,
     }
 }
 
@@ -51,6 +98,8 @@ pub struct Cluster {
     retried: CodeCounters,
     internal: OriginStats,
     external: OriginStats,
+    /// Of hosts that say that they are one.
+    canary: OriginStats,
     hosts: Vec<Rc<Host>>,
     /// Indices into `hosts`, in the balancer's order.
     healthy: Vec<usize>,
@@ -61,23 +110,18 @@ impl Cluster {
     /// Builds it; `root` is the root of the statistics.
     pub(super) fn build(
         model: Arc<model::Cluster>,
-        counts: Arc<Counts>,
+        [counts, high_counts]: [Arc<Counts>; 2],
         start: &AtomicUsize,
         root: &Scope,
         local: &Local,
     ) -> Self {
         let scope = names::cluster(root, &model.stat_name);
         let stats = ClusterStats::new(&scope);
-        let breakers = CircuitBreakerStats::new(&names::circuit_breakers(&scope, "default"));
-        let open = Open {
-            connections: breakers.cx_open,
-            pending: breakers.rq_pending_open,
-            requests: breakers.rq_open,
-            retries: breakers.rq_retry_open,
-        };
-        let limits = Limits::new(counts, model.limits, model.limit_keys.clone(), open);
+        let limits = Limits::new(counts, model.limits, model.limit_keys.clone(), open(&scope, "default"));
         let http2 = model.protocol.http2().map(|_| Http2Stats::new(&names::http2(&scope)));
-        let common = Rc::new(Common { model, stats, limits, local: local.clone(), draining: Cell::new(false), http2 });
+        let high = Some(High { scope: scope.clone(), counts: high_counts, made: OnceCell::new() });
+        let common =
+            Rc::new(Common { model, stats, limits, local: local.clone(), draining: Cell::new(false), http2, high });
         let endpoints = &common.model.endpoints;
         let hosts: Vec<Rc<Host>> = endpoints.iter().map(|endpoint| Host::new(endpoint.clone(), &common)).collect();
         let healthy: Vec<usize> = (0..endpoints.len()).filter(|&at| endpoints[at].healthy).collect();
@@ -88,8 +132,9 @@ impl Cluster {
         Self {
             codes: CodeCounters::new(&scope),
             retried: CodeCounters::new(&names::retried(&scope)),
-            internal: OriginStats::new(&scope, true),
-            external: OriginStats::new(&scope, false),
+            internal: OriginStats::new(&scope, "internal"),
+            external: OriginStats::new(&scope, "external"),
+            canary: OriginStats::new(&scope, "canary"),
             hosts,
             healthy,
             balancer: RoundRobin::new(&weights, start.fetch_add(1, Ordering::Relaxed)),
@@ -114,7 +159,7 @@ impl Cluster {
 
     /// Whether the worker drains: idle connections then end soon.
     pub(super) fn set_draining(&self, draining: bool) {
-        self.common.draining.set(draining);
+        self.common.set_draining(draining);
     }
 
     /// The host for the next request; `None` (counted) when no host is healthy.
@@ -140,9 +185,13 @@ impl Cluster {
         Some(host)
     }
 
-    /// That one more retry may be in progress; `None` (counted) when there are too many.
-    pub fn admit_retry(&self) -> Option<Retry> {
-        let retry = self.common.limits.take_retry();
+    fn common(&self, high: bool) -> &Rc<Common> {
+        if high { self.common.high() } else { &self.common }
+    }
+
+    /// That one more retry may be in progress; `None` (counted) when there are too many. `high` is the priority.
+    pub fn admit_retry(&self, high: bool) -> Option<Retry> {
+        let retry = self.common(high).limits.take_retry();
         let stats = &self.common.stats;
         if retry.is_some() { &stats.upstream_rq_retry } else { &stats.upstream_rq_retry_overflow }.inc();
         retry
@@ -153,12 +202,12 @@ impl Cluster {
         self.retried.record(status);
     }
 
-    /// A connection of its own to a host.
+    /// A connection of its own to a host, under the limits of the high priority or of the default one.
     ///
     /// # Errors
     /// See [`Refused`]; all of it is counted.
-    pub async fn open_tcp(&self, host: &Host, timer: &Timer) -> Result<tcp::Connection, Refused> {
-        tcp::Connection::open(&self.common, &host.endpoint().address, timer).await
+    pub async fn open_tcp(&self, host: &Host, timer: &Timer, high: bool) -> Result<tcp::Connection, Refused> {
+        tcp::Connection::open(self.common(high), &host.endpoint().address, timer).await
     }
 
     /// A place for a connection to `address` that another epoch has opened; `None` when a limit is reached. The host need not be
@@ -189,6 +238,16 @@ impl Cluster {
     pub fn count_time(&self, time: u64, internal: bool) {
         self.common.stats.upstream_rq_time.record(time);
         self.origin(internal).record_time(time);
+    }
+
+    /// Counts a response of a host that says that it is a canary, once more.
+    pub fn count_canary(&self, status: u16) {
+        self.canary.record(status, None);
+    }
+
+    /// Counts how long a canary took, once more.
+    pub fn count_canary_time(&self, time: u64) {
+        self.canary.record_time(time);
     }
 
     fn origin(&self, internal: bool) -> &OriginStats {

@@ -1,6 +1,6 @@
 //! One endpoint of a cluster, with its connections.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -62,10 +62,34 @@ pub(super) fn drop_one(cell: &Cell<u64>) {
 /// A host.
 pub struct Host {
     endpoint: model::Endpoint,
-    pool: Rc<http1::Pool>,
+    pools: Pools,
+    /// For requests of high priority, made for the first of them.
+    high: OnceCell<Pools>,
+    common: Rc<Common>,
+    counts: Rc<Counts>,
+}
+
+/// Its connections for requests of one priority.
+struct Pools {
+    http1: Rc<http1::Pool>,
     /// Where the cluster may speak it.
     http2: Option<Rc<http2::Pool>>,
-    counts: Rc<Counts>,
+}
+
+impl Pools {
+    fn new(endpoint: &model::Endpoint, common: &Rc<Common>, counts: &Rc<Counts>, keeps: bool) -> Self {
+        let http2 = common.model.protocol.http2().zip(common.http2.as_ref());
+        let http2 =
+            http2.map(|(options, codec)| http2::Pool::new(endpoint.address.clone(), common, options, codec, counts));
+        Self { http1: http1::Pool::new(endpoint.address.clone(), common, counts, keeps), http2 }
+    }
+
+    fn sweep(&self, now: Instant) {
+        self.http1.sweep(now);
+        if let Some(pool) = &self.http2 {
+            pool.sweep(now);
+        }
+    }
 }
 
 impl Host {
@@ -87,11 +111,8 @@ impl Host {
 
     fn with(endpoint: model::Endpoint, common: &Rc<Common>, keeps: bool) -> Rc<Self> {
         let counts = Rc::new(Counts::default());
-        let pool = http1::Pool::new(endpoint.address.clone(), common, &counts, keeps);
-        let http2 = common.model.protocol.http2().zip(common.http2.as_ref());
-        let http2 =
-            http2.map(|(options, codec)| http2::Pool::new(endpoint.address.clone(), common, options, codec, &counts));
-        Rc::new(Self { endpoint, pool, http2, counts })
+        let pools = Pools::new(&endpoint, common, &counts, keeps);
+        Rc::new(Self { endpoint, pools, high: OnceCell::new(), common: common.clone(), counts })
     }
 
     /// Its configuration.
@@ -122,19 +143,33 @@ impl Host {
 
     /// Its HTTP/1 connections.
     pub fn pool(&self) -> &Rc<http1::Pool> {
-        &self.pool
+        &self.pools.http1
     }
 
     /// Its HTTP/2 connections, for a request that came by `version`; `None` where the cluster is spoken to with HTTP/1.
     pub fn http2(&self, version: Version) -> Option<&Rc<http2::Pool>> {
-        self.http2.as_ref().filter(|pool| pool.is_for(version))
+        self.pools.http2.as_ref().filter(|pool| pool.is_for(version))
+    }
+
+    /// Its HTTP/1 connections for requests of high priority.
+    pub fn high_pool(&self) -> &Rc<http1::Pool> {
+        &self.high().http1
+    }
+
+    /// The same of its HTTP/2 connections.
+    pub fn high_http2(&self, version: Version) -> Option<&Rc<http2::Pool>> {
+        self.high().http2.as_ref().filter(|pool| pool.is_for(version))
+    }
+
+    fn high(&self) -> &Pools {
+        self.high.get_or_init(|| Pools::new(&self.endpoint, self.common.high(), &self.counts, true))
     }
 
     /// Closes idle connections that are too old or gone.
     pub(super) fn sweep(&self, now: Instant) {
-        self.pool.sweep(now);
-        if let Some(pool) = &self.http2 {
-            pool.sweep(now);
+        self.pools.sweep(now);
+        if let Some(high) = self.high.get() {
+            high.sweep(now);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex};
 
-use heirloom::config::model::CircuitBreakers;
+use heirloom::config::model::{CircuitBreakers, Cluster, RouteAction};
 
 use crate::support::models::*;
 use crate::support::origin::{Origin, ok};
@@ -134,4 +134,39 @@ fn upstream_connections_serve_their_limit_of_requests() {
     }
     assert_eq!(origin.connections(), 3);
     assert_eq!(proxy.counter("cluster.origin.upstream_cx_max_requests"), 3);
+}
+
+/// Requests of high priority have limits of their own, and connections: what is full for the others is not for them.
+#[test]
+fn the_high_priority_has_limits_of_its_own() {
+    let origin = Origin::raw(|_, mut wire| {
+        while let Ok(Some(request)) = wire.head() {
+            if request.path() != "/wait" {
+                let _ = wire.socket.write_all(&ok("x"));
+            }
+        }
+    });
+    let mut high = route("/high", "origin");
+    if let RouteAction::Forward(forward) = &mut high.action {
+        forward.high_priority = true;
+    }
+    let one = CircuitBreakers { max_requests: 1, ..CircuitBreakers::default() };
+    let cluster = Cluster { limits: one, high_limits: one, ..cluster("origin", &[origin.address]) };
+    let proxy = Proxy::start(manager(vec![high, route("/", "origin")]), vec![cluster]);
+    let gauge = |priority: &str, name: &str| proxy.gauge(&format!("cluster.origin.circuit_breakers.{priority}.{name}"));
+    let (mut waiting, mut client) = (proxy.connect(), proxy.connect());
+    waiting.send("GET /wait HTTP/1.1\r\nhost: test\r\n\r\n");
+    proxy.await_gauge("cluster.origin.circuit_breakers.default.rq_open", 1);
+    assert_eq!(client.get("/").status(), 503);
+    assert_eq!(client.get("/high").status(), 200);
+    assert_eq!(client.get("/high").status(), 200);
+    assert_eq!(gauge("high", "rq_open"), 0);
+    assert_eq!(proxy.counter("cluster.origin.upstream_rq_active_overflow"), 1);
+    assert_eq!(
+        proxy.counter("cluster.origin.upstream_cx_total"),
+        3,
+        "one was made and then not used, one is the high priority's"
+    );
+    drop(waiting);
+    proxy.await_gauge("cluster.origin.upstream_rq_active", 0);
 }

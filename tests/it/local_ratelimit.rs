@@ -1,9 +1,7 @@
 //! The local rate limit, from the text of a configuration to what clients see.
 
-use std::io::Write;
-
-use crate::motion::Way;
-use crate::support::filtered::{read, refuses, start, text};
+use crate::motion::moves_past;
+use crate::support::filtered::{filter, refuses, start, text};
 use crate::support::http2;
 use crate::support::origin::{Origin, ok};
 use crate::support::proxy::Proxy;
@@ -16,7 +14,7 @@ const ALWAYS: &str = "filter_enabled: { default_value: { numerator: 100 } }, fil
 const TWO: &str = "token_bucket: { max_tokens: 2, fill_interval: 3600s }";
 
 fn limit(settings: &str) -> String {
-    format!("- name: lim\n  typed_config: {{ {TYPE}, {settings} }}\n")
+    filter("lim", TYPE, settings)
 }
 
 fn hello(path: &str, own: &str) -> String {
@@ -123,25 +121,7 @@ fn a_route_has_its_own_limit() {
 
 #[test]
 fn a_request_that_was_let_through_can_move() {
-    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
-    let may_go_on = std::sync::Mutex::new(may_go_on);
-    let origin = Origin::raw(move |_, mut wire| {
-        wire.head().unwrap();
-        may_go_on.lock().unwrap().recv().unwrap();
-        wire.socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").unwrap();
-    });
-    let routes = "- match: { prefix: / }\n  route: { cluster: origin }\n";
-    let settings = limit(&format!("{ALWAYS}, {TWO}"));
-    let begin = || start(text("", &settings, routes, &[("origin", origin.address)]));
-    let (from, to) = (begin(), begin());
-    let mut client = from.connect();
-    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    from.await_gauge("cluster.origin.upstream_rq_active", 1);
-    let way = Way::open(&from, &to);
-    to.await_gauge("cluster.origin.upstream_rq_active", 1);
-    go_on.send(()).unwrap();
-    assert_eq!(client.response().text(), "hello");
-    assert_eq!(way.close(&from), (1, Vec::new()));
+    let (from, to) = moves_past(&limit(&format!("{ALWAYS}, {TWO}")));
     assert_eq!((counted(&from)[1], counted(&to)[1]), (1, 0));
 }
 
@@ -150,14 +130,36 @@ fn faults_have_their_place() {
     let routes = hello("/", "");
     let place = "http_filters[0].typed_config";
     for (settings, fault) in [
-        (ALWAYS.to_owned(), format!("{place}: token_bucket is required where filter_enabled is not 0 %")),
         (
             "token_bucket: { max_tokens: 1, fill_interval: 0.01s }".to_owned(),
             format!("{place}.token_bucket.fill_interval: local rate limit token bucket fill timer must be >= 50ms"),
         ),
         (
-            format!("{TWO}, descriptors: [{{ entries: [{{ key: a, value: b }}], {TWO} }}]"),
-            format!("{place}.descriptors: is not supported yet"),
+            format!(
+                "{TWO}, descriptors: [{{ entries: [{{ key: a, value: b }}], {TWO} }}, {{ entries: [{{ key: a, value: b }}], {TWO} }}]"
+            ),
+            format!("{place}.descriptors[1]: duplicate descriptor in the local rate descriptor: a=b"),
+        ),
+        (
+            "descriptors: [{ entries: [{ key: a }], token_bucket: { max_tokens: 1, fill_interval: 0.01s } }]"
+                .to_owned(),
+            format!(
+                "{place}.descriptors[0].token_bucket.fill_interval: local rate limit descriptor token bucket fill timer must be >= 50ms"
+            ),
+        ),
+        (
+            format!("{TWO}, rate_limits: [{{ stage: 1, actions: [{{ remote_address: {{}} }}] }}]"),
+            format!("{place}.rate_limits[0]: 'stage' field and 'disable_key' field are not supported"),
+        ),
+        (
+            format!(
+                "{TWO}, rate_limits: [{{ limit: {{ rate_limit: {{ unit: DAY }} }}, actions: [{{ remote_address: {{}} }}] }}]"
+            ),
+            format!("{place}.rate_limits[0]: 'limit' field is not supported"),
+        ),
+        (
+            format!("{TWO}, local_cluster_rate_limit: {{}}"),
+            format!("{place}.local_cluster_rate_limit: is not supported yet"),
         ),
         (
             format!("{TWO}, response_headers_to_add: [{{ header: {{ key: \":path\", value: a }} }}]"),
@@ -169,7 +171,4 @@ fn faults_have_their_place() {
     }
     let on_route = text("", &limit(TWO), &hello("/", ALWAYS), &[]);
     refuses(on_route, "typed_per_filter_config.lim: local rate limit token bucket must be set for per filter configs");
-    let tuned = read(text("", &limit(&format!("{TWO}, stage: 1")), &routes, &[])).unwrap_or_else(|f| panic!("{f}"));
-    let warnings: Vec<String> = tuned.warnings.iter().map(ToString::to_string).collect();
-    assert!(warnings.iter().any(|warning| warning.contains("stage: is not supported yet and is ignored")));
 }

@@ -12,6 +12,7 @@ use heirloom::config::model;
 use heirloom::drain::motion::{Frozen, Mover, Reason};
 use heirloom::drain::{Phase, Plan, Strategy};
 
+use crate::support::filtered;
 use crate::support::models::*;
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
@@ -76,6 +77,31 @@ impl Way {
         from.drain(Phase::Draining(plan()));
         self.thread.take().unwrap().join().unwrap()
     }
+}
+
+/// Says that a request that waits for its answer moves past these HTTP filters; gives the proxy that it left and the one that it came to.
+#[track_caller]
+pub(crate) fn moves_past(filters: &str) -> (Proxy, Proxy) {
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let may_go_on = std::sync::Mutex::new(may_go_on);
+    let origin = Origin::raw(move |_, mut wire| {
+        wire.head().unwrap();
+        may_go_on.lock().unwrap().recv().unwrap();
+        wire.socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").unwrap();
+    });
+    let routes = "- match: { prefix: / }\n  route: { cluster: origin }\n";
+    let begin = || filtered::start(filtered::text("", filters, routes, &[("origin", origin.address)]));
+    let (from, to) = (begin(), begin());
+    let mut client = from.connect();
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    from.await_gauge("cluster.origin.upstream_rq_active", 1);
+    let way = Way::open(&from, &to);
+    to.await_gauge("cluster.origin.upstream_rq_active", 1);
+    go_on.send(()).unwrap();
+    assert_eq!(client.response().text(), "hello");
+    assert_eq!(way.close(&from), (1, Vec::new()));
+    drop(origin);
+    (from, to)
 }
 
 fn http(origin: SocketAddr) -> Proxy {

@@ -1,25 +1,25 @@
 //! Role-based access control, from the text of a configuration to what clients see.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use heirloom::config::model;
 
-use crate::motion::Way;
-use crate::support::filtered::{read, refuses, start, text};
+use crate::motion::moves_past;
+use crate::support::filtered::{HELLO, filter, read, refuses, start, text};
 use crate::support::http2;
-use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
 use crate::support::tls::*;
 
 const TYPE: &str = "\"@type\": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
 const ON_ROUTE: &str = "\"@type\": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute";
-const HELLO: &str = "- match: { prefix: / }\n  direct_response: { status: 200, body: { inline_string: hello } }\n";
+const TEMPLATE: &str = "type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig";
+const UPSTREAM: &str = "type.googleapis.com/envoy.extensions.rbac.matchers.upstream_ip_port.v3.UpstreamIpPortMatcher";
+const CERTIFICATE: &str = "type.googleapis.com/envoy.extensions.rbac.principals.mtls_authenticated.v3.Config";
 const ANYBODY: &str = "principals: [{ any: true }]";
 const ANYTHING: &str = "permissions: [{ any: true }]";
 
 fn rbac(settings: &str) -> String {
-    format!("- name: rbac\n  typed_config: {{ {TYPE}, {settings} }}\n")
+    filter("rbac", TYPE, settings)
 }
 
 fn allow(policy: &str) -> String {
@@ -120,6 +120,27 @@ fn permissions_and_principals_are_what_they_say() {
         (principal("{ header: { name: x-who, string_match: { exact: me } } }"), "GET / HTTP/1.1\r\nx-who: me", 200),
         (principal("{ header: { name: x-who, string_match: { exact: me } } }"), plain, 403),
         (principal("{ url_path: { path: { safe_regex: { regex: \"/[a-c]\" } } } }"), plain, 200),
+        (
+            permission(&format!(
+                "{{ uri_template: {{ name: t, typed_config: {{ \"@type\": {TEMPLATE}, path_template: \"/{{x}}\" }} }} }}"
+            )),
+            plain,
+            200,
+        ),
+        (
+            permission(&format!(
+                "{{ uri_template: {{ name: t, typed_config: {{ \"@type\": {TEMPLATE}, path_template: \"/b/{{x}}\" }} }} }}"
+            )),
+            plain,
+            403,
+        ),
+        (
+            principal(&format!(
+                "{{ custom: {{ name: c, typed_config: {{ \"@type\": {CERTIFICATE}, any_validated_client_certificate: true }} }} }}"
+            )),
+            plain,
+            403,
+        ),
         (principal("{ authenticated: {} }"), plain, 403),
         (principal("{ not_id: { authenticated: {} } }"), plain, 200),
         (principal("{ and_ids: { ids: [{ any: true }, { authenticated: {} }] } }"), plain, 403),
@@ -127,6 +148,108 @@ fn permissions_and_principals_are_what_they_say() {
     ] {
         let proxy = start(text("", &allow(&policy), HELLO, &[]));
         assert_eq!(status(&proxy, head), expected, "{policy}\n{head}");
+    }
+}
+
+/// A filter that leaves these in the metadata of every request.
+const METADATA: &str = "- name: md\n  typed_config: { \"@type\": \
+    type.googleapis.com/envoy.extensions.filters.http.set_metadata.v3.Config, metadata: [{ metadata_namespace: ns, value: { s: \
+    text, num: 3, b: true, z: null, l: [a, 1], o: { x: deep } } }] }\n";
+
+#[test]
+fn metadata_is_asked_as_in_envoy() {
+    let asked = |path: &str, value: &str| {
+        format!("sourced_metadata: {{ metadata_matcher: {{ filter: ns, path: [{path}], value: {{ {value} }} }} }}")
+    };
+    let key = |key: &str| format!("{{ key: {key} }}");
+    for (wanted, expected) in [
+        (asked(&key("s"), "string_match: { exact: text }"), 200),
+        (asked(&key("s"), "string_match: { exact: other }"), 403),
+        (asked(&key("s"), "present_match: true"), 200),
+        (asked(&key("o"), "present_match: true"), 200),
+        (asked(&key("z"), "present_match: true"), 200),
+        (asked(&key("q"), "present_match: true"), 403),
+        (asked(&key("q"), "present_match: false"), 403),
+        (asked(&key("s"), "present_match: false"), 403),
+        (asked(&key("z"), "null_match: {}"), 200),
+        (asked(&key("q"), "null_match: {}"), 403),
+        (asked(&key("num"), "double_match: { range: { start: 3, end: 4 } }"), 200),
+        (asked(&key("num"), "double_match: { range: { start: 2, end: 3 } }"), 403),
+        (asked(&key("l"), "list_match: { one_of: { double_match: { exact: 1 } } }"), 200),
+        (asked(&key("l"), "list_match: { one_of: { string_match: { exact: b } } }"), 403),
+        (asked(&key("b"), "bool_match: true"), 200),
+        (asked(&key("b"), "bool_match: false"), 403),
+        (asked("{ key: o }, { key: x }", "string_match: { prefix: de }"), 200),
+        (asked("{ key: s }, { key: x }", "present_match: true"), 403),
+        (asked(&key("s"), "or_match: { value_matchers: [{ null_match: {} }, { string_match: { exact: text } }] }"), 200),
+        ("sourced_metadata: { metadata_matcher: { filter: none, path: [{ key: a }], value: { present_match: true }, invert: true } }".into(), 200),
+        ("sourced_metadata: { metadata_source: ROUTE, metadata_matcher: { filter: of, path: [{ key: r }], value: { string_match: { exact: route } } } }".into(), 200),
+        ("sourced_metadata: { metadata_source: ROUTE, metadata_matcher: { filter: ns, path: [{ key: s }], value: { present_match: true } } }".into(), 403),
+    ] {
+        let routes = HELLO.replace("  direct_response", "  metadata: { filter_metadata: { of: { r: route } } }\n  direct_response");
+        for policy in [format!("permissions: [{{ {wanted} }}], {ANYBODY}"), format!("{ANYTHING}, principals: [{{ {wanted} }}]")] {
+            let proxy = start(text("", &(METADATA.to_owned() + &allow(&policy)), &routes, &[]));
+            assert_eq!(status(&proxy, "GET / HTTP/1.1"), expected, "{policy}");
+        }
+    }
+}
+
+#[test]
+fn a_matcher_decides_in_the_place_of_rules() {
+    let input = |of: &str| format!("input: {{ name: i, typed_config: {{ \"@type\": type.googleapis.com/{of} }} }}");
+    let act = |name: &str, action: &str| {
+        format!(
+            "action: {{ name: a, typed_config: {{ \"@type\": type.googleapis.com/envoy.config.rbac.v3.Action, name: \"{name}\", \
+             action: {action} }} }}"
+        )
+    };
+    let header = input("envoy.type.matcher.v3.HttpRequestHeaderMatchInput, header_name: x-who");
+    let tree = format!(
+        "{{ matcher_tree: {{ {header}, exact_match_map: {{ map: {{ me: {{ {} }}, you: {{ {} }}, it: {{ {} }} }} }} }} }}",
+        act("let me", "ALLOW"),
+        act("not you", "DENY"),
+        act("look at it", "LOG"),
+    );
+    let shadow = format!("shadow_matcher: {{ on_no_match: {{ {} }} }}", act("nobody", "DENY"));
+    let settings =
+        format!("track_per_rule_stats: true, shadow_rules_stat_prefix: dark, rules: {{}}, matcher: {tree}, {shadow}");
+    let loaded = read(text("", &rbac(&settings), HELLO, &[])).unwrap_or_else(|faults| panic!("{faults}"));
+    let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert!(warnings.iter().any(|text| text.contains("rules: is ignored where there is a matcher")), "{warnings:?}");
+    let proxy = start(text("", &rbac(&settings), HELLO, &[]));
+    let of = |who: &str| status(&proxy, &format!("GET / HTTP/1.1\r\nx-who: {who}"));
+    assert_eq!([of("me"), of("you"), of("it"), of("nobody")], [200, 403, 200, 403]);
+    for (name, value) in [
+        ("allowed", 2),
+        ("denied", 2),
+        ("policy.let me.allowed", 1),
+        ("policy.not you.denied", 1),
+        ("dark.shadow_denied", 4),
+        ("dark.policy.nobody.shadow_denied", 4),
+    ] {
+        assert_eq!(proxy.counter(&format!("http.test.rbac.{name}")), value, "{name}");
+    }
+    const NETWORK: &str = "envoy.extensions.matching.common_inputs.network.v3";
+    for (of, value, expected) in [
+        (format!("{NETWORK}.SourceIPInput"), "10.1.1.1", 200),
+        (format!("{NETWORK}.SourcePortInput"), "0", 200),
+        (format!("{NETWORK}.DirectSourceIPInput"), "127.0.0.1", 200),
+        (format!("{NETWORK}.DestinationIPInput"), "127.0.0.1", 200),
+        (format!("{NETWORK}.DestinationPortInput"), "1", 403),
+        (format!("{NETWORK}.SourceTypeInput"), "local", 200),
+        (format!("{NETWORK}.ServerNameInput"), "a.test", 403),
+        ("envoy.type.matcher.v3.HttpRequestQueryParamMatchInput, query_param: q".to_owned(), "a b", 200),
+        ("envoy.extensions.matching.common_inputs.ssl.v3.SubjectInput".to_owned(), "a", 403),
+        ("envoy.extensions.matching.common_inputs.ssl.v3.DnsSanInput".to_owned(), "a", 403),
+        ("envoy.extensions.matching.common_inputs.ssl.v3.UriSanInput".to_owned(), "a", 403),
+    ] {
+        let one = format!("{{ single_predicate: {{ {}, value_match: {{ exact: \"{value}\" }} }} }}", input(&of));
+        let list = format!(
+            "matcher: {{ matcher_list: {{ matchers: [{{ predicate: {one}, on_match: {{ {} }} }}] }} }}",
+            act("a", "ALLOW")
+        );
+        let proxy = start(text("", &rbac(&list), HELLO, &[]));
+        assert_eq!(status(&proxy, "GET /?q=a%20b HTTP/1.1\r\nx-forwarded-for: 10.1.1.1"), expected, "{of}");
     }
 }
 
@@ -159,25 +282,7 @@ fn a_client_is_known_by_its_certificate() {
 
 #[test]
 fn a_request_that_was_let_through_can_move() {
-    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
-    let may_go_on = std::sync::Mutex::new(may_go_on);
-    let origin = Origin::raw(move |_, mut wire| {
-        wire.head().unwrap();
-        may_go_on.lock().unwrap().recv().unwrap();
-        wire.socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").unwrap();
-    });
-    let routes = "- match: { prefix: / }\n  route: { cluster: origin }\n";
-    let filters = allow(&format!("{ANYTHING}, {ANYBODY}"));
-    let begin = || start(text("", &filters, routes, &[("origin", origin.address)]));
-    let (from, to) = (begin(), begin());
-    let mut client = from.connect();
-    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    from.await_gauge("cluster.origin.upstream_rq_active", 1);
-    let way = Way::open(&from, &to);
-    to.await_gauge("cluster.origin.upstream_rq_active", 1);
-    go_on.send(()).unwrap();
-    assert_eq!(client.response().text(), "hello");
-    assert_eq!(way.close(&from), (1, Vec::new()));
+    moves_past(&allow(&format!("{ANYTHING}, {ANYBODY}")));
 }
 
 #[test]
@@ -200,15 +305,15 @@ fn faults_have_their_place() {
         ),
         (
             format!(
-                "permissions: [{{ sourced_metadata: {{ metadata_matcher: {{ filter: a, path: [{{ key: a }}], value: {{ present_match: true }} }} }} }}], {ANYBODY}"
+                "permissions: [{{ matcher: {{ name: a, typed_config: {{ \"@type\": {UPSTREAM} }} }} }}], {ANYBODY}"
             ),
-            "permissions[0].sourced_metadata: is not supported yet",
+            "permissions[0].matcher: is not supported yet",
         ),
         (
             format!(
-                "{ANYTHING}, principals: [{{ not_id: {{ filter_state: {{ key: a, string_match: {{ exact: a }} }} }} }}]"
+                "{ANYTHING}, principals: [{{ custom: {{ name: a, typed_config: {{ \"@type\": {CERTIFICATE} }} }} }}]"
             ),
-            "principals[0].not_id.filter_state: is not supported yet",
+            "principals[0].custom.typed_config: one of san_matcher and any_validated_client_certificate must be set",
         ),
         (format!("{ANYTHING}, principals: []"), "principals: "),
         (format!("{ANYTHING}, {ANYBODY}, condition: {{}}"), "condition: is not supported yet"),
@@ -217,7 +322,10 @@ fn faults_have_their_place() {
     }
     let on_route = format!(
         "- match: {{ prefix: / }}\n  direct_response: {{ status: 200 }}\n  typed_per_filter_config: {{ rbac: {{ \
-         {ON_ROUTE}, rbac: {{ shadow_matcher: {{}} }} }} }}\n"
+         {ON_ROUTE}, rbac: {{ shadow_matcher: {{ on_no_match: {{ action: {{ name: a }} }} }} }} }} }}\n"
     );
-    refuses(text("", &rbac(""), &on_route, &[]), "typed_per_filter_config.rbac.rbac.shadow_matcher: ");
+    refuses(
+        text("", &rbac(""), &on_route, &[]),
+        "typed_per_filter_config.rbac.rbac.shadow_matcher.on_no_match.action.typed_config: is required",
+    );
 }

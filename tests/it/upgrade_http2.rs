@@ -312,10 +312,15 @@ fn what_is_not_enabled_is_refused_and_the_connection_goes_on() {
 
 #[test]
 fn a_host_that_declines_is_heard_in_full() {
-    let host = Host::start(|asked: Asked| async { asked.answer(StatusCode::FORBIDDEN, "not you") });
+    let host = Host::start(|asked: Asked| async {
+        let text = if asked.request.uri().path() == "/silent" { "" } else { "not you" };
+        asked.answer(StatusCode::FORBIDDEN, text);
+    });
     let proxy = to_http2(host.address);
     run(async {
         let (send, _) = open(proxy.address).await;
+        let (head, mut body) = ask(&send, websocket("/silent")).await.unwrap();
+        assert_eq!((head.status, body.hear_all().await.unwrap()), (StatusCode::FORBIDDEN, Bytes::new()));
         let (head, mut body) = ask(&send, websocket("/")).await.unwrap();
         assert_eq!((head.status, body.hear_all().await.unwrap()), (StatusCode::FORBIDDEN, "not you".into()));
         // The stream is over, and the connection is as good as before.
@@ -329,7 +334,7 @@ fn a_host_that_declines_is_heard_in_full() {
     client.assert_closed();
     assert_settled(&proxy);
     assert_eq!(host.connections(), 1);
-    assert_counted(&proxy, &[("cluster.origin.upstream_rq_403", 3), ("cluster.origin.upstream_rq_tx_reset", 0)]);
+    assert_counted(&proxy, &[("cluster.origin.upstream_rq_403", 4), ("cluster.origin.http2.tx_reset", 0)]);
     let origin = Origin::http(|_| ok("I do not switch"));
     let proxy = to_http1(origin.address);
     run(async {

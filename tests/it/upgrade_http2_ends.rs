@@ -80,6 +80,48 @@ fn each_half_ends_for_itself() {
 }
 
 #[test]
+fn a_host_that_has_got_what_it_wanted_ends_both_halves() {
+    // RFC 9113, 8.1: behind its own end it may say that the rest is of no use to it.
+    let host = Host::start(|asked: Asked| async {
+        let mut tunnel = asked.grant();
+        tunnel.say("enough").await.unwrap();
+        tunnel.end();
+        // Once all of that is on its way: a reset overtakes what is not.
+        assert_eq!(tunnel.hear(6).await.unwrap(), "thanks");
+        tunnel.send.send_reset(Reason::NO_ERROR);
+    });
+    let proxy = to_http2(host.address);
+    run(async {
+        let (send, _) = open(proxy.address).await;
+        let mut tunnel = join(&send, websocket("/")).await;
+        assert_eq!(tunnel.hear_all().await.unwrap(), "enough");
+        tunnel.say("thanks").await.unwrap();
+        until("the tunnel is over", || proxy.gauge("http.test.downstream_cx_upgrades_active") == 0).await;
+        let refused = std::future::poll_fn(|context| tunnel.send.poll_reset(context)).await.unwrap();
+        assert_eq!(refused, Reason::NO_ERROR);
+    });
+    assert_settled(&proxy);
+    assert_counted(&proxy, &[("http.test.downstream_rq_tx_reset", 0), ("cluster.origin.upstream_rq_tx_reset", 0)]);
+    // Both in one breath, as a server does that lets go of what it has answered; and so with an ordinary response.
+    let host = Host::start(|mut asked: Asked| async move {
+        let mut stream = asked.respond.send_response(http::Response::new(()), false).unwrap();
+        stream.send_data(Bytes::from_static(b"bye"), false).unwrap();
+        stream.send_data(Bytes::new(), true).unwrap();
+    });
+    let proxy = to_http2(host.address);
+    run(async {
+        let (send, _) = open(proxy.address).await;
+        for number in 0..50 {
+            let request = if number % 2 == 0 { websocket("/") } else { crate::support::http2::post("/") };
+            let mut tunnel = join(&send, request).await;
+            assert_eq!(tunnel.hear_all().await.unwrap(), "bye", "{number}");
+        }
+        until("all of them are over", || proxy.gauge("http.test.downstream_rq_active") == 0).await;
+    });
+    assert_settled(&proxy);
+}
+
+#[test]
 fn a_reset_breaks_both_sides_and_says_who() {
     let (told, reasons) = channel();
     let host = Host::start(move |asked: Asked| {

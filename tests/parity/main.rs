@@ -97,10 +97,17 @@ themes! {
     chain
     connect
     cors
+    descriptors
     edge
     faults
     forwarded
     forwarded_edge
+    grpc
+    grpc_http1_bridge
+    grpc_reverse_bridge
+    grpc_stats
+    grpc_stats_all
+    grpc_web
     headers
     health
     hedging
@@ -110,15 +117,18 @@ themes! {
     levels
     lifetimes
     local_replies
+    matching
     messages
     mixed
     mirroring
     normal_form
+    not_extended
     old_fields
     proxy_status
     redirects
     retries
     rewrites
+    router
     routing
     runtime
     shaped_replies

@@ -28,6 +28,14 @@ const ROUTER: &str = r#"
               routes:
 "#;
 
+/// A route for all that says hello.
+pub const HELLO: &str = "- match: { prefix: / }\n  direct_response: { status: 200, body: { inline_string: hello } }\n";
+
+/// A filter of a type, with these fields of its settings.
+pub fn filter(name: &str, kind: &str, settings: &str) -> String {
+    format!("- name: {name}\n  typed_config: {{ {kind}, {settings} }}\n")
+}
+
 /// The text: settings of the manager, filters and routes (lists in YAML, from column 0), and these clusters.
 pub fn text(manager: &str, filters: &str, routes: &str, clusters: &[(&str, SocketAddr)]) -> String {
     let mut text = String::from("static_resources:\n  clusters:\n  - name: empty\n");

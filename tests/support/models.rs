@@ -96,6 +96,7 @@ pub fn cluster(name: &str, hosts: &[SocketAddr]) -> Cluster {
         http1: UpstreamHttp1 { enable_trailers: true, ..UpstreamHttp1::default() },
         mirrors: Vec::new(),
         high_limits: CircuitBreakers::default(),
+        high_limit_keys: None,
     }
 }
 
@@ -152,6 +153,7 @@ pub fn listener_of(filter: NetworkFilter) -> Listener {
             tls: None,
             handshake_timeout: None,
         })],
+        matcher: None,
         default_filter_chain: None,
         inspection: None,
         drain_modify_only: false,

@@ -112,7 +112,8 @@ pub(super) fn convert(cx: &mut Context, message: api::Cluster) -> Option<Cluster
     let tcp_keepalive = upstream_connection_options
         .and_then(|options| cx.at("upstream_connection_options", |cx| connection_options(cx, options)));
     let max_requests = options.max_requests_per_connection.or(values::number(&max_requests_per_connection));
-    let limit_keys = limit_keys(cx, &name, &limits);
+    let high_limit_keys = limit_keys(cx, &name, "high", &high_limits);
+    let limit_keys = limit_keys(cx, &name, "default", &limits);
     let maintenance = cx.keyed(Fraction::NONE, &format!("upstream.maintenance_mode.{name}"));
     Some(Cluster {
         stat_name: if alt_stat_name.is_empty() { name.clone() } else { alt_stat_name },
@@ -133,6 +134,7 @@ pub(super) fn convert(cx: &mut Context, message: api::Cluster) -> Option<Cluster
         http1: if options.http1 == UpstreamHttp1::default() { older } else { options.http1 },
         mirrors: options.mirrors,
         high_limits,
+        high_limit_keys,
     })
 }
 
@@ -236,9 +238,6 @@ fn circuit_breakers(cx: &mut Context, message: api::CircuitBreakers) -> [Circuit
             track_remaining,
             max_connection_pools,
         } = message;
-        if priority == core::RoutingPriority::High as i32 {
-            cx.at("priority", |cx| cx.warn("only the default priority is supported yet: these limits are ignored"));
-        }
         ignore!(cx; track_remaining, max_connection_pools);
         let default = CircuitBreakers::default();
         let retry_budget = retry_budget.map(|budget| cx.at("retry_budget", |cx| self::retry_budget(cx, budget)));
@@ -258,11 +257,11 @@ fn circuit_breakers(cx: &mut Context, message: api::CircuitBreakers) -> [Circuit
 }
 
 /// The names of runtime values that go before the limits.
-fn limit_keys(cx: &Context, cluster: &str, limits: &CircuitBreakers) -> Option<Arc<KeyedLimits>> {
+fn limit_keys(cx: &Context, cluster: &str, priority: &str, limits: &CircuitBreakers) -> Option<Arc<KeyedLimits>> {
     if !cx.runtime.exists() {
         return None;
     }
-    let name = |limit: &str| format!("circuit_breakers.{cluster}.default.{limit}");
+    let name = |limit: &str| format!("circuit_breakers.{cluster}.{priority}.{limit}");
     let number = |default, limit| cx.keyed(default, &name(limit));
     let budget = limits.retry_budget;
     let budget =

@@ -90,6 +90,25 @@ fn filter(cx: &mut Context, message: api::HttpFilter) -> Slot {
     })
 }
 
+/// A filter within another one: any but the router.
+pub(super) fn within(cx: &mut Context, name: String, any: Option<&Any>) -> Option<FilterModel> {
+    let type_name = any.map(type_of).unwrap_or_default();
+    let kind = cx.http_filters.iter().copied().find(|kind| kind.type_name == type_name);
+    cx.at("typed_config", |cx| {
+        let (Some(kind), Some(any)) = (kind, any) else {
+            let known: Vec<&str> = cx.http_filters.iter().map(|kind| kind.type_name).collect();
+            let known = known.join(", ");
+            cx.error(match type_name.as_str() {
+                "" => format!("'{name}' has no \"@type\" that would say which HTTP filter it is; known: {known}"),
+                _ => format!("the HTTP filter {type_name} is not supported here; known: {known}"),
+            });
+            return None;
+        };
+        let settings = settings(cx, any, kind.type_name, kind.settings)?;
+        Some(FilterModel { name, type_name, settings, disabled: false })
+    })
+}
+
 /// Reads settings.
 pub(super) fn read(cx: &mut Context, read: Read, given: Given<'_>) -> Option<Settings> {
     read(&mut Reader::new(cx), given)

@@ -10,7 +10,7 @@ use super::context::Context;
 use super::extension::CASE_FORMATTERS;
 use super::matcher;
 use super::values;
-use crate::config::model::{Http1Options, PreserveCase, Router, Underscores};
+use crate::config::model::{ControlHeader, Http1Options, PreserveCase, Router, Underscores};
 
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 pub(super) const MAX_HEADERS_COUNT: u32 = 100;
@@ -139,9 +139,21 @@ pub(super) fn router(cx: &mut Context, message: router_api::Router) -> Router {
         upstream_http_filters,
         reject_connect_request_early_data,
     } = message;
-    refuse!(cx; strict_check_headers, respect_expected_rq_timeout, upstream_http_filters);
+    refuse!(cx; upstream_http_filters);
+    let strict = cx.each("strict_check_headers", strict_check_headers, |cx, name| match name.as_str() {
+        "x-envoy-upstream-rq-timeout-ms" => Some(ControlHeader::Timeout),
+        "x-envoy-upstream-rq-per-try-timeout-ms" => Some(ControlHeader::PerTryTimeout),
+        "x-envoy-max-retries" => Some(ControlHeader::MaxRetries),
+        "x-envoy-retry-on" => Some(ControlHeader::RetryOn),
+        "x-envoy-retry-grpc-on" => Some(ControlHeader::RetryGrpcOn),
+        // The rules of the API have said so already.
+        _ => {
+            cx.error("is not a header that can be checked");
+            None
+        }
+    });
     let dynamic_stats = !values::is_not_false(&dynamic_stats);
     ignore!(cx; dynamic_stats, start_child_span, upstream_log, upstream_log_options,
         suppress_grpc_request_failure_code_stats, reject_connect_request_early_data);
-    Router { suppress_envoy_headers }
+    Router { suppress_envoy_headers, strict, respect_expected_timeout: respect_expected_rq_timeout }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::listener::v3 as api;
 
 use super::context::Context;
-use super::{access_log, address, filter_chain, listener_filter, values};
+use super::{access_log, address, chain_matcher, filter_chain, listener_filter, values};
 use crate::config::model::{ConnectionLimits, Listener, SocketOptions};
 
 const DEFAULT_BUFFER_LIMIT: u32 = 1 << 20;
@@ -51,7 +51,7 @@ pub(super) fn convert(cx: &mut Context, message: api::Listener) -> Option<Listen
         tcp_keepalive,
         listener_specifier,
     } = message;
-    refuse!(cx; fcds_config, filter_chain_matcher, socket_options, udp_listener_config, api_listener);
+    refuse!(cx; fcds_config, socket_options, udp_listener_config, api_listener);
     ignore!(cx; stats_matcher, per_connection_buffer_high_watermark_timeout, metadata, traffic_direction, connection_balance_config,
         max_connections_to_accept_per_socket_event, enable_mptcp, bypass_overload_manager,
         tcp_keepalive);
@@ -67,13 +67,23 @@ pub(super) fn convert(cx: &mut Context, message: api::Listener) -> Option<Listen
     let filter_chains = cx.each("filter_chains", filter_chains, filter_chain::convert);
     let default_filter_chain =
         default_filter_chain.and_then(|chain| cx.at("default_filter_chain", |cx| filter_chain::convert(cx, chain)));
-    filter_chain::must_not_overlap(cx, &filter_chains);
+    let matcher = match filter_chain_matcher {
+        Some(message) => chain_matcher::convert(cx, message, &filter_chains, filter_chains.len() == count),
+        None => {
+            filter_chain::must_not_overlap(cx, &filter_chains);
+            None
+        }
+    };
     if count == 0 && default_filter_chain.is_none() {
         cx.error_at("filter_chains", "no filter chains specified");
     }
     let timeout = values::duration(cx, "listener_filters_timeout", &listener_filters_timeout);
+    let needs_hello = match &matcher {
+        Some(tree) => chain_matcher::needs_hello(tree),
+        None => listener_filter::needs_hello(&filter_chains),
+    };
     let inspection =
-        listener_filter::convert(cx, listener_filters, timeout, continue_on_listener_filters_timeout, &filter_chains);
+        listener_filter::convert(cx, listener_filters, timeout, continue_on_listener_filters_timeout, needs_hello);
     let first = first?;
     let ipv4_compat = first.ipv4_compat || more.iter().any(|address| address.ipv4_compat);
     let shown = first.address.to_string();
@@ -94,6 +104,7 @@ pub(super) fn convert(cx: &mut Context, message: api::Listener) -> Option<Listen
         },
         per_connection_buffer_limit: values::number(&per_connection_buffer_limit_bytes).unwrap_or(DEFAULT_BUFFER_LIMIT),
         filter_chains: filter_chains.into_iter().map(Arc::new).collect(),
+        matcher,
         default_filter_chain: default_filter_chain.map(Arc::new),
         inspection,
         drain_modify_only: drain_type == api::listener::DrainType::ModifyOnly as i32,

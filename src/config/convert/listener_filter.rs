@@ -20,13 +20,9 @@ pub(super) fn convert(
     filters: Vec<api::ListenerFilter>,
     timeout: Option<Duration>,
     continue_on_timeout: bool,
-    chains: &[FilterChain],
+    needed: bool,
 ) -> Option<Inspection> {
     let named = cx.each("listener_filters", filters, filter).pop();
-    let needed = chains.iter().map(|chain| &chain.matches).any(|matches| match matches.transport_protocol.as_str() {
-        "" => !matches.server_names.is_empty() || !matches.application_protocols.is_empty(),
-        protocol => protocol == "tls",
-    });
     if named.is_none() && needed {
         let text = "the filter chains need envoy.filters.listener.tls_inspector to be matched; it is put in";
         cx.at("listener_filters", |cx| cx.warn(text));
@@ -36,6 +32,14 @@ pub(super) fn convert(
     let timeout = timeout.unwrap_or(TIMEOUT);
     let timeout = (!timeout.is_zero()).then_some(timeout);
     Some(Inspection { timeout, continue_on_timeout, max_hello, close_on_errors })
+}
+
+/// Whether chains are matched by what a client says first.
+pub(super) fn needs_hello(chains: &[FilterChain]) -> bool {
+    chains.iter().map(|chain| &chain.matches).any(|matches| match matches.transport_protocol.as_str() {
+        "" => !matches.server_names.is_empty() || !matches.application_protocols.is_empty(),
+        protocol => protocol == "tls",
+    })
 }
 
 /// The settings of a TLS inspector.

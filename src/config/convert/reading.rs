@@ -5,9 +5,9 @@ use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::google::protobuf::Any;
 
 use super::extension::PATH_MATCHERS;
-use super::{address, matcher};
+use super::{access_log, address, matcher};
 use crate::config::extension::Reader;
-use crate::config::model::{Cidr, HeaderMatch, UriTemplate};
+use crate::config::model::{Cidr, HeaderMatch, LogFormat, UriTemplate};
 
 impl Reader<'_> {
     /// A condition on a header.
@@ -18,6 +18,11 @@ impl Reader<'_> {
     /// A range of addresses.
     pub fn cidr(&mut self, message: core::CidrRange) -> Option<Cidr> {
         address::cidr(self.context, message)
+    }
+
+    /// A text with command operators.
+    pub fn format(&mut self, message: core::SubstitutionFormatString) -> Option<LogFormat> {
+        access_log::substitution(self.context, message)
     }
 
     /// A URI template, by its name and type.

@@ -162,6 +162,7 @@ fn a_cluster_has_the_defaults_of_envoy() {
         http1: UpstreamHttp1::default(),
         mirrors: Vec::new(),
         high_limits: CircuitBreakers::default(),
+        high_limit_keys: None,
     };
     assert_eq!(*cluster, expected);
 }

@@ -9,8 +9,9 @@ use envoy_types::pb::google::protobuf::Any;
 use super::context::Context;
 use super::extension::{Category, Extension, decode};
 use super::header_rules::{self, Lists};
+use super::matching::Place;
 use super::route::{self, Inherited, Table};
-use super::{cors, http_filters, matcher, matching, retry};
+use super::{cors, http_filters, matcher, matching, rate_limit, retry};
 use crate::config::model::{RequireTls, Route, Tries, VirtualCluster, VirtualHost};
 
 /// Names and domains of one table so far.
@@ -48,8 +49,8 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         route_specifiers,
     } = message;
     refuse!(cx; retry_policy_typed_config, route_specifiers);
-    // Rate limits do nothing without their filter, which is refused.
-    ignore!(cx; rate_limits, metadata);
+    ignore!(cx; metadata);
+    let rate_limits = rate_limit::convert(cx, "rate_limits", rate_limits);
     let limits = retry::limits(cx, &per_request_buffer_limit_bytes, &request_body_buffer_limit);
     let (body_limit, request_limit) = limits.unwrap_or_default();
     let tries = Tries {
@@ -93,7 +94,7 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
             let routes = ROUTES.parse(cx, name, Some(any))?;
             route_list(cx, routes, table, &inherited)
         };
-        cx.at("matcher", |cx| matching::tree(cx, message, &mut action)).map(Arc::new)
+        cx.at("matcher", |cx| matching::tree(cx, message, Place::Request, &mut action)).map(Arc::new)
     });
     let rules = header_rules::convert(
         cx,
@@ -112,6 +113,7 @@ pub(super) fn convert(cx: &mut Context, message: api::VirtualHost, table: &Table
         routes,
         matcher,
         require_tls: required_tls(require_tls),
+        rate_limits,
         virtual_clusters: cx.each("virtual_clusters", virtual_clusters, virtual_cluster),
         rules,
         filters,

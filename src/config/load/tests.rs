@@ -269,7 +269,10 @@ fn a_typed_struct_is_read_as_the_type_that_it_names() {
     else {
         panic!("no connection manager");
     };
-    assert_eq!(manager.http_filters, [model::HttpFilter::Router(model::Router { suppress_envoy_headers: true })]);
+    assert_eq!(
+        manager.http_filters,
+        [model::HttpFilter::Router(model::Router { suppress_envoy_headers: true, ..model::Router::default() })]
+    );
     let faulty = yaml.replace("suppress_envoy_headers", "supress_envoy_headers");
     let found = errors(&faulty);
     assert!(

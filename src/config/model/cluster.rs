@@ -44,6 +44,8 @@ pub struct Cluster {
     pub mirrors: Vec<Mirror>,
     /// `circuit_breakers.thresholds` for the high priority.
     pub high_limits: CircuitBreakers,
+    /// The same where runtime values may change them (`circuit_breakers.<cluster>.high.*`).
+    pub high_limit_keys: Option<Arc<KeyedLimits>>,
 }
 
 /// What is spoken to a cluster.

@@ -272,4 +272,23 @@ pub enum HttpFilter {
 pub struct Router {
     /// `suppress_envoy_headers`.
     pub suppress_envoy_headers: bool,
+    /// `strict_check_headers`: a request with one of these that says nothing sensible is refused.
+    pub strict: Vec<ControlHeader>,
+    /// `respect_expected_rq_timeout`: what another proxy has told of its timeout goes before the route's.
+    pub respect_expected_timeout: bool,
+}
+
+/// A header that asks something of the router, and can be looked at strictly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlHeader {
+    /// `x-envoy-upstream-rq-timeout-ms`.
+    Timeout,
+    /// `x-envoy-upstream-rq-per-try-timeout-ms`.
+    PerTryTimeout,
+    /// `x-envoy-max-retries`.
+    MaxRetries,
+    /// `x-envoy-retry-on`.
+    RetryOn,
+    /// `x-envoy-retry-grpc-on`.
+    RetryGrpcOn,
 }

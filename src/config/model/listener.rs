@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AccessLog, Address, DownstreamTls, HttpConnectionManager, Keyed, NetworkFilterModel};
+use super::{AccessLog, Address, DownstreamTls, HttpConnectionManager, Keyed, MatchTree, NetworkFilterModel};
 
 /// `envoy.config.listener.v3.Listener`.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +21,8 @@ pub struct Listener {
     pub per_connection_buffer_limit: u32,
     /// Filter chains in order of the file.
     pub filter_chains: Vec<Arc<FilterChain>>,
+    /// `filter_chain_matcher`: leads to the name of a filter chain, and goes before what those match themselves.
+    pub matcher: Option<Arc<MatchTree<String>>>,
     /// `default_filter_chain`.
     pub default_filter_chain: Option<Arc<FilterChain>>,
     /// `envoy.filters.listener.tls_inspector`, named or needed by a filter chain: which chain is found out by what the client says first.

@@ -43,18 +43,9 @@ pub struct Ranges<A> {
     pub exclusive: bool,
 }
 
-/// What follows from a match.
+/// `xds.type.matcher.v3.Matcher.OnMatch`: what follows from a match.
 #[derive(Clone, Debug, PartialEq)]
-pub struct OnMatch<A> {
-    /// An action, or a further tree.
-    pub then: Then<A>,
-    /// `keep_matching`: the action is taken, and the search goes on as if nothing had matched.
-    pub keep_matching: bool,
-}
-
-/// An action, or a further tree.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Then<A> {
+pub enum OnMatch<A> {
     /// `action`.
     Act(A),
     /// `matcher`: where it has nothing to say, nothing has matched here either.
@@ -103,6 +94,10 @@ pub enum MatchInput {
     SourceType,
     /// `ServerNameInput`.
     ServerName,
+    /// `TransportProtocolInput`: `tls` or `raw_buffer`.
+    TransportProtocol,
+    /// `ApplicationProtocolInput`: those that the client offers, as `'h2','http/1.1'`.
+    ApplicationProtocol,
     /// `UriSanInput`: of the client's certificate, joined with commas.
     UriSan,
     /// `DnsSanInput`.
@@ -117,7 +112,69 @@ pub enum MatchInput {
     Constant(Option<String>),
 }
 
+impl<A> MatchTree<A> {
+    /// Shows every input that the tree may look at.
+    pub fn each_input(&self, see: &mut dyn FnMut(&MatchInput)) {
+        let then = |then: &OnMatch<A>, see: &mut dyn FnMut(&MatchInput)| {
+            if let OnMatch::Match(tree) = then {
+                tree.each_input(see);
+            }
+        };
+        match &self.branches {
+            Branches::List(list) => list.iter().for_each(|(predicate, next)| {
+                predicate.each_input(see);
+                then(next, see);
+            }),
+            Branches::Exact(input, map) | Branches::Prefix(input, map) => {
+                see(input);
+                map.iter().for_each(|(_, next)| then(next, see));
+            }
+            Branches::Ranges(input, ranges) => {
+                see(input);
+                ranges.iter().for_each(|range| then(&range.then, see));
+            }
+            Branches::Names(input, names) => {
+                see(input);
+                names.iter().for_each(|(_, next)| then(next, see));
+            }
+        }
+        self.otherwise.iter().for_each(|next| then(next, see));
+    }
+}
+
+impl Predicate {
+    fn each_input(&self, see: &mut dyn FnMut(&MatchInput)) {
+        match self {
+            Self::Input(input, _) => see(input),
+            Self::All(all) | Self::Any(all) => all.iter().for_each(|one| one.each_input(see)),
+            Self::Not(one) => one.each_input(see),
+        }
+    }
+}
+
 impl MatchInput {
+    /// Whether it is known of a connection before its filter chain is.
+    pub fn is_of_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::DestinationIp
+                | Self::DestinationPort
+                | Self::SourceIp
+                | Self::SourcePort
+                | Self::DirectSourceIp
+                | Self::SourceType
+                | Self::ServerName
+                | Self::TransportProtocol
+                | Self::ApplicationProtocol
+                | Self::Constant(_)
+        )
+    }
+
+    /// Whether it is known of a request before it has a response.
+    pub fn is_of_request(&self) -> bool {
+        !self.is_of_response() && !matches!(self, Self::TransportProtocol | Self::ApplicationProtocol)
+    }
+
     /// Whether it is of a response.
     pub fn is_of_response(&self) -> bool {
         matches!(self, Self::ResponseHeader(_) | Self::Status | Self::StatusClass | Self::LocalReply)
@@ -197,19 +254,31 @@ impl MetadataMatch {
     }
 }
 
+/// A number that is the same as itself, whatever it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Double(pub f64);
+
+impl PartialEq for Double {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.total_cmp(&other.0).is_eq()
+    }
+}
+
+impl Eq for Double {}
+
 /// `envoy.type.matcher.v3.ValueMatcher`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValueMatch {
     /// `null_match`.
     Null,
     /// `double_match` of one number.
-    Number(f64),
+    Number(Double),
     /// `double_match` from `start` up to, and without, `end`.
     Range {
         /// The first that matches.
-        start: f64,
+        start: Double,
         /// The first that does not match any more.
-        end: f64,
+        end: Double,
     },
     /// `string_match`.
     Text(StringMatch),
@@ -232,9 +301,9 @@ impl ValueMatch {
             (Self::Present(wanted), value) => *wanted && value.is_some(),
             (_, None) => false,
             (Self::Null, Some(value)) => value.is_null(),
-            (Self::Number(wanted), Some(value)) => value.as_f64().is_some_and(|number| number == *wanted),
+            (Self::Number(wanted), Some(value)) => value.as_f64().is_some_and(|number| number == wanted.0),
             (Self::Range { start, end }, Some(value)) => {
-                value.as_f64().is_some_and(|number| number >= *start && number < *end)
+                value.as_f64().is_some_and(|number| number >= start.0 && number < end.0)
             }
             (Self::Text(text), Some(Value::String(value))) => text.matches(value.as_bytes()),
             (Self::Bool(wanted), Some(Value::Bool(value))) => wanted == value,
@@ -268,10 +337,10 @@ pub enum StateMatch {
 }
 
 impl StateMatch {
-    /// Whether an object matches that is this text, and perhaps an address.
-    pub fn matches(&self, text: &[u8], address: Option<IpAddr>) -> bool {
+    /// Whether an object matches that is this text, or this address.
+    pub fn matches(&self, text: Option<&str>, address: Option<IpAddr>) -> bool {
         match self {
-            Self::Text(wanted) => wanted.matches(text),
+            Self::Text(wanted) => text.is_some_and(|text| wanted.matches(text.as_bytes())),
             Self::Address { ranges, invert } => {
                 address.is_some_and(|address| ranges.iter().any(|range| range.contains(address)) != *invert)
             }

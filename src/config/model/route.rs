@@ -10,7 +10,7 @@ pub use action::*;
 pub use matching::*;
 pub use rules::*;
 
-use super::{MatchTree, Metadata, RouteFilters};
+use super::{MatchTree, Metadata, RateLimit, RouteFilters};
 
 /// `envoy.config.route.v3.RouteConfiguration`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -48,6 +48,8 @@ pub struct VirtualHost {
     pub require_tls: RequireTls,
     /// `virtual_clusters`: the first that matches counts.
     pub virtual_clusters: Vec<VirtualCluster>,
+    /// `rate_limits`: what its requests are counted by, where their routes say nothing or say that it counts too.
+    pub rate_limits: Vec<RateLimit>,
     /// What is done to its heads.
     pub rules: HeaderRules,
     /// `typed_per_filter_config`.

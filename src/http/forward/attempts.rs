@@ -190,7 +190,7 @@ impl<'a> Attempts<'a> {
             // An operator has switched retries off.
             Verdict::Again(_) if !self.cluster.model().retries.holds(fastrand::u64(..)) => {}
             Verdict::Again(pause) => {
-                self.admitted = self.cluster.admit_retry();
+                self.admitted = self.cluster.admit_retry(self.stream.record().high.get());
                 if self.admitted.is_some() {
                     self.count(|counted| counted.stats.upstream_rq_retry.inc());
                     return Next::Pause(self.pause(event, pause));

@@ -18,7 +18,7 @@ use super::connect::{open, send};
 use super::controls::Controls;
 use super::retry::Retries;
 use super::timeouts::Timeouts;
-use super::{State, exchange, mirror, rewrite};
+use super::{State, controls, exchange, mirror, rewrite};
 
 /// What a request comes to at once; `attempts` is for one that may be tried again.
 pub(super) fn begin<'a>(
@@ -50,21 +50,26 @@ pub(super) fn begin<'a>(
         RouteAction::NonForwarding => return Err(Failure::NoCluster { status: 503 }),
     };
     let (cluster, tries) = (stream.manager().cluster(decision), &forward.tries);
+    if record.controls.get()
+        && let Some((name, value)) = controls::refused(&router.strict, &request.head.headers)
+    {
+        return Ok(State::Done(Ok(rewrite::refuse_control(name, value, stream))));
+    }
     let cluster = cluster.ok_or(Failure::NoCluster { status: forward.cluster_not_found })?;
     let Request { mut head, body } = request;
-    let controls = if record.controls.get() { Controls::take(&mut head.headers) } else { Controls::default() };
-    let timeouts = Timeouts::new(rewrite::timeout(&head, record.grpc.get(), forward), tries, &controls);
+    let controls = if record.controls.get() {
+        Controls::take(&mut head.headers, router.respect_expected_timeout)
+    } else {
+        Controls::default()
+    };
+    record.alt_response.set(controls.alt_response);
+    let grpc = record.grpc.get();
+    let timeouts = Timeouts::new(rewrite::timeout(&head, grpc, forward), tries, &controls);
     stream.set_timeouts(timeouts.total, forward.idle_timeout);
-    stream.set_duration(rewrite::duration(&head, forward.max_stream_duration));
-    rewrite::cap_grpc_timeout(&mut head, forward.max_stream_duration);
-    if let Some(expected) = timeouts.expected(Duration::ZERO)
-        && record.grpc.get()
-        && forward.grpc_timeout.is_some()
-    {
-        rewrite::set_grpc_timeout(&mut head, expected);
-    }
+    stream.set_duration(rewrite::duration(&mut head, grpc, forward.max_stream_duration));
     stream.manager().route_stats.begin(stream, &head);
     *record.cluster.borrow_mut() = Some(cluster.clone());
+    record.high.set(forward.high_priority);
     record.announces_attempts.set(tries.count_in_response);
     record.count_try();
     let maintenance = &cluster.model().maintenance;
@@ -83,6 +88,9 @@ pub(super) fn begin<'a>(
     let announces = !router.suppress_envoy_headers;
     if let Some(expected) = timeouts.expected(Duration::ZERO).filter(|_| announces) {
         announce_timeout(&mut head.headers, expected);
+    }
+    if forward.grpc_timeout.is_some() && grpc {
+        rewrite::tell_timeout(&mut head, timeouts.expected(Duration::ZERO));
     }
     if tries.count_in_request {
         announce_attempts(&mut head.headers, 1);

@@ -13,7 +13,7 @@ use crate::http::filter::Response;
 use crate::http::stream::Stream;
 use crate::http::upgrade::Granted;
 use crate::l4::tunnel;
-use crate::upstream::pool::{Refused, tcp};
+use crate::upstream::pool::{self, Refused, tcp};
 use crate::upstream::{Cluster, Host};
 
 use super::exchange::{Exchange, Lease};
@@ -33,23 +33,38 @@ pub(super) fn send<'a>(stream: &'a Stream<'a>, host: &Host, mut exchange: Exchan
     }
 }
 
+/// The connections of a host for a request, by its priority and by what is spoken.
+enum Pool<'h> {
+    Http1(&'h Rc<pool::http1::Pool>),
+    Http2(&'h Rc<pool::http2::Pool>),
+}
+
+fn pool<'h>(stream: &Stream<'_>, host: &'h Host) -> Pool<'h> {
+    let (version, high) = (stream.version(), stream.record().high.get());
+    let http2 = if high { host.high_http2(version) } else { host.http2(version) };
+    match http2 {
+        Some(pool) => Pool::Http2(pool),
+        None => Pool::Http1(if high { host.high_pool() } else { host.pool() }),
+    }
+}
+
 /// A connection that is there.
 fn reuse(stream: &Stream<'_>, host: &Host) -> Result<Option<Lease>, Refused> {
-    match host.http2(stream.version()) {
-        Some(pool) => Ok(pool.reuse()?.map(Lease::Http2)),
-        None => Ok(host.pool().reuse()?.map(Lease::Http1)),
+    match pool(stream, host) {
+        Pool::Http2(pool) => Ok(pool.reuse()?.map(Lease::Http2)),
+        Pool::Http1(pool) => Ok(pool.reuse()?.map(Lease::Http1)),
     }
 }
 
 /// Waits for a connection; `again` because a kept one was dead.
 pub(super) fn connect<'a>(stream: &'a Stream<'a>, host: &Host, exchange: Exchange<'a>, again: bool) -> State<'a> {
-    let connect: Connecting<'a> = match host.http2(stream.version()) {
-        Some(pool) => {
+    let connect: Connecting<'a> = match pool(stream, host) {
+        Pool::Http2(pool) => {
             let pool = pool.clone();
             Box::pin(async move { pool.connect(stream.timer()).await.map(Lease::Http2) })
         }
-        None => {
-            let pool = host.pool().clone();
+        Pool::Http1(pool) => {
+            let pool = pool.clone();
             Box::pin(async move { pool.connect(stream.timer()).await.map(Lease::Http1) })
         }
     };
@@ -73,7 +88,7 @@ pub(super) fn switched<'a>(head: ResponseHead, exchange: Exchange<'a>, stream: &
 
 /// A connection that carries no HTTP.
 pub(super) fn open<'a>(stream: &'a Stream<'a>, cluster: Rc<Cluster>, host: Rc<Host>) -> Opening<'a> {
-    Box::pin(async move { cluster.open_tcp(&host, stream.timer()).await })
+    Box::pin(async move { cluster.open_tcp(&host, stream.timer(), stream.record().high.get()).await })
 }
 
 /// A host has taken the connection of a CONNECT that ends here: that is all the client is told.

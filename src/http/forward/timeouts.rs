@@ -16,6 +16,8 @@ pub(super) struct Timeouts {
     per_try_idle: Option<Duration>,
     /// `hedge_on_per_try_timeout`: a try that takes too long is not ended, another goes beside it.
     pub(super) hedges: bool,
+    /// The host has been told by another proxy.
+    told: bool,
 }
 
 impl Timeouts {
@@ -30,7 +32,7 @@ impl Timeouts {
         let per_try = wish(controls.per_try_timeout, tries.policy.per_try_timeout)
             .filter(|per_try| total.is_none_or(|total| *per_try < total));
         let hedges = controls.hedges.unwrap_or(tries.hedges);
-        Self { total, per_try, per_try_idle: tries.policy.per_try_idle_timeout, hedges }
+        Self { total, per_try, per_try_idle: tries.policy.per_try_idle_timeout, hedges, told: controls.expected }
     }
 
     /// Whether one try is limited.
@@ -45,6 +47,9 @@ impl Timeouts {
 
     /// What the host is told: how long it is waited for, when so much time has passed.
     pub(super) fn expected(&self, elapsed: Duration) -> Option<Duration> {
+        if self.told {
+            return None;
+        }
         // Where a try goes on behind its time, its host has the time of all.
         let expected = self.per_try.filter(|_| !self.hedges).or(self.total)?;
         Some(match self.total {
@@ -57,7 +62,32 @@ impl Timeouts {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rewrite;
     use super::*;
+    use crate::codec::head::RequestHead;
+    use crate::config::model::{Forward, GrpcTimeout};
+    use http::{HeaderName, HeaderValue, Method};
+
+    #[test]
+    fn what_a_grpc_client_waits_is_capped_by_the_route() {
+        let ms = Duration::from_millis;
+        let of = |most: Option<u64>, offset: u64, asked: Option<&'static str>, grpc: bool| {
+            let grpc_timeout = Some(GrpcTimeout { most: most.map(ms), offset: ms(offset) });
+            let forward = Forward { grpc_timeout, ..Forward::to("c") };
+            let mut head = RequestHead::new(Method::POST, "h", "/");
+            if let Some(asked) = asked {
+                head.headers.set(HeaderName::from_static("grpc-timeout"), HeaderValue::from_static(asked));
+            }
+            rewrite::timeout(&head, grpc, &forward)
+        };
+        assert_eq!(of(Some(5000), 0, Some("3S"), true), Some(ms(3000)));
+        assert_eq!(of(Some(2000), 0, Some("3S"), true), Some(ms(2000)));
+        assert_eq!(of(Some(2000), 0, None, true), Some(ms(2000)));
+        assert_eq!(of(None, 0, None, true), None, "zero is no limit");
+        assert_eq!(of(None, 100, Some("3S"), true), Some(ms(2900)));
+        assert_eq!(of(None, 5000, Some("3S"), true), Some(ms(3000)), "an offset that leaves nothing");
+        assert_eq!(of(Some(5000), 0, Some("3S"), false), Some(ms(15_000)), "the route's own");
+    }
 
     #[test]
     fn the_expected_timeout_is_what_is_left() {

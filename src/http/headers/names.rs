@@ -53,6 +53,10 @@ names! {
     X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS = "x-envoy-upstream-rq-timeout-ms";
     /// The timeout of one try, in milliseconds.
     X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS = "x-envoy-upstream-rq-per-try-timeout-ms";
+    /// `true`: the host is a canary.
+    X_ENVOY_UPSTREAM_CANARY = "x-envoy-upstream-canary";
+    /// On a timeout the client gets 204.
+    X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE = "x-envoy-upstream-rq-timeout-alt-response";
     /// `true` on a reply because of a circuit breaker.
     X_ENVOY_OVERLOADED = "x-envoy-overloaded";
 }

@@ -112,6 +112,9 @@ impl Stream<'_> {
         if let Some(answered_at) = record.answered_at.get() {
             live.reach(Moment::ResponseBegin, answered_at);
         }
+        if let Some(left) = record.left() {
+            live.left = left;
+        }
         let context = &mut live.context;
         context.protocol = version(self.version);
         context.status = record.status.get().into();

@@ -96,6 +96,14 @@ impl Asked {
         head
     }
 
+    /// The host has not granted it: nothing more comes for it.
+    pub(in crate::http) fn declined(&mut self) -> Option<SendStream<Bytes>> {
+        let mut send = self.send.take()?;
+        // A stream that is gone has nothing left to be ended.
+        let _ = send.send_data(Bytes::new(), true);
+        Some(send)
+    }
+
     /// The host's side of the tunnel; itself, if it has not granted it.
     pub(in crate::http) fn into_end(mut self: Box<Self>, local: &Local) -> Result<tunnel::Http2, Box<Self>> {
         match (self.send.take(), self.recv.take()) {

@@ -137,7 +137,7 @@ impl TcpProxy {
                 return None;
             };
             line.tried(host);
-            match cluster.open_tcp(host, timer).await {
+            match cluster.open_tcp(host, timer, false).await {
                 Ok(connection) => return Some(connection),
                 Err(Refused::Overflow) => {
                     line.flag(Flag::UpstreamOverflow);

@@ -20,16 +20,16 @@ pub enum Host {
     /// It carried HTTP/1, and its last request became the tunnel.
     Http1(http1::Lease),
     /// A stream, on a connection that goes on to carry others.
-    Http2(Box<Stream2>),
+    Http2(Box<HostStream>),
 }
 
 /// A stream and its place on its connection.
-pub struct Stream2 {
+pub struct HostStream {
     end: End,
     lease: http2::Lease,
 }
 
-impl Stream2 {
+impl HostStream {
     /// The two together.
     pub fn new(end: End, lease: http2::Lease) -> Self {
         Self { end, lease }

@@ -148,3 +148,26 @@ fn transport_and_protocols() {
     assert_eq!(find(&["http/1.1", "h2"]), "old");
     assert_eq!(find(&["spdy"]), "tls");
 }
+
+#[test]
+fn a_tree_goes_before_what_chains_match_themselves() {
+    use crate::config::model::{Branches, InputMatch, OnMatch, Predicate, StringMatch};
+    let to = |name: &str| OnMatch::Act(name.to_owned());
+    let is = |input: MatchInput, text: &str| Predicate::Input(input, InputMatch::Text(StringMatch::exact(text)));
+    let list = [
+        (is(MatchInput::ServerName, "a.test"), to("a")),
+        (is(MatchInput::ApplicationProtocol, "'h2','http/1.1'"), to("b")),
+        (is(MatchInput::TransportProtocol, "raw_buffer"), to("c")),
+        (is(MatchInput::SourcePort, "77"), to("nobody")),
+    ];
+    let tree = MatchTree { branches: Branches::List(list.to_vec()), otherwise: None };
+    let never = FilterChainMatch { destination_port: Some(1), ..any() };
+    let chains = ["a", "b", "c"].map(|name| (never.clone(), name));
+    let matcher = Matcher::new(chains.to_vec(), Some("default")).by_tree(&tree, &["a", "b", "c"]);
+    let find = |peer, saw: &Saw| matcher.find(&facts("10.0.0.1:80", peer), saw).copied();
+    assert_eq!(find("10.0.0.2:5", &Saw::default()), Some("c"));
+    assert_eq!(find("10.0.0.2:5", &saw("a.test", &[])), Some("a"));
+    assert_eq!(find("10.0.0.2:5", &saw("b.test", &["h2", "http/1.1"])), Some("b"));
+    assert_eq!(find("10.0.0.2:5", &saw("b.test", &["h2"])), Some("default"));
+    assert_eq!(find("10.0.0.2:77", &saw("b.test", &[])), None, "a name that no chain has");
+}

@@ -297,7 +297,7 @@ fn hashes_are_those_of_envoy() {
     let ip = "10.0.0.1".parse().ok();
     let one = xxh64(b"one", 0);
     let both = one.rotate_left(1) ^ xxh64(b"2", 0);
-    let of = |policies: &[HashPolicy]| hash(policies, &head, ip, "peer").hash;
+    let of = |policies: &[HashPolicy]| hash(policies, &head, ip, "peer", &Nothing).hash;
     assert_eq!(of(&[]), None);
     assert_eq!(of(std::slice::from_ref(&of_header)), Some(one));
     assert_eq!(of(&[of_header.clone(), of_query.clone()]), Some(both));
@@ -313,10 +313,10 @@ fn hashes_are_those_of_envoy() {
         })
     };
     assert_eq!(of(&[cookie(None)]), None);
-    let made = hash(&[cookie(Some(60))], &head, ip, "peer");
+    let made = hash(&[cookie(Some(60))], &head, ip, "peer", &Nothing);
     let value = format!("{:016x}", xxh64(b"peer", 0));
     assert_eq!(made.cookies, [format!("c=\"{value}\"; Max-Age=60; Path=/; SameSite=Lax; HttpOnly")]);
     put(&mut head, "cookie", &format!("c=\"{value}\""));
-    let again = hash(&[cookie(Some(60))], &head, ip, "other");
+    let again = hash(&[cookie(Some(60))], &head, ip, "other", &Nothing);
     assert_eq!((again.hash, again.cookies), (made.hash, Vec::new()));
 }

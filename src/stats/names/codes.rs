@@ -48,7 +48,7 @@ impl CodeCounters {
     }
 }
 
-/// What a cluster counts by the origin of the request (`internal.` or `external.`), made on first use as in Envoy.
+/// What a cluster counts apart: by the origin of the request (`internal.` or `external.`), and of canaries (`canary.`); made on first use as in Envoy.
 pub struct OriginStats {
     scope: Scope,
     codes: CodeCounters,
@@ -57,8 +57,8 @@ pub struct OriginStats {
 
 impl OriginStats {
     /// From the scope of the cluster.
-    pub fn new(cluster: &Scope, internal: bool) -> Self {
-        let scope = cluster.scope(if internal { "internal" } else { "external" });
+    pub fn new(cluster: &Scope, name: &'static str) -> Self {
+        let scope = cluster.scope(name);
         Self { codes: CodeCounters::new(&scope), scope, upstream_rq_time: OnceCell::new() }
     }
 

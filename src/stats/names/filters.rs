@@ -17,6 +17,14 @@ stats! {
 }
 
 stats! {
+    /// `http.<prefix>.composite.`
+    CompositeStats {
+        counter filter_delegation_error = "composite.filter_delegation_error",
+        counter filter_delegation_success = "composite.filter_delegation_success",
+    }
+}
+
+stats! {
     /// `http.<prefix>.cors.`
     CorsStats {
         counter origin_invalid = "cors.origin_invalid",

@@ -7,7 +7,10 @@ use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use super::operator;
 use crate::config::convert::context::Context;
 use crate::config::convert::matcher::percent;
-use crate::config::model::{Case, Comparison, ComparisonOp, LogFilter, LogHeaderMatch, LogHeaderValue, LogType};
+use crate::config::convert::{matching, values};
+use crate::config::model::{
+    Case, Comparison, ComparisonOp, LogFilter, LogHeaderMatch, LogHeaderValue, LogType, MetadataMatch,
+};
 use crate::fault::Flag;
 
 /// Filters within filters; the checker bounds nothing here, and a filter is judged by recursion.
@@ -36,7 +39,7 @@ fn nested(cx: &mut Context, message: api::AccessLogFilter, depth: usize) -> Opti
         }
         FilterSpecifier::NotHealthCheckFilter(_) => Some(LogFilter::NotHealthCheck),
         FilterSpecifier::TraceableFilter(_) => refuse(cx, "traceable_filter"),
-        FilterSpecifier::MetadataFilter(_) => refuse(cx, "metadata_filter"),
+        FilterSpecifier::MetadataFilter(filter) => cx.at("metadata_filter", |cx| metadata(cx, filter)),
         FilterSpecifier::ExtensionFilter(_) => refuse(cx, "extension_filter"),
         FilterSpecifier::RuntimeFilter(filter) => Some(share(cx, filter)),
         FilterSpecifier::AndFilter(filter) => {
@@ -90,6 +93,21 @@ fn comparison(cx: &mut Context, message: Option<api::ComparisonFilter>) -> Optio
 fn share(cx: &Context, message: api::RuntimeFilter) -> LogFilter {
     let api::RuntimeFilter { runtime_key, percent_sampled, use_independent_randomness: independent } = message;
     LogFilter::Share { fraction: cx.keyed(percent(percent_sampled.unwrap_or_default()), &runtime_key), independent }
+}
+
+/// The matcher's `invert` has never had an effect here.
+fn metadata(cx: &mut Context, message: api::MetadataFilter) -> Option<LogFilter> {
+    let api::MetadataFilter { matcher, match_if_key_not_found } = message;
+    let absent = values::is_not_false(&match_if_key_not_found);
+    let Some(matcher) = matcher else {
+        cx.error_at("matcher", "is required");
+        return None;
+    };
+    let MetadataMatch { at, value, invert } = cx.at("matcher", |cx| matching::metadata(cx, matcher))?;
+    if invert {
+        cx.at("matcher", |cx| cx.at("invert", |cx| cx.warn("has no effect here")));
+    }
+    Some(LogFilter::Metadata { at, value, absent })
 }
 
 fn header(cx: &mut Context, message: route::HeaderMatcher) -> Option<LogHeaderMatch> {

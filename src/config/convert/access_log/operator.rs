@@ -3,7 +3,7 @@
 use http::HeaderName;
 
 use crate::config::model::{
-    AddressOf, AddressPart, Count, GrpcStatusAs, HeaderChoice, LogHeader, Moment, Name, Operator, PathOf,
+    AddressOf, AddressPart, Count, GrpcStatusAs, HeaderChoice, LogHeader, MetadataPath, Moment, Name, Operator, PathOf,
     ServerNameFrom,
 };
 
@@ -119,6 +119,8 @@ fn known(name: &str, arguments: &str) -> Known {
         "COMMON_DURATION" => span(arguments).into(),
         "GRPC_STATUS" => grpc_status(arguments).into(),
         "ENVIRONMENT" => Known::Yes(Operator::Constant(std::env::var(arguments).ok())),
+        "DYNAMIC_METADATA" => Known::Yes(metadata(arguments)),
+        "FILTER_STATE" => filter_state(arguments),
         "QUERY_PARAM" => Known::Yes(Operator::QueryParam(arguments.to_owned())),
         "QUERY_PARAMS" => match arguments {
             "" | "ORIG" => Known::Yes(Operator::QueryParams),
@@ -181,9 +183,7 @@ fn plain(name: &str) -> Option<Operator> {
 fn is_nowhere_set(name: &str) -> bool {
     matches!(
         name,
-        "DYNAMIC_METADATA"
-            | "FILTER_STATE"
-            | "UPSTREAM_FILTER_STATE"
+        "UPSTREAM_FILTER_STATE"
             | "VIRTUAL_CLUSTER_NAME"
             | "TRACE_ID"
             | "SPAN_ID"
@@ -328,6 +328,29 @@ fn address(name: &str, arguments: &str) -> Option<Result<Operator, String>> {
         part => part,
     };
     Some(Ok(Operator::Address(of, part)))
+}
+
+/// A namespace, and the names of structures within one another.
+fn metadata(arguments: &str) -> Operator {
+    let mut parts = arguments.split(':').map(str::to_owned);
+    let namespace = parts.next().unwrap_or_default();
+    Operator::Metadata(MetadataPath { namespace, path: parts.collect() })
+}
+
+fn filter_state(arguments: &str) -> Known {
+    let (key, how) = arguments.split_once(':').unwrap_or((arguments, "TYPED"));
+    let typed = match how {
+        "TYPED" => true,
+        "PLAIN" => false,
+        how if how.starts_with("FIELD") => {
+            return Known::Wrong("%FILTER_STATE% with FIELD is not supported yet".to_owned());
+        }
+        _ => return Known::Wrong("Invalid filter state serialize type, only support PLAIN/TYPED/FIELD.".to_owned()),
+    };
+    if key.is_empty() {
+        return Known::Wrong("Invalid filter state configuration, key cannot be empty.".to_owned());
+    }
+    Known::Yes(Operator::FilterState { key: key.to_owned(), typed })
 }
 
 fn span(arguments: &str) -> Result<Operator, String> {

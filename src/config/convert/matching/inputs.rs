@@ -1,5 +1,5 @@
-//! What a matcher may look at, by the type of its input. All trees there are look at requests before these have a response, so an input of a
-//! response is refused: it would never be there.
+//! What a matcher may look at, by the type of its input. What is never there where a tree is asked is refused: no tree that there is looks at
+//! responses.
 
 use envoy_types::pb::envoy::extensions::matching::common_inputs as common;
 use envoy_types::pb::envoy::r#type::matcher::v3 as http;
@@ -17,11 +17,31 @@ macro_rules! network {
     };
 }
 
-pub(super) fn convert(cx: &mut Context, message: Option<TypedExtensionConfig>) -> Option<MatchInput> {
+/// What is there where a tree is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config::convert) enum Place {
+    /// A request that has no response yet.
+    Request,
+    /// A connection that has no filter chain yet.
+    Connection,
+}
+
+pub(in crate::config::convert) fn convert(
+    cx: &mut Context,
+    message: Option<TypedExtensionConfig>,
+    place: Place,
+) -> Option<MatchInput> {
     let TypedExtensionConfig { name, typed_config } = message?;
     let input = cx.at("typed_config", |cx| INPUTS.parse(cx, &name, typed_config.as_ref()))?;
-    if input.is_of_response() {
-        cx.error("is of a response, and here a request is looked at before it has one");
+    let (is_there, why) = match place {
+        Place::Request if input.is_of_response() => {
+            (false, "is of a response, and here a request is looked at before it has one")
+        }
+        Place::Request => (input.is_of_request(), "is of connections whose filter chain is not chosen yet"),
+        Place::Connection => (input.is_of_connection(), "is not known before the filter chain is chosen"),
+    };
+    if !is_there {
+        cx.error(why);
         return None;
     }
     Some(input)
@@ -70,6 +90,11 @@ const INPUTS: Category<MatchInput> = Category {
         Extension { type_name: network!("DirectSourceIPInput"), parse: |_, _| Some(MatchInput::DirectSourceIp) },
         Extension { type_name: network!("SourceTypeInput"), parse: |_, _| Some(MatchInput::SourceType) },
         Extension { type_name: network!("ServerNameInput"), parse: |_, _| Some(MatchInput::ServerName) },
+        Extension { type_name: network!("TransportProtocolInput"), parse: |_, _| Some(MatchInput::TransportProtocol) },
+        Extension {
+            type_name: network!("ApplicationProtocolInput"),
+            parse: |_, _| Some(MatchInput::ApplicationProtocol),
+        },
         Extension {
             type_name: network!("FilterStateInput"),
             parse: |cx, bytes| {

@@ -8,7 +8,7 @@ use super::{MAX_DEPTH, range, whole};
 use crate::config::convert::context::Context;
 use crate::config::convert::matcher;
 use crate::config::extension::structure;
-use crate::config::model::{FilterStateMatch, Metadata, MetadataMatch, MetadataPath, StateMatch, ValueMatch};
+use crate::config::model::{Double, FilterStateMatch, Metadata, MetadataMatch, MetadataPath, StateMatch, ValueMatch};
 
 pub(in crate::config::convert) fn metadata(cx: &mut Context, message: api::MetadataMatcher) -> Option<MetadataMatch> {
     use api::metadata_matcher::{PathSegment, path_segment::Segment};
@@ -40,7 +40,7 @@ pub(in crate::config::convert) fn metadata_key(cx: &mut Context, message: place:
     Some(MetadataPath { namespace, path: path? })
 }
 
-pub(super) fn value(cx: &mut Context, message: api::ValueMatcher) -> Option<ValueMatch> {
+pub(in crate::config::convert) fn value(cx: &mut Context, message: api::ValueMatcher) -> Option<ValueMatch> {
     nested(cx, message, 0)
 }
 
@@ -54,8 +54,8 @@ fn nested(cx: &mut Context, message: api::ValueMatcher, depth: usize) -> Option<
     Some(match message.match_pattern? {
         MatchPattern::NullMatch(NullMatch {}) => ValueMatch::Null,
         MatchPattern::DoubleMatch(message) => match message.match_pattern? {
-            Number::Exact(number) => ValueMatch::Number(number),
-            Number::Range(range) => ValueMatch::Range { start: range.start, end: range.end },
+            Number::Exact(number) => ValueMatch::Number(Double(number)),
+            Number::Range(range) => ValueMatch::Range { start: Double(range.start), end: Double(range.end) },
         },
         MatchPattern::StringMatch(message) => ValueMatch::Text(cx.at("string_match", |cx| matcher::text(cx, message))?),
         MatchPattern::BoolMatch(wanted) => ValueMatch::Bool(wanted),

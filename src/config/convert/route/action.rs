@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 use super::{Inherited, Table, clusters, hash, internal_redirect};
 use crate::config::convert::context::Context;
 use crate::config::convert::extension::PATH_REWRITERS;
-use crate::config::convert::{matcher, retry, upgrade, values};
+use crate::config::convert::{matcher, rate_limit, retry, upgrade, values};
 use crate::config::model::{
     Forward, GrpcTimeout, HostRewrite, MaxStreamDuration, PathMatch, PathRewrite, RouteAction, UriRewrite,
 };
@@ -59,8 +59,8 @@ pub(super) fn forward(
     let Inherited { mut tries, mirrors } = inherited;
     let mirrors = table.mirrors(cx, request_mirror_policies, &mirrors);
     refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config);
-    // Limits per priority tune; rate limits do nothing without a policy or filter that is refused.
-    ignore!(cx; early_data_policy, priority, rate_limits, include_vh_rate_limits);
+    ignore!(cx; early_data_policy);
+    let rate_limits = rate_limit::convert(cx, "rate_limits", rate_limits);
     let redirects = match internal_redirect_policy {
         Some(policy) => Some(cx.at("internal_redirect_policy", |cx| internal_redirect::policy(cx, policy))),
         None => internal_redirect::older(internal_redirect_action, values::number(&max_internal_redirects)),
@@ -114,9 +114,12 @@ pub(super) fn forward(
         host_rewrite: host_rewrite?,
         append_forwarded_host: append_x_forwarded_host,
         hash_policy,
+        rate_limits,
+        include_host_limits: values::is_true(&include_vh_rate_limits),
         tries: Arc::new(tries),
         upgrades,
         mirrors,
+        high_priority: priority == core::RoutingPriority::High as i32,
         redirects: redirects.map(Box::new),
     })))
 }

@@ -7,7 +7,9 @@ use crate::config::convert::{matcher, values};
 use crate::config::model::{HashPolicy, HashSource};
 
 pub(super) fn policy(cx: &mut Context, message: api::HashPolicy) -> Option<HashPolicy> {
-    use api::hash_policy::{ConnectionProperties, Cookie, CookieAttribute, Header, PolicySpecifier, QueryParameter};
+    use api::hash_policy::{
+        ConnectionProperties, Cookie, CookieAttribute, FilterState, Header, PolicySpecifier, QueryParameter,
+    };
     let api::HashPolicy { terminal, policy_specifier } = message;
     let source = match policy_specifier? {
         PolicySpecifier::Header(Header { header_name, regex_rewrite }) => cx.at("header", |cx| {
@@ -29,10 +31,7 @@ pub(super) fn policy(cx: &mut Context, message: api::HashPolicy) -> Option<HashP
             source_ip.then_some(HashSource::SourceIp)?
         }
         PolicySpecifier::QueryParameter(QueryParameter { name }) => HashSource::Query(name),
-        PolicySpecifier::FilterState(_) => {
-            cx.refuse("filter_state");
-            return None;
-        }
+        PolicySpecifier::FilterState(FilterState { key }) => HashSource::FilterState(key),
     };
     Some(HashPolicy { source, terminal })
 }

@@ -156,6 +156,15 @@ fn faults_of_hedging() {
 }
 
 #[test]
+fn faults_of_timeouts_for_grpc() {
+    for (most, offset, field) in [("-1s", "0s", "max_grpc_timeout"), ("1s", "-1s", "grpc_timeout_offset")] {
+        let limits = format!("max_grpc_timeout: {most}, grpc_timeout_offset: {offset}");
+        let found = route_fault(&format!("{{ match: {{ prefix: / }}, route: {{ cluster: app, {limits} }} }}"));
+        assert!(found.starts_with(&format!("21 route.{field}: ")), "{found}");
+    }
+}
+
+#[test]
 fn faults_of_tables_and_hosts() {
     let route = "{ match: { prefix: / }, route: { cluster: app } }";
     let add = "response_headers_to_add: [{ header: { key: x-a, value: \"a\\nb\" } }]";

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::model::{
-    HeadField, HeaderRules, InternalRedirects, Keyed, Mirror, RouteFilters, Substitution, Tries, UriRewrite,
+    HeadField, HeaderRules, InternalRedirects, Keyed, Mirror, RateLimit, RouteFilters, Substitution, Tries, UriRewrite,
 };
 
 /// What a route does with a request.
@@ -59,10 +59,16 @@ pub struct Forward {
     pub hash_policy: Vec<HashPolicy>,
     /// Whether and how it is tried again.
     pub tries: Arc<Tries>,
+    /// `rate_limits`: what its requests are counted by.
+    pub rate_limits: Vec<RateLimit>,
+    /// `include_vh_rate_limits`: those of the virtual host count, too.
+    pub include_host_limits: bool,
     /// `upgrade_configs`, which come before the manager's.
     pub upgrades: Vec<RouteUpgrade>,
     /// `request_mirror_policies`, or what is said above.
     pub mirrors: Vec<Mirror>,
+    /// `priority: HIGH`: it has circuit breakers and connections of its own.
+    pub high_priority: bool,
     /// `internal_redirect_policy`.
     pub redirects: Option<Box<InternalRedirects>>,
 }
@@ -92,8 +98,11 @@ impl Forward {
             append_forwarded_host: false,
             hash_policy: Vec::new(),
             tries: Arc::default(),
+            rate_limits: Vec::new(),
+            include_host_limits: false,
             upgrades: Vec::new(),
             mirrors: Vec::new(),
+            high_priority: false,
             redirects: None,
         }
     }
@@ -239,6 +248,8 @@ pub enum HashSource {
     SourceIp,
     /// The first query parameter of that name.
     Query(String),
+    /// `filter_state`: an object of that name that can be hashed.
+    FilterState(String),
 }
 
 /// `envoy.config.route.v3.RouteAction.UpgradeConfig`.

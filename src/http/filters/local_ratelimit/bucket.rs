@@ -27,6 +27,11 @@ impl Rate {
         self.most
     }
 
+    /// Whether it fills more slowly than another one.
+    pub(super) fn is_slower(self, other: Self) -> std::cmp::Ordering {
+        other.cost.cmp(&self.cost)
+    }
+
     /// How long an empty bucket takes.
     fn whole(self) -> i64 {
         self.cost.saturating_mul(self.most.into()).min(i64::MAX / 2)
@@ -70,14 +75,16 @@ impl PartialEq for Bucket {
 }
 
 impl Bucket {
-    /// Takes a token, where there is one, and says what is left.
-    pub(super) fn take(&self, rate: &Rate, now: Instant) -> (bool, Level) {
+    /// Takes so many tokens, where they are there, and says what is left. Fewer than none are given back, as far as there is room.
+    pub(super) fn take(&self, rate: &Rate, now: Instant, tokens: i64) -> (bool, Level) {
         let now = self.moment(now);
+        let cost = rate.cost.saturating_mul(tokens);
         let since = |empty: i64| now - empty.max(now.saturating_sub(rate.whole()));
-        let next = |empty: i64| (since(empty) >= rate.cost).then(|| now - since(empty) + rate.cost);
+        let left = |empty: i64| since(empty).saturating_sub(cost).min(rate.whole());
+        let next = |empty: i64| (since(empty) >= cost).then(|| now.saturating_sub(left(empty)));
         // Nothing else is read by what is read here.
         match self.empty.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
-            Ok(before) => (true, level(since(before) - rate.cost, rate)),
+            Ok(before) => (true, level(left(before), rate)),
             Err(there) => (false, level(since(there), rate)),
         }
     }
@@ -106,7 +113,7 @@ mod tests {
         let (rate, bucket) = (Rate::new(2, 4, Duration::from_secs(1)), Bucket::default());
         let at = |millis| bucket.epoch + Duration::from_millis(millis);
         let take = |millis| {
-            let (taken, level) = bucket.take(&rate, at(millis));
+            let (taken, level) = bucket.take(&rate, at(millis), 1);
             (taken, level.tokens, level.wait / 1_000_000)
         };
         assert!(bucket.is_full(&rate, at(0)));
@@ -121,19 +128,31 @@ mod tests {
     }
 
     #[test]
+    fn several_are_taken_at_once_or_given_back() {
+        let (rate, bucket) = (Rate::new(5, 1, Duration::from_secs(3600)), Bucket::default());
+        let take = |tokens| {
+            let (taken, level) = bucket.take(&rate, bucket.epoch, tokens);
+            (taken, level.tokens)
+        };
+        assert_eq!([take(3), take(3), take(2), take(0)], [(true, 2), (false, 2), (true, 0), (true, 0)]);
+        assert_eq!([take(-1), take(-1_000_000_000), take(1)], [(true, 1), (true, 5), (true, 4)]);
+        assert_eq!(take(i64::MAX), (false, 4));
+    }
+
+    #[test]
     fn extremes_neither_overflow_nor_let_through() {
         let now = Instant::now();
         let (none, slow) = (Rate::new(0, 1, Duration::from_secs(1)), Rate::new(u32::MAX, 1, Duration::MAX));
-        assert!(!Bucket::default().take(&none, now).0);
+        assert!(!Bucket::default().take(&none, now, 1).0);
         assert!(Bucket::default().is_full(&slow, now));
-        let (taken, level) = Bucket::default().take(&slow, now);
+        let (taken, level) = Bucket::default().take(&slow, now, 1);
         assert!(taken, "{level:?}");
     }
 
     #[test]
     fn threads_take_no_more_than_there_is() {
         let (rate, bucket) = (Rate::new(1000, 1, Duration::from_secs(3600)), Bucket::default());
-        let take = || (0..400).filter(|_| bucket.take(&rate, Instant::now()).0).count();
+        let take = || (0..400).filter(|_| bucket.take(&rate, Instant::now(), 1).0).count();
         let taken: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap_or_default()).sum()

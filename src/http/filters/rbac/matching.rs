@@ -36,7 +36,7 @@ pub(super) struct Judge {
 enum Ready {
     Rules(Rules),
     Matcher {
-        tree: Tree<(usize, Action)>,
+        tree: Box<Tree<(usize, Action)>>,
         /// One of its actions is to log.
         logs: bool,
     },
@@ -57,7 +57,7 @@ impl Judge {
                     Ok::<_, Infallible>((names.len() - 1, ruling.action))
                 });
                 let tree = match made {
-                    Ok(tree) => tree,
+                    Ok(tree) => Box::new(tree),
                     Err(never) => match never {},
                 };
                 Self { basis: Ready::Matcher { tree, logs }, names }
@@ -80,7 +80,7 @@ impl Judge {
             }
             Ready::Matcher { tree, logs } => {
                 let request = route::Asked { head: asked.head, around: asked.stream };
-                let found = tree.find(&request, &mut |_| ()).found();
+                let found = tree.find(&request).found();
                 Verdict {
                     allowed: found.is_some_and(|(_, action)| *action != Action::Deny),
                     policy: found.map(|(at, _)| *at),

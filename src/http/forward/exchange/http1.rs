@@ -306,6 +306,7 @@ impl<'a> Exchange<'a> {
         if status == StatusCode::SWITCHING_PROTOCOLS || self.interim > MAX_INTERIM {
             return Err(self.broken());
         }
+        self.stream.count_host_interim(&self.cluster, status);
         if self.stream.passes_on(status) {
             self.stream.inform(&parsed.head);
         }
@@ -365,6 +366,9 @@ impl<'a> Exchange<'a> {
             let time = Instant::now().saturating_duration_since(received_at);
             let (time, record) = (time.as_millis() as u64, self.stream.record());
             self.cluster.count_time(time, record.internal.get());
+            if record.canary.get() {
+                self.cluster.count_canary_time(time);
+            }
             self.stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_time.record(time));
         }
         if !self.read.is_empty() {

@@ -95,7 +95,7 @@ impl<'a> Exchange<'a> {
         let (Some(lease), Some(asked)) = (self.lease.take(), self.tunnel.take()) else { return Err(self) };
         match asked.into_end(&self.stream.manager().local) {
             Ok(end) => {
-                let host = tunnel::Host::Http2(Box::new(tunnel::Stream2::new(end, lease)));
+                let host = tunnel::Host::Http2(Box::new(tunnel::HostStream::new(end, lease)));
                 Ok(Granted { host, read: BytesMut::new() })
             }
             Err(asked) => {
@@ -162,6 +162,7 @@ impl<'a> Exchange<'a> {
                 if self.interim > MAX_INTERIM {
                     return Poll::Ready(Err(self.broken()));
                 }
+                self.stream.count_host_interim(&self.cluster, interim.status());
                 if self.stream.passes_on(interim.status()) {
                     let parts = interim.into_parts().0;
                     let most = self.cluster.model().max_response_headers_count as usize;
@@ -212,8 +213,8 @@ impl<'a> Exchange<'a> {
                     Err(_) => Err(self.broken()),
                 };
             }
-            // An ordinary response, and nothing more comes for the host.
-            self.upload = asked.send.take().map(|send| Sink::new(send, false));
+            // An ordinary response.
+            self.upload = asked.declined().map(|send| Sink::new(send, true));
         }
         let mut source = Source::new(stream, &parts.headers);
         if self.method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED {
@@ -330,6 +331,9 @@ impl<'a> Exchange<'a> {
             let time = Instant::now().saturating_duration_since(received_at);
             let (time, record) = (time.as_millis() as u64, self.stream.record());
             self.cluster.count_time(time, record.internal.get());
+            if record.canary.get() {
+                self.cluster.count_canary_time(time);
+            }
             self.stream.manager().route_stats.each(record, |counted| counted.stats.upstream_rq_time.record(time));
         }
         match &mut self.upload {
@@ -346,8 +350,13 @@ impl<'a> Exchange<'a> {
         self.unseen = refused || (error.is_go_away() && error.is_remote());
         if let Some(lease) = &mut self.lease {
             match error.is_reset() && error.is_remote() {
+                true if refused => lease.ended(),
                 true => lease.was_reset(),
-                false if !error.is_library() => lease.ended(),
+                false if !error.is_library() => {
+                    // As Envoy counts a stream that goes with its connection.
+                    self.cluster.stats().upstream_rq_pending_failure_eject.inc();
+                    lease.ended();
+                }
                 false => {}
             }
         }

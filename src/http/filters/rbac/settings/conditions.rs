@@ -75,41 +75,35 @@ fn ports(reader: &mut Reader<'_>, start: i32, end: i32) -> Option<Permission> {
 pub(super) fn principal(reader: &mut Reader<'_>, message: rbac::Principal) -> Option<Principal> {
     use rbac::principal::Identifier;
     match message.identifier? {
-        Identifier::AndIds(set) => return Some(Principal::All(principals(reader, "and_ids", set))),
-        Identifier::OrIds(set) => return Some(Principal::OneOf(principals(reader, "or_ids", set))),
-        Identifier::NotId(id) => {
-            return reader.at("not_id", |reader| principal(reader, *id)).map(Box::new).map(Principal::Not);
-        }
-        Identifier::Any(_) => return Some(Principal::Any),
+        Identifier::AndIds(set) => Some(Principal::All(principals(reader, "and_ids", set))),
+        Identifier::OrIds(set) => Some(Principal::OneOf(principals(reader, "or_ids", set))),
+        Identifier::NotId(id) => reader.at("not_id", |reader| principal(reader, *id)).map(Box::new).map(Principal::Not),
+        Identifier::Any(_) => Some(Principal::Any),
         Identifier::Authenticated(rbac::principal::Authenticated { principal_name: None }) => {
-            return Some(Principal::Authenticated(None));
+            Some(Principal::Authenticated(None))
         }
         Identifier::Authenticated(rbac::principal::Authenticated { principal_name: Some(name) }) => {
             let read = |reader: &mut Reader<'_>| reader.at("principal_name", |reader| reader.text_match(name));
-            return reader.at("authenticated", read).map(|name| Principal::Authenticated(Some(name)));
+            reader.at("authenticated", read).map(|name| Principal::Authenticated(Some(name)))
         }
-        Identifier::SourceIp(range) => {
-            return reader.at("source_ip", |reader| reader.cidr(range)).map(Principal::Peer);
-        }
+        Identifier::SourceIp(range) => reader.at("source_ip", |reader| reader.cidr(range)).map(Principal::Peer),
         Identifier::DirectRemoteIp(range) => {
-            return reader.at("direct_remote_ip", |reader| reader.cidr(range)).map(Principal::Peer);
+            reader.at("direct_remote_ip", |reader| reader.cidr(range)).map(Principal::Peer)
         }
-        Identifier::RemoteIp(range) => {
-            return reader.at("remote_ip", |reader| reader.cidr(range)).map(Principal::Client);
-        }
+        Identifier::RemoteIp(range) => reader.at("remote_ip", |reader| reader.cidr(range)).map(Principal::Client),
         Identifier::Header(message) => {
-            return reader.at("header", |reader| reader.header_match(message)).map(Principal::Header);
+            reader.at("header", |reader| reader.header_match(message)).map(Principal::Header)
         }
-        Identifier::UrlPath(message) => return path(reader, message).map(Principal::Path),
+        Identifier::UrlPath(message) => path(reader, message).map(Principal::Path),
         Identifier::Metadata(message) => {
             let wanted = reader.at("metadata", |reader| reader.metadata_match(message))?;
-            return Some(Principal::Metadata(Sourced { wanted, of_route: false }));
+            Some(Principal::Metadata(Sourced { wanted, of_route: false }))
         }
         Identifier::SourcedMetadata(message) => {
-            return reader.at("sourced_metadata", |reader| sourced(reader, message)).map(Principal::Metadata);
+            reader.at("sourced_metadata", |reader| sourced(reader, message)).map(Principal::Metadata)
         }
         Identifier::FilterState(message) => {
-            return reader.at("filter_state", |reader| reader.filter_state_match(message)).map(Principal::State);
+            reader.at("filter_state", |reader| reader.filter_state_match(message)).map(Principal::State)
         }
         Identifier::Custom(core::TypedExtensionConfig { typed_config, .. }) => {
             let any = typed_config.unwrap_or_default();

@@ -42,6 +42,8 @@ impl<'a> Exchange<'a> {
     pub(in crate::http) fn may_suspend(&self) -> bool {
         // One that may become a tunnel moves as such, as soon as it is one.
         self.stream.switch() == Switch::No
+            // The next epoch would count it with the others.
+            && !self.stream.record().high.get()
             && self.limits.is_none()
             && matches!(self.body, Body::Request(_) | Body::Empty)
             && self.upload.outbox.len() <= MOST_PENDING
