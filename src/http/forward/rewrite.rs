@@ -114,6 +114,8 @@ pub(super) fn answer<'a>(
         let mut value = |pieces: &[Piece]| value(pieces, stream, Some(head), seen.as_ref());
         decision.apply_to_response(&mut response.headers, &mut value);
     });
+    // For the filters that it comes by.
+    stream.record().status.set(status);
     response
 }
 
