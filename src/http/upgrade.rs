@@ -69,9 +69,13 @@ impl Switch {
         let is_kind = |name: &str| name.as_bytes().eq_ignore_ascii_case(&kind);
         let of_route: &[RouteUpgrade] = match action {
             Some(RouteAction::Forward(forward)) => &forward.upgrades,
-            Some(RouteAction::Redirect(_) | RouteAction::DirectResponse { .. } | RouteAction::NonForwarding) | None => {
-                &[]
-            }
+            Some(
+                RouteAction::Redirect(_)
+                | RouteAction::DirectResponse { .. }
+                | RouteAction::FormattedResponse { .. }
+                | RouteAction::NonForwarding,
+            )
+            | None => &[],
         };
         match of_route.iter().find(|upgrade| is_kind(&upgrade.kind)) {
             Some(upgrade) if !upgrade.enabled => None,
