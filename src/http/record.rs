@@ -226,9 +226,13 @@ impl Record {
         Some(Left { metadata: metadata.collect(), states: states.collect() })
     }
 
-    /// Whether filters have left anything: another epoch would not know of it.
-    pub(super) fn has_shared(&self) -> bool {
-        self.shared.borrow().is_some()
+    /// Whether there is something that another epoch would miss: objects of filters' own, and redirects. What has been said of the request,
+    /// metadata and texts of the filter state, goes with its line in the access logs; nobody else asks for it once the request is on its way.
+    pub(super) fn must_stay(&self) -> bool {
+        let shared = self.shared.borrow();
+        let Some(shared) = &*shared else { return false };
+        let Redirects { count, next, .. } = &shared.redirects;
+        *count > 0 || next.is_some() || shared.objects.values().any(|object| !object.is::<State>())
     }
 
     /// What it has followed so far.

@@ -81,7 +81,7 @@ pub(super) fn awaits_response(stream: &Stream<'_>) -> bool {
     let rules = record.route.borrow().as_ref().is_some_and(Decision::has_response_rules);
     // What a reply of ours would be made of does not move.
     let replies = record.grpc.get() || stream.manager().replies.is_some();
-    rules || replies || record.has_shared() || stream.manager().route_stats.counts(record)
+    rules || replies || record.must_stay() || stream.manager().route_stats.counts(record)
 }
 
 /// The answer to a request that asks something of the router in a header that says nothing sensible.
@@ -114,6 +114,8 @@ pub(super) fn answer<'a>(
         let mut value = |pieces: &[Piece]| value(pieces, stream, Some(head), seen.as_ref());
         decision.apply_to_response(&mut response.headers, &mut value);
     });
+    // For the filters that it comes by.
+    stream.record().status.set(status);
     response
 }
 

@@ -180,7 +180,8 @@ impl Stream<'_> {
             self.manager().stats.response(status);
             self.manager().listener_stats.response(status);
         }
-        if self.record.uncharged.get() {
+        // Checks of health are nobody's traffic.
+        if self.record.uncharged.get() || self.record.is_health_check.get() {
             return;
         }
         // What gRPC clients are told is 200 and a status of their own; whoever it is about is charged with what it stands for.
