@@ -4,6 +4,7 @@
 //! only the list. The bytes are nobody's format: a target takes a few to choose settings by, and the rest as it comes. Built for tests and with the
 //! feature `fuzzing` alone.
 
+use crate::runtime::Value;
 use crate::{access_log, admin, codec, config, handoff, http, net, route, server, stats};
 
 /// Tries a parser with some bytes.
@@ -26,6 +27,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("http2_sieve", codec::fuzz::http2_sieve),
     ("moved", handoff::motion::fuzz::moved),
     ("route", route::fuzz::route),
+    ("runtime_value", runtime_value),
     ("stat_names", stats::fuzz::names),
     ("uri_template", config::fuzz::uri_template),
     ("wishes", http::fuzz::wishes),
@@ -37,6 +39,16 @@ fn config_text(data: &[u8]) {
 
 fn config_wire(data: &[u8]) {
     config::fuzz::wire(data, &filters());
+}
+
+/// What an operator, or a file of a layer, says.
+fn runtime_value(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let value = Value::of_text(text);
+    assert_eq!(value.text(), text);
+    assert!(value.double().is_none_or(f64::is_finite), "{value:?}");
+    assert!(value.fraction().is_none_or(|(_, of)| of > 0), "{value:?}");
+    assert!(value.integer().is_none() || value.double().is_some(), "{value:?}");
 }
 
 /// The kinds of filters that a configuration may name.

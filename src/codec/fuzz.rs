@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Method};
 
 use super::http1::{
-    Body, BodyWriter, Decoded, Framing, FramingError, Limits, Parsed, Refusal, RequestRules, ResponseRules, Scan,
-    Underscores, encode_request, encode_response, parse_request, parse_response,
+    Body, BodyWriter, CaseRules, Decoded, Framing, FramingError, Limits, Parsed, Refusal, RequestRules, ResponseRules,
+    Scan, Underscores, encode_request, encode_response, parse_request, parse_response,
 };
 use super::http2::{Sieve, head};
 use super::{Headers, RequestHead};
@@ -113,6 +113,9 @@ fn agree<H: PartialEq + Debug>(
     whole
 }
 
+/// Names and reasons as they came.
+const CASES: CaseRules = CaseRules { proper: true, reason: true };
+
 fn request_rules(flags: u8) -> RequestRules {
     let small = flags & 1 != 0;
     RequestRules {
@@ -127,6 +130,7 @@ fn request_rules(flags: u8) -> RequestRules {
         accept_http_10: flags & 32 != 0,
         custom_methods: flags & 64 != 0,
         default_host: if flags & 128 != 0 { Bytes::from_static(b"default.example") } else { Bytes::new() },
+        cases: (flags & 6 == 6).then_some(CASES),
         ..RequestRules::default()
     }
 }
@@ -176,10 +180,9 @@ pub(crate) fn http1_response(data: &[u8]) {
     let Some((lengths, text)) = cut(data) else { return };
     let method = [Method::GET, Method::HEAD, Method::CONNECT, Method::POST][usize::from(flags & 3)].clone();
     let limits = if flags & 4 != 0 { Limits { bytes: 64, count: 3 } } else { Limits::default() };
+    let rules = ResponseRules { allow_chunked_length: flags & 8 != 0, cases: (flags & 16 != 0).then_some(CASES) };
     let events = agree(lengths, text, |pieces, frozen| {
-        read(pieces, frozen, &limits, |buffer, scan| {
-            parse_response(buffer, scan, &limits, &method, ResponseRules::default())
-        })
+        read(pieces, frozen, &limits, |buffer, scan| parse_response(buffer, scan, &limits, &method, rules))
     });
     for event in events {
         let Event::Head(parsed) = event else { continue };
@@ -194,8 +197,13 @@ pub(crate) fn http1_response(data: &[u8]) {
         };
         let mut out = BytesMut::new();
         encode_response(&parsed.head, body, &mut out);
-        let wide = Limits { bytes: 1 << 20, count: 4096 };
-        let again = parse_response(&mut out, &mut Scan::default(), &wide, &method, ResponseRules::default());
+        let again = parse_response(
+            &mut out,
+            &mut Scan::default(),
+            &Limits { bytes: 1 << 20, count: 4096 },
+            &method,
+            ResponseRules::default(),
+        );
         assert!(out.is_empty(), "there is something behind the head: {out:?}");
         let again = again.ok().flatten().map(|again| (again.head.status, again.framing));
         assert_eq!(again, Some((parsed.head.status, parsed.framing)));

@@ -31,7 +31,7 @@ use crate::config::extension::HttpFilterKind;
 use crate::config::model::{self, Settings};
 use crate::local::Local;
 use crate::stats::Scope;
-use crate::upstream::Clusters;
+use crate::upstream::{Cluster, Clusters};
 
 use super::body::Body;
 use super::failure::Failure;
@@ -305,6 +305,22 @@ impl<'a> Next<'a> {
         goes.is_some_and(|goes| goes.model().name == cluster)
     }
 
+    /// The cluster that the route sends the request to, where there is one.
+    pub fn cluster(&self) -> Option<Rc<Cluster>> {
+        let decision = self.stream.record().route.borrow();
+        self.stream.manager().cluster(decision.as_ref()?).cloned()
+    }
+
+    /// Asks for the route anew: the request's head has changed, and conditions on it may hold now that did not.
+    pub fn route_again(&self, head: &RequestHead) {
+        *self.stream.record().route.borrow_mut() = self.stream.manager().route(head, self.stream);
+    }
+
+    /// The most that is held of one message, in bytes (`per_connection_buffer_limit_bytes` of the listener).
+    pub fn buffer_limit(&self) -> usize {
+        usize::try_from(self.stream.manager().buffer_limit).unwrap_or(usize::MAX)
+    }
+
     /// A random number, for draws.
     pub fn draw(&self) -> u64 {
         self.stream.manager().draw()
@@ -362,6 +378,8 @@ impl<'a> Next<'a> {
 
     /// The same, with a response that goes out as it is, whatever the route does to others.
     pub fn answer(self, request: &RequestHead, mut response: Response<'a>, details: &'static str) -> Answer<'a> {
+        // Those behind may name the code.
+        self.stream.record().status.set(response.head.status.as_u16());
         self.pass_over(&mut response);
         self.stream.keep_request(request);
         self.stream.record().set_details(details);

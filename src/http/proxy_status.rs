@@ -92,7 +92,7 @@ pub(super) fn announce(config: &ProxyStatus, head: &mut ResponseHead, record: &R
         head.headers.set(name, value);
     }
     if config.sets_status {
-        record.charge(head.status);
+        record.charge_unless_charged(head.status);
         head.status = error.status();
     }
 }

@@ -226,6 +226,11 @@ impl<'a> Stream<'a> {
         self.manager().stats.downstream_rq_too_large.inc();
     }
 
+    /// Counts a response that is larger than may be held.
+    pub(super) fn count_response_too_large(&self) {
+        self.manager().stats.rs_too_large.inc();
+    }
+
     /// Whether the proxy has been told to fail health checks.
     pub fn fails_health_checks(&self) -> bool {
         matches!(self.client.held().phase(), Phase::Draining(plan) if plan.strategy == Strategy::Unhealthy)
@@ -284,7 +289,7 @@ impl<'a> Stream<'a> {
                 Ok(Ok(response)) => {
                     begun.close |= self.ends_by(&response);
                     if response.local {
-                        self.record.charge(response.head.status);
+                        self.record.charge_unless_charged(response.head.status);
                     }
                     self.send(local_reply::shape(response, self), begun).await
                 }
@@ -314,12 +319,14 @@ impl<'a> Stream<'a> {
     async fn fail(&self, failure: Failure, begun: &mut Begun) -> Result<Course, Failure> {
         self.count(failure);
         self.record.failed(failure, false);
-        let own = match failure {
-            Failure::Refused(refusal) => refusal.codec,
-            Failure::StreamIdle { .. } | Failure::MaxDuration { .. } | Failure::RequestTimeout => true,
-            _ => false,
-        };
+        let own = matches!(
+            failure,
+            Failure::Refused(_) | Failure::StreamIdle { .. } | Failure::MaxDuration { .. } | Failure::RequestTimeout
+        );
         self.record.uncharged.set(own);
+        if own {
+            self.record.announces_attempts.set(false);
+        }
         let headless = match failure {
             Failure::Refused(refusal) => refusal.codec,
             other => matches!(other, Failure::HeaderTimeout),
@@ -336,11 +343,16 @@ impl<'a> Stream<'a> {
             false => local_reply::of(failure, self.record.attempts.get() > 1, self.record.grpc.get()).ok_or(failure)?,
         };
         rewrite::own_response(&mut reply, |head| rewrite::response(head, self));
+        if own {
+            // No router has said how often it was tried.
+            self.record.announces_attempts.set(false);
+        }
         if !headless {
+            self.record.status.set(reply.head.status.as_u16());
             self.manager().chain.dress(&mut reply, self);
         }
         begun.close |= self.ends_by(&reply);
-        self.record.charge(reply.head.status);
+        self.record.charge_unless_charged(reply.head.status);
         self.send(local_reply::shape(reply, self), begun).await
     }
 
@@ -444,6 +456,23 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// Counts a response that ends before its end.
+    fn count_cut(&self, failure: Failure) {
+        let stats = &self.manager().stats;
+        if failure == Failure::DownstreamClosed {
+            return;
+        }
+        stats.downstream_rq_tx_reset.inc();
+        // Whoever ends a stream, as Envoy counts.
+        if matches!(self.client, Client::Http2(_)) {
+            stats.downstream_rq_rx_reset.inc();
+        }
+        let by_host = matches!(failure, Failure::UpstreamClosed | Failure::UpstreamReset | Failure::UpstreamProtocol);
+        if by_host && self.record.grpc.get() {
+            stats.rq_reset_after_downstream_response_started.inc();
+        }
+    }
+
     /// Ends the request: what it was is counted, and what becomes of the connection is decided.
     pub(super) fn finish(self, course: Result<Course, Failure>, begun: Begun) -> After {
         if let Some(joined) = begun.tunnel {
@@ -466,10 +495,7 @@ impl<'a> Stream<'a> {
                 if begun.head {
                     self.count(failure);
                     self.record.failed(failure, true);
-                    // To a client that has gone nothing is said.
-                    if failure != Failure::DownstreamClosed {
-                        stats.downstream_rq_tx_reset.inc();
-                    }
+                    self.count_cut(failure);
                 }
                 After::Cut { reset: begun.until_close }
             }

@@ -19,7 +19,7 @@ sanitizer=${SANITIZER:-none}
 if [ "$sanitizer" != none ]; then
     export RUSTC_BOOTSTRAP=1
 fi
-build=target/fuzz/$sanitizer
+build=target/fuzz/build-$sanitizer
 cargo fuzz build --fuzz-dir tests/fuzz --sanitizer "$sanitizer" --target-dir "$build" >&2
 program=$(ls "$build"/*/release/all)
 

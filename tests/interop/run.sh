@@ -22,4 +22,5 @@ timeout 180 "$venv/bin/python" tests/interop/run.py "$bin"
 if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null 2>&1 || true
 fi
+export PYTHONDONTWRITEBYTECODE=1
 exec timeout 300 "$venv/bin/python" tests/interop/browser.py "$bin"

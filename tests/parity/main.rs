@@ -102,7 +102,14 @@ themes! {
     faults
     forwarded
     forwarded_edge
+    grpc
+    grpc_http1_bridge
+    grpc_reverse_bridge
+    grpc_stats
+    grpc_stats_all
+    grpc_web
     headers
+    health
     hedging
     http2_connect
     http2_upgrades
@@ -112,9 +119,11 @@ themes! {
     local_replies
     matching
     messages
+    mixed
     mirroring
     normal_form
     not_extended
+    old_fields
     proxy_status
     redirects
     retries

@@ -44,6 +44,7 @@ mod counts;
 mod flight;
 mod full;
 mod http2;
+mod http2_secure;
 mod http2_tunnels;
 mod hung;
 mod instruments;

@@ -21,6 +21,8 @@ pub(crate) mod operated;
 pub(crate) mod process;
 #[path = "../support/scrape.rs"]
 pub(crate) mod scrape;
+#[path = "../support/secured.rs"]
+pub(crate) mod secured;
 #[path = "../support/statsd.rs"]
 pub(crate) mod statsd;
 #[path = "../support/streams.rs"]

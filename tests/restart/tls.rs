@@ -17,19 +17,20 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, Strea
 
 use crate::support::bootstrap::Config;
 use crate::support::process;
+use crate::support::secured::NAME;
 use crate::support::supervised::{PATIENCE, Setup, Supervised, eventually, listening};
 use crate::support::upstream::Upstream;
 
 /// A certificate in files, and a client that trusts it.
-struct Shown {
+pub(crate) struct Shown {
     _dir: tempfile::TempDir,
-    chain: PathBuf,
-    key: PathBuf,
+    pub(crate) chain: PathBuf,
+    pub(crate) key: PathBuf,
     certificate: CertificateDer<'static>,
 }
 
 impl Shown {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (chain, key) = (dir.path().join("chain.pem"), dir.path().join("key.pem"));
         let certificate = Self::write(&chain, &key);
@@ -38,14 +39,14 @@ impl Shown {
 
     fn write(chain: &Path, key: &Path) -> CertificateDer<'static> {
         let pair = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec!["secure.test".into()]).unwrap().self_signed(&pair).unwrap();
+        let certificate = CertificateParams::new(vec![NAME.into()]).unwrap().self_signed(&pair).unwrap();
         fs::write(chain, certificate.pem()).unwrap();
         fs::write(key, pair.serialize_pem()).unwrap();
         fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
         certificate.der().clone()
     }
 
-    fn client(&self, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
+    pub(crate) fn client(&self, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
         trusting(&self.certificate, version)
     }
 }
@@ -62,7 +63,7 @@ fn trusting(certificate: &CertificateDer<'static>, version: &'static SupportedPr
 fn visit(to: SocketAddr, config: &Arc<ClientConfig>, path: &str) -> std::io::Result<(HandshakeKind, String)> {
     let socket = TcpStream::connect(to)?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    let name = ServerName::try_from("secure.test").unwrap();
+    let name = ServerName::try_from(NAME).unwrap();
     let session = ClientConnection::new(config.clone(), name).map_err(std::io::Error::other)?;
     let mut stream = StreamOwned::new(session, socket);
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").as_bytes())?;
@@ -143,7 +144,7 @@ fn an_idle_connection_over_tls_is_ended_well_by_the_epoch_that_has_it() {
     let (proxy, address) = start(Setup::new(Config::to(upstream.address)), &shown);
     let socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let name = ServerName::try_from("secure.test").unwrap();
+    let name = ServerName::try_from(NAME).unwrap();
     let mut stream = StreamOwned::new(ClientConnection::new(shown.client(&TLS13), name).unwrap(), socket);
     stream.write_all(b"GET /marker HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     let mut first = [0; 1024];

@@ -70,7 +70,7 @@ impl Config {
                 text,
                 "      transport_socket:\n        name: envoy.transport_sockets.tls\n        typed_config:\n          \
                  \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext\n          \
-                 common_tls_context:\n            tls_certificates:\n            - certificate_chain: {{ filename: {} }}\n              \
+                 common_tls_context:\n            alpn_protocols: [h2, http/1.1]\n            tls_certificates:\n            - certificate_chain: {{ filename: {} }}\n              \
                  private_key: {{ filename: {} }}\n",
                 chain.display(),
                 key.display()

@@ -138,6 +138,23 @@ impl Raw {
         Self { socket, read: Vec::new(), events: Vec::new() }
     }
 
+    /// Reads what a client says before its first frame.
+    pub fn skip_preface(&mut self) {
+        let until = Instant::now() + super::PATIENCE;
+        while self.read.len() < PREFACE.len() {
+            assert!(Instant::now() < until, "no preface");
+            let mut bytes = [0; 1024];
+            match self.socket.read(&mut bytes) {
+                Ok(0) => panic!("the connection ended before its preface"),
+                Ok(length) => self.read.extend_from_slice(&bytes[..length]),
+                Err(_) => {}
+            }
+        }
+        assert!(self.read.starts_with(PREFACE), "no preface");
+        self.read.drain(..PREFACE.len());
+        self.take_frames();
+    }
+
     /// Sends bytes; a peer that has closed does not take them, which shows in what it sent.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.socket.write_all(bytes);

@@ -78,7 +78,15 @@ fn has(headers: &Headers, name: &str) -> bool {
 fn manager(one: u8, two: u8) -> HttpConnectionManager {
     let detection = match two >> 5 & 3 {
         0 | 1 => Vec::new(),
-        2 => vec![IpDetection::Forwarded { hops: u32::from(two & 3), append: true, trusted: None }],
+        2 => {
+            let proxies = vec![Cidr { network: IpAddr::from([10, 0, 0, 0]), prefix: 8 }];
+            let trusted = (two & 4 != 0).then_some(proxies);
+            vec![IpDetection::Forwarded {
+                hops: if two & 4 != 0 { 0 } else { u32::from(two & 3) },
+                append: true,
+                trusted,
+            }]
+        }
         _ => vec![IpDetection::Header {
             name: http::HeaderName::from_static("x-real-ip"),
             trusted: true,

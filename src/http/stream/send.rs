@@ -28,6 +28,9 @@ impl Stream<'_> {
             Body::Tunnel(granted) => return self.join(head, *granted, begun).map(|()| Course::Over),
             body => body,
         };
+        if self.record.announces_attempts.get() {
+            announce_attempts(&mut head.headers, self.record.attempts.get());
+        }
         let conn = match self.client {
             Client::Http1(conn) => conn,
             Client::Http2(client) => return self.send_http2(client, head, body, begun).await,
@@ -42,9 +45,6 @@ impl Stream<'_> {
         let framing = self.frame(&head, &mut body);
         begun.until_close = framing == http1::Body::UntilClose;
         begun.close |= begun.until_close;
-        if self.record.announces_attempts.get() {
-            announce_attempts(&mut head.headers, self.record.attempts.get());
-        }
         self.manager().prepare_response(&mut head, self);
         // The version is the hop's own: that of the request, whatever the host speaks.
         head.version = self.version;
@@ -180,9 +180,11 @@ impl Stream<'_> {
             self.manager().stats.response(status);
             self.manager().listener_stats.response(status);
         }
-        if self.record.uncharged.get() {
+        // Checks of health are nobody's traffic.
+        if self.record.uncharged.get() || self.record.is_health_check.get() {
             return;
         }
+        // What gRPC clients are told is 200 and a status of their own; whoever it is about is charged with what it stands for.
         let status = self.record.charged(status);
         if let Some(cluster) = &*self.record.cluster.borrow() {
             cluster.count_response(status, self.record.internal.get());

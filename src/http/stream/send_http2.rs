@@ -92,6 +92,8 @@ impl Stream<'_> {
                 if flushing && matches!(failure, Failure::StreamIdle { .. }) {
                     self.manager().http2_stats.tx_flush_timeout.inc();
                 }
+                // A reset takes back what has not been written: what came before it goes out first.
+                tokio::task::yield_now().await;
                 sink.reset(Reason::INTERNAL_ERROR);
                 Err(failure)
             }
