@@ -67,6 +67,8 @@ pub enum Flag {
     FaultInjected,
     /// `URX`: it was tried as often as is allowed.
     UpstreamRetryLimitExceeded,
+    /// `UMSDR`: the cluster's limit on request and response together passed.
+    UpstreamMaxStreamDurationReached,
     /// `DR`: the client reset the stream.
     DownstreamRemoteReset,
     /// `IH`: a header that asks something of the router says nothing sensible.
@@ -75,7 +77,7 @@ pub enum Flag {
 
 impl Flag {
     /// All of them, in the order in which Envoy's access log prints them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::FailedLocalHealthCheck,
         Self::NoHealthyUpstream,
         Self::UpstreamRequestTimeout,
@@ -93,6 +95,7 @@ impl Flag {
         Self::InvalidEnvoyRequestHeaders,
         Self::DownstreamProtocolError,
         Self::DurationTimeout,
+        Self::UpstreamMaxStreamDurationReached,
         Self::UpstreamProtocolError,
         Self::NoClusterFound,
         Self::OverloadManager,
@@ -131,6 +134,7 @@ impl Flag {
             Self::DelayInjected => "DelayInjected",
             Self::FaultInjected => "FaultInjected",
             Self::UpstreamRetryLimitExceeded => "UpstreamRetryLimitExceeded",
+            Self::UpstreamMaxStreamDurationReached => "UpstreamMaxStreamDurationReached",
             Self::DownstreamRemoteReset => "DownstreamRemoteReset",
             Self::InvalidEnvoyRequestHeaders => "InvalidEnvoyRequestHeaders",
         }
@@ -158,6 +162,7 @@ impl Flag {
             Self::DelayInjected => "DI",
             Self::FaultInjected => "FI",
             Self::UpstreamRetryLimitExceeded => "URX",
+            Self::UpstreamMaxStreamDurationReached => "UMSDR",
             Self::DownstreamRemoteReset => "DR",
             Self::InvalidEnvoyRequestHeaders => "IH",
         }

@@ -26,6 +26,7 @@ pub mod local_reply;
 pub mod manager;
 mod outbox;
 mod presence;
+mod proxy_status;
 mod pump;
 pub mod record;
 mod redirects;

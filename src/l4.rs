@@ -39,6 +39,12 @@ pub trait Guard {
 
     /// A connection from another epoch goes on here: its end, when it comes, is one.
     fn arrived(&mut self);
+
+    /// No filter chain takes it.
+    fn unmatched(&mut self) {}
+
+    /// The client has asked for this name by TLS.
+    fn named(&mut self, _server_name: &str) {}
 }
 
 /// What is known about a connection before its first byte.

@@ -154,7 +154,7 @@ impl Downstream {
                 self.ending.set(self.timer.at(Instant::now()));
                 return Poll::Ready(());
             }
-            self.ending.set(self.timer.at(Instant::now() + self.manager.config.drain_timeout));
+            self.ending.set(self.timer.at(Instant::now() + self.manager.drain_timeout()));
         }
         self.timer.poll_until(context, self.ending.get())
     }
@@ -169,7 +169,7 @@ impl Downstream {
         let old = limit.is_some_and(|limit| self.facts.accepted.elapsed() >= limit);
         if old {
             self.manager.stats.downstream_cx_max_duration_reached.inc();
-            self.ending.set(self.timer.at(Instant::now() + self.manager.config.drain_timeout));
+            self.ending.set(self.timer.at(Instant::now() + self.manager.drain_timeout()));
         }
         old
     }
@@ -180,7 +180,8 @@ impl Downstream {
         let passed = |context: &mut Context<'_>, since: Instant, limit: Option<Duration>| {
             limit.is_some_and(|limit| self.timer.poll_until(context, self.timer.at(since + limit)).is_ready())
         };
-        if passed(context, self.facts.accepted, config.max_connection_duration) {
+        let oldest = config.max_connection_duration.filter(|_| !config.safe_max_connection_duration);
+        if passed(context, self.facts.accepted, oldest) {
             stats.downstream_cx_max_duration_reached.inc();
             Poll::Ready(())
         } else if passed(context, self.idle_since.get(), config.idle_timeout) {

@@ -31,7 +31,7 @@ use crate::config::extension::HttpFilterKind;
 use crate::config::model::{self, Settings};
 use crate::local::Local;
 use crate::stats::Scope;
-use crate::upstream::Clusters;
+use crate::upstream::{Cluster, Clusters};
 
 use super::body::Body;
 use super::failure::Failure;
@@ -303,6 +303,22 @@ impl<'a> Next<'a> {
         let decision = self.stream.record().route.borrow();
         let goes = decision.as_ref().and_then(|decision| self.stream.manager().cluster(decision));
         goes.is_some_and(|goes| goes.model().name == cluster)
+    }
+
+    /// The cluster that the route sends the request to, where there is one.
+    pub fn cluster(&self) -> Option<Rc<Cluster>> {
+        let decision = self.stream.record().route.borrow();
+        self.stream.manager().cluster(decision.as_ref()?).cloned()
+    }
+
+    /// Asks for the route anew: the request's head has changed, and conditions on it may hold now that did not.
+    pub fn route_again(&self, head: &RequestHead) {
+        *self.stream.record().route.borrow_mut() = self.stream.manager().route(head, self.stream);
+    }
+
+    /// The most that is held of one message, in bytes (`per_connection_buffer_limit_bytes` of the listener).
+    pub fn buffer_limit(&self) -> usize {
+        usize::try_from(self.stream.manager().buffer_limit).unwrap_or(usize::MAX)
     }
 
     /// A random number, for draws.

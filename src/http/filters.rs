@@ -7,6 +7,12 @@ mod composite;
 mod compressor;
 mod decompressor;
 mod denial;
+mod grpc;
+mod grpc_http1_bridge;
+mod grpc_http1_reverse_bridge;
+mod grpc_stats;
+mod grpc_web;
+mod held;
 mod kept;
 mod local_ratelimit;
 mod match_delegate;
@@ -40,6 +46,10 @@ pub const ALL: &[Extension] = &[
     csrf::EXTENSION,
     decompressor::EXTENSION,
     fault::EXTENSION,
+    grpc_http1_bridge::EXTENSION,
+    grpc_http1_reverse_bridge::EXTENSION,
+    grpc_stats::EXTENSION,
+    grpc_web::EXTENSION,
     header_mutation::EXTENSION,
     header_to_metadata::EXTENSION,
     health_check::EXTENSION,

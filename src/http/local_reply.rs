@@ -14,7 +14,7 @@ use super::filter::Response;
 use super::headers::names::X_ENVOY_OVERLOADED;
 use super::stream::Stream;
 
-mod grpc;
+pub(super) mod grpc;
 mod rules;
 
 pub use rules::Rules;
@@ -63,9 +63,18 @@ fn describe(head: &mut ResponseHead, body: &Bytes, content_type: HeaderValue) {
 }
 
 /// Makes a reply what the operator wants it to be, and what the client understands.
-pub(super) fn shape<'a>(mut response: Response<'a>, stream: &Stream<'_>) -> Response<'a> {
+pub(super) fn shape<'a>(response: Response<'a>, stream: &Stream<'_>) -> Response<'a> {
+    if !response.local {
+        return response;
+    }
+    let mut response = word(response, stream);
+    stream.record().show_reply(&mut response);
+    response
+}
+
+fn word<'a>(mut response: Response<'a>, stream: &Stream<'_>) -> Response<'a> {
     let (record, rules) = (stream.record(), &stream.manager().replies);
-    if !response.local || rules.is_none() && !record.grpc.get() {
+    if rules.is_none() && !record.grpc.get() {
         return response;
     }
     let head = &mut response.head;
@@ -84,7 +93,7 @@ pub(super) fn shape<'a>(mut response: Response<'a>, stream: &Stream<'_>) -> Resp
         rules.apply(head, &mut text, live, record.head.borrow().as_deref());
     }
     if record.grpc.get() {
-        record.stands_for.set(head.status.as_u16());
+        record.charge_unless_charged(head.status);
         grpc::translate(head, &text, record.method == Method::HEAD);
     } else if !text.is_empty() {
         response.body = Body::Full(text);

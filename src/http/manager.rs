@@ -45,6 +45,7 @@ use super::headers::{self, ConnectionFacts, DateCache, Ids, ResponseFacts, Rules
 use super::http2;
 use super::local_reply;
 use super::presence::Protocol;
+use super::proxy_status;
 use super::route_stats::RouteStats;
 use super::stream::{self, After, Stream};
 use super::upgrade::{Switch, Switched};
@@ -158,6 +159,18 @@ impl Manager {
         }
     }
 
+    /// How long a connection that is to end waits for one more request: each a little longer, so that not all end at the same moment.
+    pub(super) fn drain_timeout(&self) -> Duration {
+        let base = self.config.drain_timeout;
+        match self.config.drain_jitter {
+            0 => base,
+            percent => {
+                let part = self.draws.next() % (u64::from(percent) * 10_000 + 1);
+                base + base.mul_f64(part as f64 / 1_000_000.0)
+            }
+        }
+    }
+
     /// A random number, for draws.
     pub(super) fn draw(&self) -> u64 {
         self.draws.next()
@@ -218,6 +231,9 @@ impl Manager {
         let mut request = Headers::new();
         if let Some(id) = stream.record().request_id.borrow_mut().take() {
             request.append(X_REQUEST_ID.clone(), id);
+        }
+        if let Some(config) = &self.config.proxy_status {
+            proxy_status::announce(config, head, stream.record());
         }
         let date = self.date.borrow_mut().value(SystemTime::now());
         let upgrade = head.status == StatusCode::SWITCHING_PROTOCOLS;

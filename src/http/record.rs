@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
 
 use crate::access_log::{Context, Left, Line, Live};
 use crate::codec::head::RequestHead;
@@ -17,12 +17,17 @@ use crate::route::Decision;
 use crate::upstream::{Cluster, Host};
 
 use super::failure::Failure;
+use super::filter::Response;
 use super::filter_state::State;
 use super::redirects::{Again, Redirects};
 
-/// What filters leave for one another.
+/// What a filter does to a reply that is made behind it, or instead of it.
+pub type OnReply = Rc<dyn for<'r> Fn(&mut Response<'r>)>;
+
+/// What filters leave for one another, and for whoever makes replies.
 #[derive(Default)]
 struct Shared {
+    replies: Vec<OnReply>,
     metadata: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
     objects: HashMap<String, Rc<dyn Any>>,
     redirects: Redirects,
@@ -48,8 +53,6 @@ pub struct Record {
     pub(super) canary: Cell<bool>,
     /// A timeout is told as 204 (`x-envoy-upstream-rq-timeout-alt-response`).
     pub(super) alt_response: Cell<bool>,
-    /// What a reply of ours stands for that is 200 for a gRPC client; 0 where it is what it says.
-    pub(super) stands_for: Cell<u16>,
     /// Its route has high priority.
     pub(super) high: Cell<bool>,
     /// Tries that are under way beside the last one.
@@ -64,6 +67,8 @@ pub struct Record {
     pub(super) uncharged: Cell<bool>,
     /// The status the client got, 0 for none.
     pub status: Cell<u16>,
+    /// The status that cluster and host are charged with, where the client got another; else 0.
+    charged: Cell<u16>,
     /// Body bytes received from the client.
     pub received: Cell<u64>,
     /// Body bytes sent to the client, as the client's framing counts them.
@@ -102,7 +107,6 @@ impl Record {
             attempts: Cell::new(0),
             canary: Cell::new(false),
             alt_response: Cell::new(false),
-            stands_for: Cell::new(0),
             high: Cell::new(false),
             beside: Cell::new(0),
             announces_attempts: Cell::new(false),
@@ -110,6 +114,7 @@ impl Record {
             request_id: RefCell::new(None),
             uncharged: Cell::new(false),
             status: Cell::new(0),
+            charged: Cell::new(0),
             received: Cell::new(0),
             sent: Cell::new(0),
             route: RefCell::new(None),
@@ -179,6 +184,20 @@ impl Record {
         self.shared.borrow().as_ref()?.objects.get(key)?.clone().downcast().ok()
     }
 
+    /// A filter wants to have its hand in a reply of ours, whoever makes it and why: a deadline that passes does not go up the filters. The
+    /// reply is shown as the client would get it; [`super::filter::Filter::dress`] comes before it has been put into words.
+    pub fn on_reply(&self, hook: OnReply) {
+        self.shared.borrow_mut().get_or_insert_default().replies.push(hook);
+    }
+
+    /// Shows a reply of ours to the filters that asked for it, the last of the chain first.
+    pub(super) fn show_reply(&self, reply: &mut Response<'_>) {
+        let hooks = self.shared.borrow().as_ref().map_or_else(Vec::new, |shared| shared.replies.clone());
+        for hook in hooks.iter().rev() {
+            hook(reply);
+        }
+    }
+
     /// An object of the filter state that was made from a text.
     pub fn state(&self, key: &str) -> Option<Rc<State>> {
         self.object(key)
@@ -196,7 +215,7 @@ impl Record {
     /// What filters have left, for the line in the access logs.
     pub(super) fn left(&self) -> Option<Left> {
         let shared = self.shared.borrow();
-        let Shared { metadata, objects, redirects: _ } = &**shared.as_ref()?;
+        let Shared { metadata, objects, redirects: _, replies: _ } = &**shared.as_ref()?;
         let metadata = metadata.iter().map(|(namespace, values)| (namespace.clone(), values.clone().into()));
         let states = objects.iter().filter_map(|(key, object)| Some((key.clone(), object.downcast_ref::<State>()?)));
         let states = states.map(|(key, state)| match state {
@@ -235,17 +254,19 @@ impl Record {
         if let Some(shared) = &mut *self.shared.borrow_mut() {
             shared.metadata.clear();
             shared.objects.clear();
+            shared.replies.clear();
+            shared.replies.clear();
         }
         self.received_at.set(Some(now));
         self.attempts.set(0);
         self.canary.set(false);
         self.alt_response.set(false);
-        self.stands_for.set(0);
         self.high.set(false);
         self.beside.set(0);
         self.announces_attempts.set(false);
         self.uncharged.set(false);
         self.status.set(0);
+        self.charged.set(0);
         self.virtual_cluster.set(None);
         self.answered_at.set(None);
         self.flags.set(0);
@@ -259,6 +280,26 @@ impl Record {
     pub(super) fn count_try(&self) {
         self.attempts.set(self.attempts.get().saturating_add(1));
         self.log(|live| live.context.attempts = live.context.attempts.saturating_add(1));
+    }
+
+    /// Whatever the client is told from here on, cluster and host are charged with this status, where nothing has been said yet.
+    pub(super) fn charge_unless_charged(&self, status: StatusCode) {
+        if self.charged.get() == 0 {
+            self.charged.set(status.as_u16());
+        }
+    }
+
+    /// The same, whatever has been said.
+    pub fn charge(&self, status: StatusCode) {
+        self.charged.set(status.as_u16());
+    }
+
+    /// The status that they are charged with, of a response with that status.
+    pub(super) fn charged(&self, status: u16) -> u16 {
+        match self.charged.get() {
+            0 => status,
+            charged => charged,
+        }
     }
 
     /// Sets a response flag.

@@ -97,6 +97,8 @@ pub struct Stream<'a> {
     /// The drain was over before it began: it is let finish.
     late: bool,
     version: Version,
+    /// When it has its next line in the access logs while it lasts.
+    periodic: Cell<Deadline>,
     /// It names no host, and must.
     hostless: bool,
     /// What it wants of its connection.
@@ -168,6 +170,7 @@ impl<'a> Stream<'a> {
             },
             late: client.held().phase() == Phase::Over,
             version: head.version,
+            periodic: Cell::new(timers(manager.config.log_interval)),
             hostless: false,
             switch: Cell::new(Switch::No),
             active: Cell::new(None),
@@ -221,6 +224,11 @@ impl<'a> Stream<'a> {
     /// Counts a request that is larger than may be held.
     pub(super) fn count_too_large(&self) {
         self.manager().stats.downstream_rq_too_large.inc();
+    }
+
+    /// Counts a response that is larger than may be held.
+    pub(super) fn count_response_too_large(&self) {
+        self.manager().stats.rs_too_large.inc();
     }
 
     /// Whether the proxy has been told to fail health checks.
@@ -280,6 +288,9 @@ impl<'a> Stream<'a> {
             match waited {
                 Ok(Ok(response)) => {
                     begun.close |= self.ends_by(&response);
+                    if response.local {
+                        self.record.charge_unless_charged(response.head.status);
+                    }
                     self.send(local_reply::shape(response, self), begun).await
                 }
                 Ok(Err(failure)) => self.fail(failure, begun).await,
@@ -308,12 +319,14 @@ impl<'a> Stream<'a> {
     async fn fail(&self, failure: Failure, begun: &mut Begun) -> Result<Course, Failure> {
         self.count(failure);
         self.record.failed(failure, false);
-        let own = match failure {
-            Failure::Refused(refusal) => refusal.codec,
-            Failure::StreamIdle { .. } | Failure::MaxDuration { .. } | Failure::RequestTimeout => true,
-            _ => false,
-        };
+        let own = matches!(
+            failure,
+            Failure::Refused(_) | Failure::StreamIdle { .. } | Failure::MaxDuration { .. } | Failure::RequestTimeout
+        );
         self.record.uncharged.set(own);
+        if own {
+            self.record.announces_attempts.set(false);
+        }
         let headless = match failure {
             Failure::Refused(refusal) => refusal.codec,
             other => matches!(other, Failure::HeaderTimeout),
@@ -334,6 +347,7 @@ impl<'a> Stream<'a> {
             self.manager().chain.dress(&mut reply, self);
         }
         begun.close |= self.ends_by(&reply);
+        self.record.charge_unless_charged(reply.head.status);
         self.send(local_reply::shape(reply, self), begun).await
     }
 
@@ -437,6 +451,23 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// Counts a response that ends before its end.
+    fn count_cut(&self, failure: Failure) {
+        let stats = &self.manager().stats;
+        if failure == Failure::DownstreamClosed {
+            return;
+        }
+        stats.downstream_rq_tx_reset.inc();
+        // Whoever ends a stream, as Envoy counts.
+        if matches!(self.client, Client::Http2(_)) {
+            stats.downstream_rq_rx_reset.inc();
+        }
+        let by_host = matches!(failure, Failure::UpstreamClosed | Failure::UpstreamReset | Failure::UpstreamProtocol);
+        if by_host && self.record.grpc.get() {
+            stats.rq_reset_after_downstream_response_started.inc();
+        }
+    }
+
     /// Ends the request: what it was is counted, and what becomes of the connection is decided.
     pub(super) fn finish(self, course: Result<Course, Failure>, begun: Begun) -> After {
         if let Some(joined) = begun.tunnel {
@@ -459,10 +490,7 @@ impl<'a> Stream<'a> {
                 if begun.head {
                     self.count(failure);
                     self.record.failed(failure, true);
-                    // To a client that has gone nothing is said.
-                    if failure != Failure::DownstreamClosed {
-                        stats.downstream_rq_tx_reset.inc();
-                    }
+                    self.count_cut(failure);
                 }
                 After::Cut { reset: begun.until_close }
             }

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::access_log::{self, Logs};
+use crate::config::model::LogType;
 use crate::drain::Drain;
 use crate::drain::motion::{Frozen, Reason};
+use crate::fault::Flag;
 use crate::l4::{Arrival, Chain, Connection, Facts, Guard, Work};
 use crate::local::Local;
 use crate::net::{PeerAddress, Stream};
@@ -26,6 +29,8 @@ pub(super) struct Admission {
     pub(super) local: Local,
     pub(super) stats: Rc<ListenerStats>,
     pub(super) worker_stats: ListenerWorkerStats,
+    /// `access_log` of the listener.
+    pub(super) logs: Option<Rc<Logs>>,
     /// Where there are limits.
     pub(super) room: Option<Room>,
     pub(super) drain: Drain,
@@ -55,25 +60,27 @@ impl Admission {
         let accepted = Instant::now();
         self.stats.downstream_cx_total.inc();
         self.worker_stats.downstream_cx_total.inc();
-        let presence = Presence::new(self.clone(), accepted);
+        let mut presence = Presence::new(self.clone(), accepted);
         // A connection that has no address any more, or takes no options, is gone.
         let Ok(local) = stream.local_address() else { return };
         if stream.set_nodelay().is_err() {
             return;
         }
         let facts = Facts { peer, local, accepted, listener: self.name.clone(), tls: None, id: self.number() };
-        let connection = |facts| Connection { stream, facts, held: self.drain.join(), guard: Box::new(presence) };
-        if self.inspector.is_none() {
-            match self.matcher.find(&facts, &Saw::default()) {
-                None => return self.stats.no_filter_chain_match.inc(),
-                Some(Line { chain, tls: None, .. }) => {
-                    tokio::task::spawn_local(chain.run(connection(facts)));
-                    return;
-                }
-                Some(_) => {}
+        presence.log(&facts);
+        let plain = match self.inspector.is_none().then(|| self.matcher.find(&facts, &Saw::default())) {
+            Some(None) => {
+                presence.unmatched();
+                return self.stats.no_filter_chain_match.inc();
             }
-        }
-        tokio::task::spawn_local(secure::settle(self.clone(), connection(facts)));
+            Some(Some(Line { chain, tls: None, .. })) => Some(chain),
+            Some(Some(_)) | None => None,
+        };
+        let connection = Connection { stream, facts, held: self.drain.join(), guard: Box::new(presence) };
+        match plain {
+            Some(chain) => tokio::task::spawn_local(chain.run(connection)),
+            None => tokio::task::spawn_local(secure::settle(self.clone(), connection)),
+        };
     }
 
     fn number(&self) -> u64 {
@@ -100,6 +107,7 @@ impl Admission {
         let line = self.matcher.find(&facts, &Saw::default()).filter(|line| line.tls.is_none());
         let chain = &line.ok_or(Reason::NoFilterChain)?.chain;
         let mut guard = Box::new(Presence::new(self.clone(), accepted));
+        guard.log(&facts);
         guard.moved();
         let connection = Connection { stream, facts, held: self.drain.join(), guard };
         chain.thaw(Arrival { connection, kind, sockets: sockets.collect(), record })
@@ -112,6 +120,8 @@ struct Presence {
     accepted: Instant,
     /// It ends elsewhere.
     moved: bool,
+    /// Its line in the listener's access log.
+    line: Option<Box<access_log::Line>>,
 }
 
 impl Presence {
@@ -121,7 +131,21 @@ impl Presence {
         }
         admission.stats.downstream_cx_active.inc();
         admission.worker_stats.downstream_cx_active.inc();
-        Self { admission, accepted, moved: false }
+        Self { admission, accepted, moved: false, line: None }
+    }
+
+    /// It has a line where there is a log.
+    fn log(&mut self, facts: &Facts) {
+        self.line = self.admission.logs.as_ref().map(|logs| {
+            let mut line = Box::new(access_log::Line::new(logs.clone(), facts.accepted));
+            let context = &mut line.live.context;
+            context.connection_id = facts.id;
+            context.stream_id = uuid::Uuid::new_v4().to_string();
+            context.listener = facts.listener.to_string();
+            context.peer = facts.peer.to_string();
+            context.local = facts.local.to_string();
+            line
+        });
     }
 }
 
@@ -132,6 +156,19 @@ impl Guard for Presence {
 
     fn arrived(&mut self) {
         self.moved = false;
+    }
+
+    fn named(&mut self, server_name: &str) {
+        if let Some(line) = &mut self.line {
+            line.live.context.server_name = server_name.to_owned();
+        }
+    }
+
+    fn unmatched(&mut self) {
+        if let Some(line) = &mut self.line {
+            line.live.context.flags |= Flag::NoRouteFound.bit();
+            line.live.context.details = "filter_chain_not_found".to_owned();
+        }
     }
 }
 
@@ -145,6 +182,9 @@ impl Drop for Presence {
         self.admission.worker_stats.downstream_cx_active.dec();
         if !self.moved {
             stats.downstream_cx_destroy.inc();
+            if let Some(line) = &self.line {
+                line.write(LogType::NotSet);
+            }
             stats.downstream_cx_length_ms.record(self.accepted.elapsed().as_millis() as u64);
         }
     }

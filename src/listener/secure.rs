@@ -48,7 +48,11 @@ pub(super) async fn settle(admission: Rc<Admission>, mut connection: Connection)
         let Some(seen) = look(&admission, inspector, &connection).await else { return };
         saw = seen;
     }
+    if let Some(name) = saw.hello.as_ref().and_then(|hello| hello.server_name.as_deref()) {
+        connection.guard.named(name);
+    }
     let Some(line) = admission.matcher.find(&connection.facts, &saw).cloned() else {
+        connection.guard.unmatched();
         admission.stats.no_filter_chain_match.inc();
         return;
     };

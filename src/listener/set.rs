@@ -10,6 +10,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::task::AbortHandle;
 
+use crate::access_log::Logs;
 use crate::config::model;
 use crate::drain::motion::{Frozen, Reason};
 use crate::http::manager::{Build, BuildError, Manager};
@@ -277,6 +278,8 @@ fn build(context: &WorkerContext, listener: &Arc<model::Listener>) -> Result<Rc<
         local: context.local.clone(),
         stats: Rc::new(ListenerStats::new(&scope)),
         worker_stats: ListenerWorkerStats::new(&names::listener_worker(&scope, context.worker)),
+        logs: Logs::build(&listener.access_logs, &context.files)
+            .map_err(|error| SetError::Build { listener: listener.name.clone(), cause: error.into() })?,
         room: context.crowd.room(listener),
         drain: context.drain.clone(),
         next: context.next_connection.clone(),

@@ -116,6 +116,7 @@ macro_rules! stats {
 mod cluster;
 mod compression;
 mod filters;
+mod grpc;
 mod http;
 mod http2;
 mod listener;
@@ -129,6 +130,7 @@ pub use filters::{
     CompositeStats, CorsStats, CsrfStats, FaultCallerStats, FaultStats, HealthCheckStats, SetMetadataStats,
     fault_caller,
 };
+pub use grpc::GrpcCounters;
 pub use http::{Http1Stats, HttpStats, ListenerHttpStats, TracingStats};
 pub use http2::Http2Stats;
 pub use listener::{ListenerManagerStats, ListenerStats, ListenerWorkerStats, SslStats, TlsInspectorStats};

@@ -1,10 +1,13 @@
 """Real clients and servers through the supervised proxy, with takeovers under way. Exit status 0 when all that could run went well."""
 
 import asyncio
+import base64
 import json
+import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -39,7 +42,24 @@ def listens(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def manager(prefix, port, cluster, extra=""):
+def http_filter(name, package, message, settings=""):
+    return f"""
+          - name: {name}
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.{package}.v3.{message}
+              {settings}"""
+
+
+# Calls are counted one by one; what browsers send becomes a call.
+GRPC_FILTERS = http_filter("web", "grpc_web", "GrpcWeb") + http_filter(
+    "stats",
+    "grpc_stats",
+    "FilterConfig",
+    "individual_method_stats_allowlist: { services: [{ name: test.Kinds, method_names: [Unary, Missing, Count, Sum, Echo] }] }",
+)
+
+
+def manager(prefix, port, cluster, extra="", filters=""):
     return f"""
   - name: {prefix}
     address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}
@@ -57,7 +77,7 @@ def manager(prefix, port, cluster, extra=""):
               routes:
               - match: {{ prefix: "/" }}
                 route: {{ cluster: {cluster}, timeout: 0s }}
-          http_filters:
+          http_filters:{filters}
           - name: envoy.filters.http.router
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
@@ -90,7 +110,7 @@ class Proxy:
         config.write_text(
             f"admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {self.admin} }} }} }}\n"
             "static_resources:\n  listeners:"
-            + manager("grpc", self.grpc, "grpc")
+            + manager("grpc", self.grpc, "grpc", filters=GRPC_FILTERS)
             + manager("ws", self.ws, "ws", "upgrade_configs: [{ upgrade_type: websocket }]")
             + manager("files", self.files, "files")
             # WebSockets that take a way over HTTP/2 in between: out of here as extended CONNECTs, and in again.
@@ -186,6 +206,59 @@ def check_grpc(proxy):
         assert next(endless) == b"z"
         endless.cancel()
         eventually("a cancelled call is over everywhere", lambda: proxy.stat("cluster.grpc.upstream_rq_active") == 0)
+
+
+def check_grpc_stats(proxy):
+    """What [`check_grpc`] and the web's calls have done, as the filter counts it."""
+
+    def count(name):
+        return proxy.stat(f"cluster.grpc.grpc.test.Kinds.{name}")
+
+    before = {name: count(name) for name in ("Unary.success", "Unary.request_message_count", "Missing.5", "Count.response_message_count", "Sum.request_message_count")}
+    with grpc.insecure_channel(f"127.0.0.1:{proxy.grpc}") as channel:
+        assert channel.unary_unary("/test.Kinds/Unary")(b"x") == b"x"
+        try:
+            channel.unary_unary("/test.Kinds/Missing")(b"x")
+            raise AssertionError("an error was expected")
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.NOT_FOUND, error
+        assert len(list(channel.unary_stream("/test.Kinds/Count")(b"1000"))) == 1000
+        assert channel.stream_unary("/test.Kinds/Sum")(b"x" * 10_000 for _ in range(100)) == b"100"
+    grown = {name: count(name) - value for name, value in before.items()}
+    assert grown == {"Unary.success": 1, "Unary.request_message_count": 1, "Missing.5": 1, "Count.response_message_count": 1000, "Sum.request_message_count": 100}, grown
+
+
+def web_call(proxy, method, content, text):
+    """A gRPC-Web call over HTTP/1: what came as messages, and as trailers."""
+    message = struct.pack(">BI", 0, len(content)) + content
+    kind = "application/grpc-web-text" if text else "application/grpc-web+proto"
+    body = base64.b64encode(message) if text else message
+    request = urllib.request.Request(f"http://127.0.0.1:{proxy.grpc}/test.Kinds/{method}", body, {"content-type": kind, "accept": kind, "x-grpc-web": "1"})
+    with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+        got, head = response.read(), response.headers
+    if text:
+        # Each message is encoded for itself: its padding ends it.
+        got = b"".join(base64.b64decode(part + b"=" * (-len(part) % 4)) for part in re.split(b"=+", got) if part)
+    messages, trailers = [], dict(head)
+    while got:
+        flags, length = struct.unpack(">BI", got[:5])
+        part, got = got[5 : 5 + length], got[5 + length :]
+        if flags & 0x80:
+            trailers.update(line.split(":", 1) for line in part.decode().split("\r\n") if line)
+        else:
+            messages.append(part)
+    return messages, trailers
+
+
+def check_grpc_web(proxy):
+    for text in (False, True):
+        messages, trailers = web_call(proxy, "Unary", b"hello" * 1000, text)
+        assert (messages, trailers.get("grpc-status")) == ([b"hello" * 1000], "0"), (messages, trailers)
+        messages, trailers = web_call(proxy, "Count", b"7", text)
+        assert (messages, trailers.get("grpc-status")) == ([b"%d" % number for number in range(7)], "0"), (messages, trailers)
+        messages, trailers = web_call(proxy, "Missing", b"", text)
+        assert (messages, trailers.get("grpc-status"), trailers.get("grpc-message")) == ([], "5", "no such thing"), (messages, trailers)
+    assert proxy.stat("cluster.grpc.grpc-web.test.Kinds.Unary.success") == 2
 
 
 def check_grpc_over_takeovers(proxy):
@@ -346,6 +419,8 @@ def main():
         try:
             for what, check in (
                 ("gRPC: every kind of call", lambda: check_grpc(proxy)),
+                ("gRPC counted call by call", lambda: check_grpc_stats(proxy)),
+                ("gRPC-Web by hand", lambda: check_grpc_web(proxy)),
                 ("gRPC over three takeovers", lambda: check_grpc_over_takeovers(proxy)),
                 ("WebSockets over three takeovers", lambda: check_websockets(proxy)),
                 ("WebSockets with HTTP/2 in their middle", lambda: check_websockets_over_http2(proxy)),

@@ -34,11 +34,13 @@ impl Fates {
 
     /// Whether it has been watched for long enough.
     pub(crate) fn is_over(&self, me: usize, answered: Instant) -> bool {
-        if self.0[me].load(Ordering::Relaxed) != CLOSED && answered.elapsed() > WHILE {
+        let mine = self.0[me].load(Ordering::Relaxed);
+        if mine != CLOSED && answered.elapsed() > WHILE {
             self.stayed(me);
         }
         let other = self.0[1 - me].load(Ordering::Relaxed);
-        other == STAYED && answered.elapsed() > WHILE || other == CLOSED && answered.elapsed() > LONG
+        let long = if mine == CLOSED { WHILE } else { LONG };
+        other == STAYED && answered.elapsed() > WHILE || other == CLOSED && answered.elapsed() > long
     }
 }
 
@@ -67,7 +69,7 @@ pub(crate) fn run(address: SocketAddr, exchange: &Exchange, fates: &Fates, me: u
             }
             Step::Fin => drop(socket.shutdown(Shutdown::Write)),
             Step::Leave => left = true,
-            Step::Ask(_) | Step::Cancel => panic!("{}: no stream in HTTP/1", exchange.name),
+            Step::Ask(_) | Step::Cancel | Step::Trailers(_) => panic!("{}: no stream in HTTP/1", exchange.name),
         }
     }
     if left {

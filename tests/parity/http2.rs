@@ -11,12 +11,12 @@ use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tokio::task::{LocalSet, spawn_local};
 
 use super::client::Fates;
 use super::support::PATIENCE;
-use super::theme::{Act, Asked, Exchange, Step};
+use super::theme::{Act, Asked, Exchange, Fields, Step};
 use super::upstream::{Busy, State};
 
 fn on_a_runtime(work: impl Future<Output = ()>) {
@@ -72,6 +72,11 @@ pub(crate) fn client(address: SocketAddr, exchange: &Exchange, fates: &Fates, me
                 Step::Cancel => {
                     if let Some((_, stream)) = latest {
                         stream.send_reset(Reason::CANCEL);
+                    }
+                }
+                Step::Trailers(fields) => {
+                    if let Some((_, stream)) = latest {
+                        let _ = stream.send_trailers(map(fields));
                     }
                 }
                 Step::Await(text) => {
@@ -148,6 +153,12 @@ fn request(asked: &Asked) -> Request<()> {
     request
 }
 
+fn map(fields: &Fields) -> HeaderMap {
+    let field =
+        |(name, value): &(String, String)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap());
+    fields.iter().map(field).collect()
+}
+
 fn fields(headers: &HeaderMap) -> Vec<String> {
     let mut fields: Vec<String> =
         headers.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))).collect();
@@ -176,7 +187,7 @@ async fn read(response: h2::client::ResponseFuture, connect: bool, got: Rc<RefCe
         match data {
             Ok(data) => {
                 let _ = body.flow_control().release_capacity(data.len());
-                got.borrow_mut().data.push_str(&String::from_utf8_lossy(&data));
+                got.borrow_mut().data.push_str(&data.escape_ascii().to_string());
             }
             Err(error) => return ended(told(&error)),
         }
@@ -240,19 +251,26 @@ async fn answer(
         let mut all = Vec::new();
         let read = take(&mut body, usize::MAX, &mut all).await;
         if !all.is_empty() || read != "end" {
-            note(format!("body {read}: {}", String::from_utf8_lossy(&all).escape_default()));
+            note(format!("body {read}: {}", all.escape_ascii()));
+        }
+        if read == "end"
+            && let Ok(Some(trailers)) = body.trailers().await
+        {
+            note(format!("trailers {}", fields(&trailers).join(", ")));
         }
     }
     let mut stream: Option<SendStream<Bytes>> = None;
     let mut ended = false;
-    for act in &acts {
+    for (number, act) in acts.iter().enumerate() {
         match act {
             Act::Head => {}
             Act::Send(bytes) => match &mut stream {
                 Some(stream) => drop(stream.send_data(Bytes::copy_from_slice(bytes), false)),
                 None => {
                     let (head, rest) = response(bytes);
-                    ended = !connect && rest.is_empty();
+                    // What comes next may be more of it.
+                    let more = matches!(acts.get(number + 1), Some(act) if !matches!(act, Act::Fin));
+                    ended = !connect && rest.is_empty() && !more;
                     let Ok(mut sent) = respond.send_response(head, ended) else { return };
                     if !rest.is_empty() {
                         let _ = sent.send_data(Bytes::from(rest), false);
@@ -276,8 +294,30 @@ async fn answer(
                 let _ = cut.shutdown(std::net::Shutdown::Both);
                 return;
             }
-            Act::Reset => {
-                respond.send_reset(Reason::INTERNAL_ERROR);
+            Act::Trailers(fields) => {
+                ended = true;
+                if let Some(stream) = &mut stream {
+                    let _ = stream.send_trailers(map(fields));
+                }
+            }
+            Act::Gone => {
+                ended = true;
+                // Before the head it is the one, behind it the other that hears of it.
+                let gone = async {
+                    match &mut stream {
+                        Some(stream) => std::future::poll_fn(|context| stream.poll_reset(context)).await,
+                        None => std::future::poll_fn(|context| respond.poll_reset(context)).await,
+                    }
+                };
+                note(match tokio::time::timeout(PATIENCE, gone).await {
+                    Ok(Ok(reason)) => format!("reset: {reason:?}"),
+                    Ok(Err(_)) => "cut".into(),
+                    Err(_) => "not reset".into(),
+                });
+            }
+            Act::Reset(reason) => {
+                let known = (0..=13).map(Reason::from).find(|known| format!("{known:?}") == *reason);
+                respond.send_reset(known.unwrap_or(Reason::INTERNAL_ERROR));
                 return;
             }
         }
@@ -313,13 +353,13 @@ async fn take(body: &mut RecvStream, count: usize, all: &mut Vec<u8>) -> String 
 
 /// A head as HTTP/1 writes it, and what is behind it.
 fn response(bytes: &[u8]) -> (Response<()>, Vec<u8>) {
-    let text = String::from_utf8_lossy(bytes);
-    let (head, rest) = text.split_once("\r\n\r\n").expect("a head");
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
+    let (head, rest) = (String::from_utf8_lossy(&bytes[..end]), &bytes[end + 4..]);
     let mut lines = head.split("\r\n");
     let status: u16 = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     let mut response = Response::builder().status(status);
     for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
         response = response.header(name, value);
     }
-    (response.body(()).unwrap(), rest.as_bytes().to_vec())
+    (response.body(()).unwrap(), rest.to_vec())
 }

@@ -102,6 +102,12 @@ themes! {
     faults
     forwarded
     forwarded_edge
+    grpc
+    grpc_http1_bridge
+    grpc_reverse_bridge
+    grpc_stats
+    grpc_stats_all
+    grpc_web
     headers
     hedging
     http2_connect
@@ -115,6 +121,7 @@ themes! {
     mirroring
     normal_form
     not_extended
+    proxy_status
     redirects
     retries
     rewrites

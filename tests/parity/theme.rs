@@ -12,7 +12,8 @@
 //! > GET / HTTP/1.1\r\n          the client sends; lines that follow each other go out together
 //! > Host: a\r\n\r\n
 //! >> CONNECT h /ws websocket    instead: the client speaks HTTP/2 and opens a stream; method, authority, path (`-`: none), `:protocol`; then
-//! >> ... | x: 1 | y: 2 | end    header fields, and whether the stream ends with its head; `> ` is data, `cancel` resets the stream
+//! >> ... | x: 1 | y: 2 | end    header fields, and whether the stream ends with its head; `> ` is data, `cancel` resets the stream,
+//! trailers x: 1 | y: 2          ends it with trailers
 //! await TEXT                    the client waits until it has got this
 //! pause 50                      ... so many milliseconds
 //! fin                           ... sends no more; `leave` closes instead
@@ -21,7 +22,9 @@
 //! <head                         at first: it answers when it has the head
 //! <read 5                       it reads so many bytes more
 //! <pause 50                     it waits
-//! <close                        it closes; `<reset` resets; `<fin` sends no more
+//! <close                        it closes; `<reset` resets, over HTTP/2 the stream with INTERNAL_ERROR or `<reset CANCEL`; `<fin` sends no more
+//! <trailers x: 1 | y: 2         over HTTP/2: it ends the stream with trailers
+//! <gone                         over HTTP/2: it waits until the proxy has reset the stream, and notes with what
 //! <next                         what follows is for the next request that comes
 //! <at b                         what follows is for the next request that comes to host `b`; the exchange waits for it, and lists what came by host
 //! ```
@@ -67,7 +70,11 @@ pub(crate) enum Step {
     Leave,
     Ask(Asked),
     Cancel,
+    Trailers(Fields),
 }
+
+/// Names and values.
+pub(crate) type Fields = Vec<(String, String)>;
 
 /// A request over HTTP/2.
 #[derive(Debug)]
@@ -76,7 +83,7 @@ pub(crate) struct Asked {
     pub(crate) authority: String,
     pub(crate) path: String,
     pub(crate) protocol: Option<String>,
-    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) headers: Fields,
     pub(crate) ends: bool,
 }
 
@@ -88,7 +95,7 @@ impl Asked {
         let (mut headers, mut ends) = (Vec::new(), false);
         for part in parts {
             match part.split_once(": ") {
-                Some((name, value)) => headers.push((name.to_owned(), value.to_owned())),
+                Some((name, value)) => headers.push((name.to_owned(), text_of(value))),
                 None => ends = (part == "end").then_some(true)?,
             }
         }
@@ -105,7 +112,10 @@ pub(crate) enum Act {
     Pause(u64),
     Fin,
     Close,
-    Reset,
+    /// With this reason, where it is a stream.
+    Reset(String),
+    Trailers(Fields),
+    Gone,
 }
 
 impl Theme {
@@ -168,7 +178,9 @@ impl Exchange {
                 ("pause", time) => acts.push(Act::Pause(time.parse().ok()?)),
                 ("fin", _) => acts.push(Act::Fin),
                 ("close", _) => acts.push(Act::Close),
-                ("reset", _) => acts.push(Act::Reset),
+                ("reset", reason) => acts.push(Act::Reset(reason.trim().to_owned())),
+                ("trailers", fields) => acts.push(Act::Trailers(fields_of(fields)?)),
+                ("gone", _) => acts.push(Act::Gone),
                 ("next" | "at", _) => {}
                 _ => return None,
             }
@@ -179,12 +191,22 @@ impl Exchange {
             ("pause", time) => self.client.push(Step::Pause(time.parse().ok()?)),
             ("fin", _) => self.client.push(Step::Fin),
             ("cancel", _) => self.client.push(Step::Cancel),
+            ("trailers", fields) => self.client.push(Step::Trailers(fields_of(fields)?)),
             ("leave", _) => self.client.push(Step::Leave),
             ("responses", count) => self.responses = count.parse().ok()?,
             _ => return None,
         }
         Some(())
     }
+}
+
+fn fields_of(text: &str) -> Option<Fields> {
+    let field = |part: &str| part.trim().split_once(": ").map(|(name, value)| (name.to_owned(), text_of(value)));
+    text.split(" | ").map(field).collect()
+}
+
+fn text_of(text: &str) -> String {
+    String::from_utf8(bytes_of(text)).expect("a text")
 }
 
 fn bytes_of(text: &str) -> Vec<u8> {

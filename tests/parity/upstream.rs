@@ -172,7 +172,8 @@ fn serve(name: &str, mut wire: Wire, state: &Mutex<State>) {
                     let _ = wire.socket.shutdown(Shutdown::Both);
                     return;
                 }
-                Act::Reset => {
+                Act::Trailers(_) | Act::Gone => panic!("no stream in HTTP/1"),
+                Act::Reset(_) => {
                     // With no time to linger a close is a reset; the copy of the socket that is kept for the end must not outlive it.
                     let _ = socket2::SockRef::from(&wire.socket).set_linger(Some(Duration::ZERO));
                     let own = wire.socket.peer_addr().ok();

@@ -10,6 +10,7 @@ pub mod configured;
 
 pub mod filtered;
 pub mod frames;
+pub mod grpc;
 pub mod http2;
 pub mod models;
 pub mod origin;

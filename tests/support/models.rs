@@ -137,6 +137,7 @@ pub fn listener_of(filter: NetworkFilter) -> Listener {
         addresses: Vec::new(),
         stat_prefix: "test".into(),
         limits: None,
+        access_logs: Vec::new(),
         socket: SocketOptions {
             backlog: None,
             freebind: false,

@@ -13,7 +13,7 @@ use super::{
     access_log, address, client_cert, early_headers, http_filters, http_target, http2, ip_detection, local_reply,
     route, upgrade, values,
 };
-use crate::config::model::{Cidr, CodecType, HttpConnectionManager, RouteConfiguration, ServerHeader};
+use crate::config::model::{Cidr, CodecType, HttpConnectionManager, ProxyStatus, RouteConfiguration, ServerHeader};
 
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -83,12 +83,10 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
     } = message;
     let stream_error_on_invalid = values::is_true(&stream_error_on_invalid_http_message);
     refuse!(cx; forward_client_cert_matcher, represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
-        path_normalization_options, proxy_status_config, typed_header_validation_config, append_local_overload);
+        path_normalization_options, typed_header_validation_config, append_local_overload);
     // It is about addresses from the PROXY protocol, which no connection here has.
     ignore!(cx; forward_proto_config);
-    ignore!(cx; tracing, http1_safe_max_connection_duration, http3_protocol_options,
-        stream_flush_timeout, drain_timeout_jitter, access_log_flush_interval,
-        add_proxy_protocol_connection_state);
+    ignore!(cx; tracing, http3_protocol_options, add_proxy_protocol_connection_state);
     let target = http_target::convert(
         cx,
         http_target::Fields {
@@ -128,16 +126,23 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         cx.at("http2_protocol_options", |cx| http2::convert(cx, http2_protocol_options.unwrap_or_default()));
     http2.stream_error_on_invalid |= stream_error_on_invalid && !says_so;
     let access_logs = access_log::each(cx, access_log);
-    let (on_new_request, log_new_tunnels) =
+    let (on_new_request, log_new_tunnels, log_interval) =
         cx.at("access_log_options", |cx| log_options(cx, access_log_options.unwrap_or_default()));
     let (internal_addresses, internal_unix_sockets) = internal(cx, internal_address_config);
     let http_filters = http_filters::chain(cx, http_filters);
     let routes = routes(cx, route_specifier);
+    let server_name = if server_name.is_empty() { "envoy".to_owned() } else { server_name };
+    let proxy_status =
+        proxy_status_config.map(|message| cx.at("proxy_status_config", |cx| proxy_status(cx, message, &server_name)));
+    // The field of old means the same.
+    let old_interval = values::limit(cx, "access_log_flush_interval", &access_log_flush_interval, None);
     Some(HttpConnectionManager {
+        log_interval: log_interval.or(old_interval),
+        proxy_status,
         stat_prefix,
         routes: Arc::new(routes?),
         http_filters,
-        server_name: if server_name.is_empty() { "envoy".to_owned() } else { server_name },
+        server_name,
         server_header: server_header(server_header_transformation),
         via,
         use_remote_address: values::is_true(&use_remote_address),
@@ -164,6 +169,9 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
         request_timeout: values::limit(cx, "request_timeout", &request_timeout, None),
         request_headers_timeout: values::limit(cx, "request_headers_timeout", &request_headers_timeout, None),
         drain_timeout: values::duration(cx, "drain_timeout", &drain_timeout).unwrap_or(DRAIN_TIMEOUT),
+        drain_jitter: drain_timeout_jitter.map_or(0, |percent| percent.value.clamp(0.0, 100.0) as u32),
+        safe_max_connection_duration: http1_safe_max_connection_duration,
+        stream_flush_timeout: values::optional_limit(cx, "stream_flush_timeout", &stream_flush_timeout),
         delayed_close_timeout: values::limit(
             cx,
             "delayed_close_timeout",
@@ -190,14 +198,47 @@ pub(super) fn convert(cx: &mut Context, message: api::HttpConnectionManager) -> 
 }
 
 /// Whether a new request has a line of its own, and a tunnel that has been agreed on.
-fn log_options(cx: &mut Context, message: api::http_connection_manager::HcmAccessLogOptions) -> (bool, bool) {
+fn log_options(
+    cx: &mut Context,
+    message: api::http_connection_manager::HcmAccessLogOptions,
+) -> (bool, bool, Option<Duration>) {
     let api::http_connection_manager::HcmAccessLogOptions {
         access_log_flush_interval,
         flush_access_log_on_new_request,
         flush_log_on_tunnel_successfully_established,
     } = message;
-    ignore!(cx; access_log_flush_interval);
-    (flush_access_log_on_new_request, flush_log_on_tunnel_successfully_established)
+    let interval = values::limit(cx, "access_log_flush_interval", &access_log_flush_interval, None);
+    (flush_access_log_on_new_request, flush_log_on_tunnel_successfully_established, interval)
+}
+
+fn proxy_status(
+    cx: &mut Context,
+    message: api::http_connection_manager::ProxyStatusConfig,
+    server_name: &str,
+) -> ProxyStatus {
+    use api::http_connection_manager::proxy_status_config::ProxyName;
+    let api::http_connection_manager::ProxyStatusConfig {
+        remove_details,
+        // There are none beside the details.
+        remove_connection_termination_details: _,
+        remove_response_flags,
+        set_recommended_response_code,
+        proxy_name,
+    } = message;
+    let name = match proxy_name {
+        Some(ProxyName::UseNodeId(true)) => cx.node.id.clone(),
+        Some(ProxyName::LiteralProxyName(name)) => name,
+        Some(ProxyName::UseNodeId(false)) | None => server_name.to_owned(),
+    };
+    if http::HeaderValue::from_str(&name).is_err() {
+        cx.error(format!("the name of the proxy, {name:?}, is not a header's value"));
+    }
+    ProxyStatus {
+        name,
+        details: !remove_details,
+        flags: !remove_response_flags,
+        sets_status: set_recommended_response_code,
+    }
 }
 
 /// What is spoken: AUTO goes by ALPN, else by the first bytes.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::listener::v3 as api;
 
 use super::context::Context;
-use super::{address, chain_matcher, filter_chain, listener_filter, values};
+use super::{access_log, address, chain_matcher, filter_chain, listener_filter, values};
 use crate::config::model::{ConnectionLimits, Listener, SocketOptions};
 
 const DEFAULT_BUFFER_LIMIT: u32 = 1 << 20;
@@ -52,7 +52,7 @@ pub(super) fn convert(cx: &mut Context, message: api::Listener) -> Option<Listen
         listener_specifier,
     } = message;
     refuse!(cx; fcds_config, socket_options, udp_listener_config, api_listener);
-    ignore!(cx; stats_matcher, per_connection_buffer_high_watermark_timeout, metadata, traffic_direction, connection_balance_config, access_log,
+    ignore!(cx; stats_matcher, per_connection_buffer_high_watermark_timeout, metadata, traffic_direction, connection_balance_config,
         max_connections_to_accept_per_socket_event, enable_mptcp, bypass_overload_manager,
         tcp_keepalive);
     let use_original_dst = values::is_true(&use_original_dst);
@@ -88,7 +88,9 @@ pub(super) fn convert(cx: &mut Context, message: api::Listener) -> Option<Listen
     let ipv4_compat = first.ipv4_compat || more.iter().any(|address| address.ipv4_compat);
     let shown = first.address.to_string();
     let name = if name.is_empty() { shown.clone() } else { name };
+    let access_logs = access_log::each(cx, access_log);
     Some(Listener {
+        access_logs,
         limits: limits(cx, &name, ignore_global_conn_limit),
         stat_prefix: if stat_prefix.is_empty() { shown.replace(':', "_") } else { stat_prefix },
         name,

@@ -159,8 +159,9 @@ pub(super) fn common(cx: &mut Context, message: core::HttpProtocolOptions) -> Op
         headers_with_underscores_action,
         max_requests_per_connection,
     } = message;
-    refuse!(cx; max_stream_duration, headers_with_underscores_action);
-    ignore!(cx; max_connection_duration, max_connection_duration_jitter);
+    refuse!(cx; max_stream_duration);
+    // Underscores are for those who send requests: of hosts all is taken.
+    ignore!(cx; headers_with_underscores_action, max_connection_duration, max_connection_duration_jitter);
     Options {
         idle_timeout: values::limit(cx, "idle_timeout", &idle_timeout, Some(IDLE_TIMEOUT)),
         max_requests_per_connection: values::number(&max_requests_per_connection),

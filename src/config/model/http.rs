@@ -61,6 +61,13 @@ pub struct HttpConnectionManager {
     pub request_headers_timeout: Option<Duration>,
     /// `drain_timeout`, default 5 s.
     pub drain_timeout: Duration,
+    /// `drain_timeout_jitter`: by so many percent of it, at most, each connection's is longer.
+    pub drain_jitter: u32,
+    /// `http1_safe_max_connection_duration`: a connection of HTTP/1 that is too old ends with its next response, and not before.
+    pub safe_max_connection_duration: bool,
+    /// `stream_flush_timeout`: how long a client may take nothing of a response of which all is there; the idle timeout where it is not set,
+    /// `Some(None)` is off.
+    pub stream_flush_timeout: Option<Option<Duration>>,
     /// `delayed_close_timeout`, default 1 s; `None` closes at once.
     pub delayed_close_timeout: Option<Duration>,
     /// `max_request_headers_kb` in bytes, default 60 KiB.
@@ -83,10 +90,14 @@ pub struct HttpConnectionManager {
     pub proxy_100_continue: bool,
     /// `common_http_protocol_options.max_stream_duration`, where the route says nothing; `None` is off.
     pub max_stream_duration: Option<Duration>,
+    /// `proxy_status_config`.
+    pub proxy_status: Option<ProxyStatus>,
     /// `local_reply_config`.
     pub local_replies: Option<LocalReplies>,
     /// `access_log`.
     pub access_logs: Vec<AccessLog>,
+    /// `access_log_options.access_log_flush_interval`: a request that lasts has a line so often.
+    pub log_interval: Option<Duration>,
     /// `access_log_options.flush_access_log_on_new_request`: a new request has a line too.
     pub log_new_requests: bool,
     /// `access_log_options.flush_log_on_tunnel_successfully_established`: so has a tunnel that has been agreed on.
@@ -99,6 +110,7 @@ impl Default for HttpConnectionManager {
         Self {
             stat_prefix: String::new(),
             access_logs: Vec::new(),
+            log_interval: None,
             log_new_requests: false,
             log_new_tunnels: false,
             routes: Arc::default(),
@@ -121,6 +133,7 @@ impl Default for HttpConnectionManager {
             early_headers: Vec::new(),
             proxy_100_continue: false,
             max_stream_duration: None,
+            proxy_status: None,
             local_replies: None,
             idle_timeout: Some(Duration::from_secs(3600)),
             max_connection_duration: None,
@@ -129,6 +142,9 @@ impl Default for HttpConnectionManager {
             request_timeout: None,
             request_headers_timeout: None,
             drain_timeout: Duration::from_secs(5),
+            drain_jitter: 0,
+            safe_max_connection_duration: false,
+            stream_flush_timeout: None,
             delayed_close_timeout: Some(Duration::from_secs(1)),
             max_request_headers_bytes: 60 * 1024,
             max_headers_count: 100,
@@ -139,6 +155,19 @@ impl Default for HttpConnectionManager {
             http2: Default::default(),
         }
     }
+}
+
+/// `proxy_status_config`: responses that have suffered say from what, as RFC 9209 has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyStatus {
+    /// This proxy: `literal_proxy_name`, the node's id, or `server_name`.
+    pub name: String,
+    /// Not `remove_details`.
+    pub details: bool,
+    /// Not `remove_response_flags`.
+    pub flags: bool,
+    /// `set_recommended_response_code`.
+    pub sets_status: bool,
 }
 
 /// `codec_type`.

@@ -27,6 +27,8 @@ pub struct Listener {
     pub default_filter_chain: Option<Arc<FilterChain>>,
     /// `envoy.filters.listener.tls_inspector`, named or needed by a filter chain: which chain is found out by what the client says first.
     pub inspection: Option<Inspection>,
+    /// `access_log`: a line for each connection when it has ended, also for one that no filter chain has taken.
+    pub access_logs: Vec<AccessLog>,
     /// How many connections there may be, where a runtime value may say so.
     pub limits: Option<Box<ConnectionLimits>>,
     /// `drain_type` is `MODIFY_ONLY`: `/healthcheck/fail` does not drain it.

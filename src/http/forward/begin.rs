@@ -66,7 +66,7 @@ pub(super) fn begin<'a>(
     let grpc = record.grpc.get();
     let timeouts = Timeouts::new(rewrite::timeout(&head, grpc, forward), tries, &controls);
     stream.set_timeouts(timeouts.total, forward.idle_timeout);
-    stream.set_duration(rewrite::duration(&head, forward.max_stream_duration));
+    stream.set_duration(rewrite::duration(&mut head, grpc, forward.max_stream_duration));
     stream.manager().route_stats.begin(stream, &head);
     *record.cluster.borrow_mut() = Some(cluster.clone());
     record.high.set(forward.high_priority);
@@ -89,11 +89,8 @@ pub(super) fn begin<'a>(
     if let Some(expected) = timeouts.expected(Duration::ZERO).filter(|_| announces) {
         announce_timeout(&mut head.headers, expected);
     }
-    if forward.grpc_timeout.is_some()
-        && grpc
-        && let Some(expected) = timeouts.expected(Duration::ZERO)
-    {
-        rewrite::announce_grpc_timeout(&mut head.headers, expected);
+    if forward.grpc_timeout.is_some() && grpc {
+        rewrite::tell_timeout(&mut head, timeouts.expected(Duration::ZERO));
     }
     if tries.count_in_request {
         announce_attempts(&mut head.headers, 1);

@@ -17,7 +17,12 @@ pub(crate) fn wishes(data: &[u8]) {
     let mut head = parsed.head;
     for grpc_max in [None, Some(None), Some(Some(std::time::Duration::from_secs(9)))] {
         let limits = MaxStreamDuration { grpc_max, grpc_offset: std::time::Duration::from_millis(3), limit: None };
-        let limit = rewrite::duration(&head, limits);
+        let mut told = head.clone();
+        let limit = rewrite::duration(&mut told, true, limits);
+        // What the host is told is what holds, and can be read again.
+        let again =
+            rewrite::duration(&mut told, true, MaxStreamDuration { grpc_max: Some(None), ..Default::default() });
+        assert!(limit.is_none() || again.is_some(), "{limit:?}");
         assert!(grpc_max.flatten().is_none_or(|most| limit.flatten().is_none_or(|limit| limit <= most)), "{limit:?}");
     }
     let before = head.headers.len();

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 
 use crate::access_log::{Live, Template};
-use crate::codec::head::{Headers, RequestHead, ResponseHead};
+use crate::codec::head::{RequestHead, ResponseHead};
 use crate::config::model::{Forward, HostRewrite, MaxStreamDuration, Piece, RouteAction, Router};
 use crate::fault::Flag;
 use crate::http::filter::Response;
@@ -95,17 +95,6 @@ pub(super) fn refuse_control<'a>(name: &str, value: &HeaderValue, stream: &Strea
     reply
 }
 
-/// Tells a gRPC host how long its answer is waited for, in milliseconds, or in what is needed for eight digits.
-pub(super) fn announce_grpc_timeout(headers: &mut Headers, timeout: Duration) {
-    const MOST: u128 = 99_999_999;
-    let units = [("m", 1), ("S", 1000), ("M", 60_000), ("H", 3_600_000)];
-    let mut fitting = units.into_iter().map(|(unit, millis)| (unit, timeout.as_millis() / millis));
-    let (unit, number) = fitting.find(|(_, number)| *number <= MOST).unwrap_or(("H", MOST));
-    if let Ok(value) = HeaderValue::from_str(&format!("{number}{unit}")) {
-        headers.set(HeaderName::from_static("grpc-timeout"), value);
-    }
-}
-
 /// A redirect, or a direct response.
 pub(super) fn answer<'a>(
     head: &RequestHead,
@@ -129,16 +118,36 @@ pub(super) fn answer<'a>(
 }
 
 /// The limit on request and response together: `grpc-timeout` where the route takes it, else the route's own. `None` leaves it to the
-/// connection manager.
-pub(super) fn duration(head: &RequestHead, limits: MaxStreamDuration) -> Option<Option<Duration>> {
-    if let Some(most) = limits.grpc_max
-        && let Some(asked) = grpc_timeout(head)
-    {
-        let allowed = most.map_or(asked, |most| asked.min(most));
-        // An offset that would leave nothing is not taken off.
-        return Some(Some(allowed.checked_sub(limits.grpc_offset).filter(|left| !left.is_zero()).unwrap_or(allowed)));
+/// connection manager. A host that is asked by gRPC is told what is left of it.
+pub(super) fn duration(head: &mut RequestHead, grpc: bool, limits: MaxStreamDuration) -> Option<Option<Duration>> {
+    let asked = limits.grpc_max.and_then(|most| {
+        let asked = grpc_timeout(head)?;
+        Some(most.map_or(asked, |most| asked.min(most)).saturating_sub(limits.grpc_offset))
+    });
+    let limit = asked.map(Some).or(limits.limit);
+    if let Some(Some(limit)) = limit.filter(|_| grpc) {
+        head.headers.set(GRPC_TIMEOUT, to_grpc_timeout(limit));
     }
-    limits.limit
+    limit
+}
+
+/// Tells a host that is asked by gRPC how long it is waited for, where that is bounded.
+pub(super) fn tell_timeout(head: &mut RequestHead, expected: Option<Duration>) {
+    if let Some(expected) = expected {
+        head.headers.set(GRPC_TIMEOUT, to_grpc_timeout(expected));
+    }
+}
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// A duration as `grpc-timeout` says it: in the smallest unit from milliseconds on that it fits in with eight digits.
+fn to_grpc_timeout(duration: Duration) -> HeaderValue {
+    const MOST: u128 = 99_999_999;
+    let units = [(1, 'm'), (1000, 'S'), (60_000, 'M'), (3_600_000, 'H')];
+    let millis = duration.as_millis();
+    let fitting = units.iter().map(|(unit, name)| (millis / unit, name)).find(|(number, _)| *number <= MOST);
+    let (number, name) = fitting.unwrap_or((MOST, &'H'));
+    HeaderValue::from_maybe_shared(Bytes::from(format!("{number}{name}"))).unwrap_or(HeaderValue::from_static("0m"))
 }
 
 /// The limit on the response: of a gRPC request what it asks for, where the route takes it, else the route's own.
@@ -154,7 +163,7 @@ pub(super) fn timeout(head: &RequestHead, is_grpc: bool, forward: &Forward) -> O
 
 /// `grpc-timeout`: up to eight digits and a unit.
 fn grpc_timeout(head: &RequestHead) -> Option<Duration> {
-    let value = head.headers.get(&HeaderName::from_static("grpc-timeout")).map(HeaderValue::as_bytes)?;
+    let value = head.headers.get(&GRPC_TIMEOUT).map(HeaderValue::as_bytes)?;
     let (unit, digits) = value.split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -165,8 +174,9 @@ fn grpc_timeout(head: &RequestHead) -> Option<Duration> {
         b'M' => Duration::from_secs(number * 60),
         b'S' => Duration::from_secs(number),
         b'm' => Duration::from_millis(number),
-        b'u' => Duration::from_micros(number),
-        b'n' => Duration::from_nanos(number),
+        // A part of a millisecond is one: none at all would be no time.
+        b'u' => Duration::from_millis(number.div_ceil(1_000)),
+        b'n' => Duration::from_millis(number.div_ceil(1_000_000)),
         _ => return None,
     })
 }

@@ -21,6 +21,8 @@ pub(in crate::http) struct Sink {
     ended: bool,
     /// The end has been sent.
     done: bool,
+    /// Data has been sent.
+    begun: bool,
     /// The window is shut.
     blocked: bool,
     /// Bytes of data taken out of the body.
@@ -30,12 +32,17 @@ pub(in crate::http) struct Sink {
 impl Sink {
     /// Behind a head that has been sent; `done` where that was all.
     pub(in crate::http) fn new(stream: SendStream<Bytes>, done: bool) -> Self {
-        Self { stream, held: Bytes::new(), ended: done, done, blocked: false, taken: 0 }
+        Self { stream, held: Bytes::new(), ended: done, done, begun: false, blocked: false, taken: 0 }
     }
 
     /// All is sent.
     pub(in crate::http) fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// The body has ended, whether or not the client has taken all of it.
+    pub(in crate::http) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// The peer takes nothing for now.
@@ -74,8 +81,10 @@ impl Sink {
 
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         let room = poll_room(&mut self.stream, self.held.len(), context);
-        self.blocked = room.is_pending();
+        // The first room of a stream comes when the connection has been looked at: nobody holds it back.
+        self.blocked = room.is_pending() && self.begun;
         let Some(room) = ready!(room) else { return Poll::Ready(Err(Broken::Sink)) };
+        self.begun = true;
         let part = self.held.len().min(room);
         let data = self.held.copy_to_bytes(part);
         self.done = self.ended && self.held.is_empty();

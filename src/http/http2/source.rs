@@ -44,9 +44,9 @@ impl Source {
         self.stream.is_none()
     }
 
-    /// Bytes that are still to come, where that is known.
+    /// Bytes that are still to come, where that is known. Behind the last of them trailers may come until the stream has ended.
     pub(in crate::http) fn length(&self) -> Option<u64> {
-        self.left
+        self.left.filter(|left| *left > 0 || self.is_done())
     }
 
     /// The next frame.

@@ -23,7 +23,7 @@ pub(super) fn translate(head: &mut ResponseHead, body: &Bytes, silent: bool) {
 }
 
 /// The status for a status of HTTP.
-fn code(status: StatusCode) -> u16 {
+pub(in crate::http) fn code(status: StatusCode) -> u16 {
     match status.as_u16() {
         400 => 13,
         401 => 16,
@@ -35,7 +35,7 @@ fn code(status: StatusCode) -> u16 {
 }
 
 /// A text as a header: what is not printable ASCII is `%XX`.
-fn message(text: &[u8]) -> HeaderValue {
+pub(in crate::http) fn message(text: &[u8]) -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut out = Vec::with_capacity(text.len());
     for byte in text {

@@ -42,6 +42,15 @@ impl Stream<'_> {
         });
     }
 
+    /// A line of a request that goes on.
+    pub(super) fn log_periodic(&self) {
+        let Some(logs) = &self.manager().logs else { return };
+        self.record.log(|live| {
+            self.fill(live);
+            logs.write(LogType::DownstreamPeriodic, live);
+        });
+    }
+
     /// Keeps what the line says of the response's head.
     pub(super) fn keep_response(&self, head: &ResponseHead) {
         let Some(logs) = &self.manager().logs else { return };

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use crate::drain::motion::Permit;
 use crate::http::body::Body;
@@ -12,6 +13,7 @@ use crate::http::flight::Flight;
 use crate::http::forward::{Suspended, resumed};
 use crate::http::pump::Pump;
 use crate::http::upgrade::Switch;
+use crate::local::Deadline;
 
 use super::{After, Begun, Client, Stream};
 
@@ -50,6 +52,7 @@ type Wait = Pin<Box<dyn Future<Output = Option<Permit>>>>;
 pub(in crate::http) async fn resume(conn: &Downstream, flight: Box<Flight>) -> After {
     let Flight { record, framing, interim, deadlines, version, mut begun, exchange, download, stays, .. } = *flight;
     conn.set_busy(true);
+    let next_line = conn.manager.config.log_interval.map(|interval| conn.timer.at(Instant::now() + interval));
     let stream = Stream {
         client: Client::Http1(conn),
         record,
@@ -58,6 +61,7 @@ pub(in crate::http) async fn resume(conn: &Downstream, flight: Box<Flight>) -> A
         deadlines,
         late: false,
         version,
+        periodic: Cell::new(next_line.unwrap_or(Deadline::NEVER)),
         hostless: false,
         switch: Cell::new(Switch::No),
         active: Cell::new(None),

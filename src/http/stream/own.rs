@@ -78,6 +78,7 @@ impl<'a> Stream<'a> {
                 drained: Cell::new(Deadline::NEVER),
             },
             version: Version::HTTP_11,
+            periodic: Cell::new(Deadline::NEVER),
             hostless: false,
             switch: Cell::new(Switch::No),
             active: Cell::new(None),

@@ -28,6 +28,9 @@ impl Stream<'_> {
             Body::Tunnel(granted) => return self.join(head, *granted, begun).map(|()| Course::Over),
             body => body,
         };
+        if self.record.announces_attempts.get() {
+            announce_attempts(&mut head.headers, self.record.attempts.get());
+        }
         let conn = match self.client {
             Client::Http1(conn) => conn,
             Client::Http2(client) => return self.send_http2(client, head, body, begun).await,
@@ -42,9 +45,6 @@ impl Stream<'_> {
         let framing = self.frame(&head, &mut body);
         begun.until_close = framing == http1::Body::UntilClose;
         begun.close |= begun.until_close;
-        if self.record.announces_attempts.get() {
-            announce_attempts(&mut head.headers, self.record.attempts.get());
-        }
         self.manager().prepare_response(&mut head, self);
         // The version is the hop's own: that of the request, whatever the host speaks.
         head.version = self.version;
@@ -71,15 +71,21 @@ impl Stream<'_> {
         async move {
             let mut moved = pump.taken;
             let mut blocked = pump.outbox.is_blocked();
+            let mut flushing = false;
             let room = poll_fn(|context| {
                 let pumped = pump.poll(context, &mut body, &self.manager().local, |context, slices| {
                     conn.poll_write(context, slices)
                 });
                 if pump.taken != moved {
                     moved = pump.taken;
+                    self.record.sent.set(moved);
                     if pumped.is_pending() {
                         self.moved(Instant::now());
                     }
+                }
+                if !flushing && pumped.is_pending() && pump.has_ended() {
+                    flushing = true;
+                    self.flushing();
                 }
                 if pump.outbox.is_blocked() != blocked {
                     blocked = !blocked;
@@ -177,11 +183,8 @@ impl Stream<'_> {
         if self.record.uncharged.get() {
             return;
         }
-        // A gRPC client is told of a failure with 200, which the cluster has not earned.
-        let status = match self.record.stands_for.get() {
-            0 => status,
-            stands_for => stands_for,
-        };
+        // What gRPC clients are told is 200 and a status of their own; whoever it is about is charged with what it stands for.
+        let status = self.record.charged(status);
         if let Some(cluster) = &*self.record.cluster.borrow() {
             cluster.count_response(status, self.record.internal.get());
             if self.record.canary.get() {

@@ -53,13 +53,19 @@ impl Stream<'_> {
         }
         let mut moved = 0;
         let mut blocked = false;
+        let mut flushing = false;
         let sent = poll_fn(|context| {
             let pumped = sink.poll(context, &mut body);
             if sink.taken != moved {
                 moved = sink.taken;
+                self.record.sent.set(moved);
                 if pumped.is_pending() {
                     self.moved(Instant::now());
                 }
+            }
+            if !flushing && pumped.is_pending() && sink.has_ended() {
+                flushing = true;
+                self.flushing();
             }
             if sink.is_blocked() != blocked {
                 blocked = !blocked;
@@ -83,6 +89,11 @@ impl Stream<'_> {
         match sent {
             Ok(()) => Ok(Course::Over),
             Err(failure) => {
+                if flushing && matches!(failure, Failure::StreamIdle { .. }) {
+                    self.manager().http2_stats.tx_flush_timeout.inc();
+                }
+                // A reset takes back what has not been written: what came before it goes out first.
+                tokio::task::yield_now().await;
                 sink.reset(Reason::INTERNAL_ERROR);
                 Err(failure)
             }

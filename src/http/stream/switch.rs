@@ -100,7 +100,8 @@ impl Stream<'_> {
     /// The response to a request that asked for a tunnel is over, and it is none.
     pub(super) fn declined(&self) {
         // What the client might still have sent nobody hears. Over HTTP/1 that ends its connection, and is counted there.
-        if self.switch.get() != Switch::No && matches!(self.client, Client::Http2(_)) && !self.client.is_through() {
+        let through = if self.switch.get() == Switch::No { self.is_complete() } else { self.client.is_through() };
+        if !through && matches!(self.client, Client::Http2(_)) {
             self.manager().stats.downstream_rq_rx_reset.inc();
         }
     }

@@ -4,8 +4,10 @@ use std::cell::Cell;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::config::model::RouteAction;
 use crate::http::failure::Failure;
 use crate::local::Deadline;
+use crate::route::Decision;
 
 use super::{Client, Stream};
 
@@ -53,6 +55,31 @@ impl Stream<'_> {
         self.deadlines.idle.set(idle.map_or(Deadline::NEVER, |idle| self.timer().at(now + idle)));
     }
 
+    /// All of the response is there, and the client does not take it: from here on the route's `flush_timeout`, or the manager's, is the idle timeout.
+    pub(super) fn flushing(&self) {
+        let of_route = match self.record.route.borrow().as_ref().map(Decision::action) {
+            Some(RouteAction::Forward(forward)) => forward.flush_timeout,
+            _ => None,
+        };
+        let Some(limit) = of_route.or(self.manager().config.stream_flush_timeout) else { return };
+        self.deadlines.idle_timeout.set(limit);
+        self.moved(Instant::now());
+    }
+
+    /// Writes a line from time to time.
+    fn poll_periodic(&self, context: &mut Context<'_>) {
+        if self.timer().poll_until(context, self.periodic.get()).is_ready() {
+            self.log_periodic();
+            let interval = self.manager().config.log_interval;
+            let next = interval.map_or(Deadline::NEVER, |interval| self.timer().at(Instant::now() + interval));
+            self.periodic.set(next);
+            // Of the next one the wheel must hear now; one that is due already comes with the next turn.
+            if next != Deadline::NEVER && self.timer().poll_until(context, next).is_ready() {
+                context.waker().wake_by_ref();
+            }
+        }
+    }
+
     pub(super) fn arm_route(&self, received_at: Instant) {
         if let Some(timeout) = self.deadlines.route_timeout.get() {
             self.deadlines.route.set(self.timer().at(received_at + timeout));
@@ -61,6 +88,9 @@ impl Stream<'_> {
 
     /// Ready when the request must end before its time.
     pub(in crate::http) fn poll_ended(&self, context: &mut Context<'_>) -> Poll<Failure> {
+        if self.periodic.get() != Deadline::NEVER {
+            self.poll_periodic(context);
+        }
         let drained = &self.deadlines.drained;
         if !self.late && drained.get() == Deadline::NEVER && self.client.poll_over(context).is_ready() {
             drained.set(self.timer().at(self.record.started + LAST_REQUEST));

@@ -46,6 +46,8 @@ pub struct Pool {
     opening: Cell<u32>,
     /// Open or being opened.
     live: Cell<u32>,
+    /// Streams that the host takes on a connection, as they were when a request was last over: a new connection takes no more before its settings have come.
+    learned: Cell<u32>,
     counts: Rc<Counts>,
 }
 
@@ -89,6 +91,7 @@ impl Pool {
             waiting: RefCell::default(),
             opening: Cell::new(0),
             live: Cell::new(0),
+            learned: Cell::new(u32::MAX),
             counts: counts.clone(),
         })
     }
@@ -153,7 +156,8 @@ impl Pool {
     /// Opens one more connection, unless those that are being opened are enough for all who wait.
     fn grow(self: &Rc<Self>) {
         let waiting = self.waiting.borrow().len() as u64 + 1;
-        let expected = u64::from(self.opening.get()) * u64::from(self.options().max_concurrent_streams);
+        let each = self.options().max_concurrent_streams.min(self.learned.get());
+        let expected = u64::from(self.opening.get()) * u64::from(each);
         if waiting <= expected {
             return;
         }
@@ -167,12 +171,13 @@ impl Pool {
                 self.common.limits.take_over_limit(Kind::Connections)
             }
         };
+        // Counted before it begins: whoever comes at the same moment sees it.
+        self.opening.set(self.opening.get() + 1);
         tokio::task::spawn_local(self.clone().open(ticket));
     }
 
     /// Opens a connection and drives it to its end.
     async fn open(self: Rc<Self>, ticket: Ticket) {
-        self.opening.set(self.opening.get() + 1);
         let opened = drive::open(&self, ticket).await;
         self.opening.set(self.opening.get() - 1);
         match opened {

@@ -59,7 +59,7 @@ pub(super) fn forward(
     let Inherited { mut tries, mirrors } = inherited;
     let mirrors = table.mirrors(cx, request_mirror_policies, &mirrors);
     refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config);
-    ignore!(cx; flush_timeout, early_data_policy);
+    ignore!(cx; early_data_policy);
     let rate_limits = rate_limit::convert(cx, "rate_limits", rate_limits);
     let redirects = match internal_redirect_policy {
         Some(policy) => Some(cx.at("internal_redirect_policy", |cx| internal_redirect::policy(cx, policy))),
@@ -96,6 +96,7 @@ pub(super) fn forward(
         }),
     };
     let idle_timeout = values::optional_limit(cx, "idle_timeout", &idle_timeout);
+    let flush_timeout = values::optional_limit(cx, "flush_timeout", &flush_timeout);
     let max_stream_duration = max_stream_duration.unwrap_or_default();
     let max_stream_duration = cx.at("max_stream_duration", |cx| stream_duration(cx, &max_stream_duration));
     let hash_policy = cx.each("hash_policy", hash_policy, hash::policy);
@@ -107,6 +108,7 @@ pub(super) fn forward(
         timeout,
         grpc_timeout,
         idle_timeout,
+        flush_timeout,
         max_stream_duration,
         path_rewrite: path_rewrite?,
         host_rewrite: host_rewrite?,

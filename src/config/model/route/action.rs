@@ -45,6 +45,8 @@ pub struct Forward {
     pub grpc_timeout: Option<GrpcTimeout>,
     /// `idle_timeout` of the route: overrides the manager's stream idle timeout. `Some(None)` turns it off.
     pub idle_timeout: Option<Option<Duration>>,
+    /// `flush_timeout`: overrides the manager's stream flush timeout. `Some(None)` turns it off.
+    pub flush_timeout: Option<Option<Duration>>,
     /// `max_stream_duration`.
     pub max_stream_duration: MaxStreamDuration,
     /// What becomes of the path.
@@ -89,6 +91,7 @@ impl Forward {
             timeout: Some(Duration::from_secs(15)),
             grpc_timeout: None,
             idle_timeout: None,
+            flush_timeout: None,
             max_stream_duration: MaxStreamDuration::default(),
             path_rewrite: PathRewrite::None,
             host_rewrite: HostRewrite::None,

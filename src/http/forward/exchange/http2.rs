@@ -350,8 +350,13 @@ impl<'a> Exchange<'a> {
         self.unseen = refused || (error.is_go_away() && error.is_remote());
         if let Some(lease) = &mut self.lease {
             match error.is_reset() && error.is_remote() {
+                true if refused => lease.ended(),
                 true => lease.was_reset(),
-                false if !error.is_library() => lease.ended(),
+                false if !error.is_library() => {
+                    // As Envoy counts a stream that goes with its connection.
+                    self.cluster.stats().upstream_rq_pending_failure_eject.inc();
+                    lease.ended();
+                }
                 false => {}
             }
         }

@@ -61,7 +61,10 @@ impl Connection {
             return false;
         }
         let Some(pool) = self.pool.upgrade() else { return false };
-        let most = (pool.options().max_concurrent_streams as usize).min(send.current_max_send_streams());
+        let mut most = (pool.options().max_concurrent_streams as usize).min(send.current_max_send_streams());
+        if !self.settled.get() {
+            most = most.min(pool.learned.get() as usize);
+        }
         (self.streams.get() as usize) < most
     }
 
@@ -201,6 +204,9 @@ impl Drop for Lease {
         drop_one(&self.pool.counts.rq_active);
         let connection = &self.connection;
         connection.streams.set(connection.streams.get().saturating_sub(1));
+        if connection.settled.get() {
+            self.pool.learned.set(u32::try_from(self.send.current_max_send_streams()).unwrap_or(u32::MAX).max(1));
+        }
         connection.used.set(Instant::now());
         self.pool.tell_one();
     }
