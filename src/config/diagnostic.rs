@@ -44,6 +44,14 @@ impl Path {
     pub fn contains(&self, other: &Path) -> bool {
         other.0.starts_with(&self.0)
     }
+
+    /// The field that it is in, by its own name.
+    pub fn field(&self) -> Option<&'static str> {
+        self.0.iter().rev().find_map(|segment| match segment {
+            Segment::Field(name) => Some(*name),
+            Segment::Index(_) | Segment::Key(_) => None,
+        })
+    }
 }
 
 impl fmt::Display for Path {

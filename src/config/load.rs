@@ -13,6 +13,7 @@
 mod faults;
 mod source;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
@@ -102,13 +103,22 @@ fn load_texts(texts: &[Text], from_file: bool, options: &LoadOptions) -> Result<
         let text = file.map(|(text, _)| text.content.clone()).unwrap_or_default();
         (to_model(&wire, options, documents, report), wire, text)
     })
-    .map(|((bootstrap, wire, text), warnings)| Loaded { bootstrap, warnings, wire, text })
+    .map(|((mut bootstrap, wire, text), warnings)| {
+        bootstrap.runtime.deprecated = deprecated(&warnings);
+        Loaded { bootstrap, warnings, wire, text }
+    })
 }
 
 /// A text of a format, as if it stood in a file.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn text(content: &str, format: Format, options: &LoadOptions) -> Result<Loaded, Faults> {
     load_texts(&[Text { name: "text".into(), content: content.to_owned(), format }], true, options)
+}
+
+/// How many deprecated fields are used, each counted once however often it is.
+fn deprecated(warnings: &[Diagnostic]) -> u64 {
+    let deprecations = warnings.iter().filter(|warning| warning.message.ends_with(" deprecated"));
+    deprecations.filter_map(|warning| warning.path.field()).collect::<HashSet<_>>().len() as u64
 }
 
 /// The first half of [`load`]: does the configuration conform to the schema and its rules?

@@ -378,6 +378,8 @@ impl<'a> Next<'a> {
 
     /// The same, with a response that goes out as it is, whatever the route does to others.
     pub fn answer(self, request: &RequestHead, mut response: Response<'a>, details: &'static str) -> Answer<'a> {
+        // Those behind may name the code.
+        self.stream.record().status.set(response.head.status.as_u16());
         self.pass_over(&mut response);
         self.stream.keep_request(request);
         self.stream.record().set_details(details);

@@ -343,7 +343,12 @@ impl<'a> Stream<'a> {
             false => local_reply::of(failure, self.record.attempts.get() > 1, self.record.grpc.get()).ok_or(failure)?,
         };
         rewrite::own_response(&mut reply, |head| rewrite::response(head, self));
+        if own {
+            // No router has said how often it was tried.
+            self.record.announces_attempts.set(false);
+        }
         if !headless {
+            self.record.status.set(reply.head.status.as_u16());
             self.manager().chain.dress(&mut reply, self);
         }
         begun.close |= self.ends_by(&reply);

@@ -90,6 +90,8 @@ impl Keeper {
             disks: RefCell::new(disks),
             looking: Cell::new(false),
         };
+        keeper.stats.deprecated_feature_use.add(model.deprecated);
+        keeper.stats.deprecated_feature_seen_since_process_start.set(model.deprecated);
         keeper.publish();
         Rc::new(keeper)
     }

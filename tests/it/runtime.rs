@@ -229,3 +229,10 @@ fn where_there_are_no_layers_nothing_is_looked_up() {
     assert!(bootstrap.clusters.iter().all(|cluster| cluster.limit_keys.is_none()));
     assert!(bootstrap.listeners[0].limits.is_none());
 }
+
+#[test]
+fn deprecated_fields_are_counted_once_each() {
+    let routes = "- match: { prefix: /, headers: [{ name: a, exact_match: b }, { name: b, exact_match: c }, { name: c, prefix_match: d }] }\n  direct_response: { status: 200 }\n";
+    assert_eq!(read(text("", "", routes, &[])).unwrap().bootstrap.runtime.deprecated, 2);
+    assert_eq!(read(with("  - { name: a, admin_layer: {} }\n")).unwrap().bootstrap.runtime.deprecated, 0);
+}

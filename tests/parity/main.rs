@@ -109,6 +109,7 @@ themes! {
     grpc_stats_all
     grpc_web
     headers
+    health
     hedging
     http2_connect
     http2_upgrades
@@ -118,9 +119,11 @@ themes! {
     local_replies
     matching
     messages
+    mixed
     mirroring
     normal_form
     not_extended
+    old_fields
     proxy_status
     redirects
     retries

@@ -72,6 +72,8 @@ pub(super) fn header(cx: &mut Context, message: route::HeaderMatcher) -> Option<
         None => HeaderPattern::Present(true),
         Some(Specifier::PresentMatch(present)) => HeaderPattern::Present(present),
         Some(Specifier::RangeMatch(kind::Int64Range { start, end })) => HeaderPattern::Range { start, end },
+        // Nothing is any value here, as it has been since the first release.
+        Some(Specifier::ExactMatch(text)) if text.is_empty() => plain(StringPattern::Prefix(text)),
         Some(Specifier::ExactMatch(text)) => plain(StringPattern::Exact(text)),
         Some(Specifier::PrefixMatch(text)) => plain(StringPattern::Prefix(text)),
         Some(Specifier::SuffixMatch(text)) => plain(StringPattern::Suffix(text)),

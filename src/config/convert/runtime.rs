@@ -78,7 +78,7 @@ pub(super) fn convert(cx: &mut Context, message: Option<api::LayeredRuntime>) ->
         RuntimeLayer::Disk { .. } | RuntimeLayer::Admin(_) => None,
     });
     values.publish(Snapshot::new(of_text.collect()));
-    RuntimeLayers { layers, values }
+    RuntimeLayers { layers, deprecated: 0, values }
 }
 
 fn disk(cx: &Context, name: String, message: api::runtime_layer::DiskLayer) -> RuntimeLayer {

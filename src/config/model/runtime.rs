@@ -10,6 +10,8 @@ use crate::runtime::{Key, Layer, Runtime, Value};
 pub struct RuntimeLayers {
     /// In their order: a later one goes before an earlier.
     pub layers: Vec<RuntimeLayer>,
+    /// Deprecated fields that the whole configuration uses, each counted once (`runtime.deprecated_feature_use`).
+    pub deprecated: u64,
     /// Where the values are published that the settings of this configuration ask for; the static layers are in it already.
     pub values: Runtime,
 }

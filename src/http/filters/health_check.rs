@@ -9,13 +9,15 @@
 //! other request is passed on as if this filter were not there.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use self::settings::{HealthCheck, Mode};
-use super::super::body::Body;
+use super::super::body::{Body, Frame};
 use super::super::failure::Failure;
 use super::super::filter::{Answer, Building, Extension, Filter, Next, Request, Response};
 use crate::codec::head::{RequestHead, ResponseHead};
@@ -111,7 +113,25 @@ impl Filter for HealthChecks {
             head.headers.set(DEGRADED, HeaderValue::from_static(""));
         }
         head.headers.set(CHECKED_CLUSTER, self.service.clone());
-        next.reply(&request.head, Response { head, body: Body::Empty, local: true }, verdict.details)
+        let reply = Response { head, body: Body::Empty, local: true };
+        if next.stream().is_complete() {
+            return next.reply(&request.head, reply, verdict.details);
+        }
+        // Who sends a body is answered behind it, so that the connection is kept.
+        let Request { head, mut body } = request;
+        Answer::later(async move {
+            poll_fn(|context| {
+                loop {
+                    match ready!(body.poll_frame(context)) {
+                        Ok(Frame::Data(_)) => {}
+                        Ok(Frame::End(_)) => return Poll::Ready(Ok(())),
+                        Err(failure) => return Poll::Ready(Err(failure)),
+                    }
+                }
+            })
+            .await?;
+            next.reply(&head, reply, verdict.details).await
+        })
     }
 }
 
@@ -169,7 +189,7 @@ impl HealthChecks {
 
     fn count(&self, verdict: &Verdict) {
         self.stats.request_total.inc();
-        if verdict.status == StatusCode::OK {
+        if verdict.status.is_success() {
             self.stats.ok.inc();
         } else {
             self.stats.failed.inc();

@@ -180,13 +180,15 @@ impl Stream<'_> {
             self.manager().stats.response(status);
             self.manager().listener_stats.response(status);
         }
-        if self.record.uncharged.get() {
+        // Checks of health are nobody's traffic.
+        if self.record.uncharged.get() || self.record.is_health_check.get() {
             return;
         }
         // What gRPC clients are told is 200 and a status of their own; whoever it is about is charged with what it stands for.
         let status = self.record.charged(status);
         if let Some(cluster) = &*self.record.cluster.borrow() {
             cluster.count_response(status, self.record.internal.get());
+            self.record.with_alt_stat(|name| cluster.count_as(name, status, self.record.internal.get()));
             if self.record.canary.get() {
                 cluster.count_canary(status);
             }

@@ -118,6 +118,8 @@ fn header(cx: &mut Context, message: route::HeaderMatcher) -> Option<LogHeaderMa
     let value = match header_match_specifier {
         None => LogHeaderValue::Present(true),
         Some(Match::PresentMatch(present)) => LogHeaderValue::Present(present),
+        // Nothing is any value here.
+        Some(Match::ExactMatch(text)) if text.is_empty() => LogHeaderValue::Prefix(text, case),
         Some(Match::ExactMatch(text)) => LogHeaderValue::Exact(text, case),
         Some(Match::PrefixMatch(text)) => LogHeaderValue::Prefix(text, case),
         Some(Match::SuffixMatch(text)) => LogHeaderValue::Suffix(text, case),
