@@ -28,8 +28,8 @@ pub use descriptors::{Counted, Descriptor, Entry as DescriptorEntry, RateLimits}
 pub use facts::{Facts, Tls, cookie, field, query};
 pub use hash::{Hashed, hash};
 pub use headers::HeaderMatcher;
-pub use redirect::location;
-pub use rewrite::{rewrite, set_endpoint_host};
+pub use redirect::{location, location_at};
+pub use rewrite::{rewrite, set_endpoint_host, set_path};
 pub use rules::{Format, HeaderEdits};
 pub use surroundings::{Asked, Nothing, Surroundings};
 pub use table::Table;

@@ -1,7 +1,7 @@
 //! The filter state: objects that filters leave for one another and for routes, by name.
 //!
-//! An object belongs to a request and goes with it. A request that has some stays with its worker until its response's head has come, as
-//! another epoch would not know of them.
+//! An object belongs to a request and goes with it. One that was made from a text goes with the request's line in the access logs to another
+//! epoch; a request with any other stays with its worker until its response's head has come.
 
 use std::net::IpAddr;
 

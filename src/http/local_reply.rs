@@ -5,8 +5,9 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
-use crate::access_log::Live;
-use crate::codec::head::ResponseHead;
+use crate::access_log::{Live, Replies};
+use crate::codec::head::{RequestHead, ResponseHead};
+use crate::config::model;
 
 use super::body::Body;
 use super::failure::Failure;
@@ -60,6 +61,26 @@ fn describe(head: &mut ResponseHead, body: &Bytes, content_type: HeaderValue) {
         head.headers.set(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         head.headers.set(header::CONTENT_TYPE, content_type);
     }
+}
+
+/// Fills a direct response with what its format makes of its text, for this request.
+pub(super) fn fill(
+    response: &mut Response<'_>,
+    format: &model::ReplyFormat,
+    text: Bytes,
+    request: &RequestHead,
+    stream: &Stream<'_>,
+) {
+    let mut replies = Replies::default();
+    let body = replies.format(&format.body);
+    let mut live = Live::new(stream.record().started);
+    stream.fill(&mut live);
+    live.context.status = response.head.status.as_u16().into();
+    replies.keep(&mut live, Some(request), &response.head);
+    live.reply = text;
+    let body = Bytes::from(body.render(&live));
+    describe(&mut response.head, &body, format.content_type.clone());
+    response.body = if body.is_empty() { Body::Empty } else { Body::Full(body) };
 }
 
 /// Makes a reply what the operator wants it to be, and what the client understands.

@@ -31,6 +31,8 @@ struct Shared {
     metadata: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
     objects: HashMap<String, Rc<dyn Any>>,
     redirects: Redirects,
+    /// `x-envoy-upstream-alt-stat-name`.
+    alt_stat: Option<String>,
 }
 
 /// The record of one request. Filled by whoever learns something; read when the request has ended.
@@ -215,7 +217,7 @@ impl Record {
     /// What filters have left, for the line in the access logs.
     pub(super) fn left(&self) -> Option<Left> {
         let shared = self.shared.borrow();
-        let Shared { metadata, objects, redirects: _, replies: _ } = &**shared.as_ref()?;
+        let Shared { metadata, objects, redirects: _, replies: _, alt_stat: _ } = &**shared.as_ref()?;
         let metadata = metadata.iter().map(|(namespace, values)| (namespace.clone(), values.clone().into()));
         let states = objects.iter().filter_map(|(key, object)| Some((key.clone(), object.downcast_ref::<State>()?)));
         let states = states.map(|(key, state)| match state {
@@ -226,9 +228,28 @@ impl Record {
         Some(Left { metadata: metadata.collect(), states: states.collect() })
     }
 
-    /// Whether filters have left anything: another epoch would not know of it.
-    pub(super) fn has_shared(&self) -> bool {
-        self.shared.borrow().is_some()
+    /// Whether there is something that another epoch would miss: objects of filters' own, and redirects. What has been said of the request,
+    /// metadata and texts of the filter state, goes with its line in the access logs; nobody else asks for it once the request is on its way.
+    pub(super) fn must_stay(&self) -> bool {
+        let shared = self.shared.borrow();
+        let Some(shared) = &*shared else { return false };
+        let Redirects { count, next, .. } = &shared.redirects;
+        *count > 0
+            || next.is_some()
+            || shared.alt_stat.is_some()
+            || shared.objects.values().any(|object| !object.is::<State>())
+    }
+
+    /// The response is counted under this name too.
+    pub(super) fn count_as(&self, name: String) {
+        self.shared.borrow_mut().get_or_insert_default().alt_stat = Some(name);
+    }
+
+    /// A name under which the response is counted once more.
+    pub(super) fn with_alt_stat(&self, count: impl FnOnce(&str)) {
+        if let Some(name) = self.shared.borrow().as_ref().and_then(|shared| shared.alt_stat.as_deref()) {
+            count(name);
+        }
     }
 
     /// What it has followed so far.
@@ -255,7 +276,7 @@ impl Record {
             shared.metadata.clear();
             shared.objects.clear();
             shared.replies.clear();
-            shared.replies.clear();
+            shared.alt_stat = None;
         }
         self.received_at.set(Some(now));
         self.attempts.set(0);

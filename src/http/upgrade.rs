@@ -20,7 +20,7 @@
 //! Where Envoy does otherwise: it sends the host what comes behind the head at once (not to one of HTTP/2), and a chunked body of the request as it stands; it drops the body of a
 //! 2xx that is no grant, and passes a 101 on that names no protocol (502 here); an end of one side is the end of both, while here the other
 //! half goes on. It asks a host of HTTP/2 for an upgrade whatever the host's settings say, takes only 200 for a grant, and leaves out what a WebSocket's handshake
-//! needs where only one side knows of it ([`handshake`]). An upgrade with a body cannot be asked for over HTTP/2: it gets the 403 of what is not enabled.
+//! needs where only one side knows of it (`handshake`). An upgrade with a body cannot be asked for over HTTP/2: it gets the 403 of what is not enabled.
 
 use bytes::{BufMut, BytesMut};
 use http::{Method, StatusCode, header};
@@ -69,9 +69,13 @@ impl Switch {
         let is_kind = |name: &str| name.as_bytes().eq_ignore_ascii_case(&kind);
         let of_route: &[RouteUpgrade] = match action {
             Some(RouteAction::Forward(forward)) => &forward.upgrades,
-            Some(RouteAction::Redirect(_) | RouteAction::DirectResponse { .. } | RouteAction::NonForwarding) | None => {
-                &[]
-            }
+            Some(
+                RouteAction::Redirect(_)
+                | RouteAction::DirectResponse { .. }
+                | RouteAction::FormattedResponse { .. }
+                | RouteAction::NonForwarding,
+            )
+            | None => &[],
         };
         match of_route.iter().find(|upgrade| is_kind(&upgrade.kind)) {
             Some(upgrade) if !upgrade.enabled => None,

@@ -7,14 +7,21 @@ use http::{HeaderName, HeaderValue};
 use super::decision::Decision;
 use super::rewrite;
 use crate::codec::head::{RequestHead, Scheme};
-use crate::config::model::{Redirect, RedirectPath, RouteAction};
+use crate::config::model::{PathRewrite, Redirect, RedirectPath, RouteAction};
 
 /// `location` of the answer to a request, where its status has one: 201 and 3xx.
 pub fn location(head: &RequestHead, decision: &Decision) -> Option<HeaderValue> {
+    location_at(head, decision, None)
+}
+
+/// The same with a path that has been made elsewhere (`path_rewrite`).
+pub fn location_at(head: &RequestHead, decision: &Decision, path: Option<&[u8]>) -> Option<HeaderValue> {
     let scheme = head.scheme.unwrap_or(Scheme::Http).as_str();
     let target = match decision.action() {
-        RouteAction::Redirect(redirect) => redirected(head, decision, redirect, scheme),
-        RouteAction::DirectResponse { status, .. } if *status == 201 || (300..400).contains(status) => {
+        RouteAction::Redirect(redirect) => redirected(head, decision, redirect, scheme, path),
+        RouteAction::DirectResponse { status, .. } | RouteAction::FormattedResponse { status, .. }
+            if *status == 201 || (300..400).contains(status) =>
+        {
             [scheme.as_bytes(), b"://", &head.authority, &head.path].concat()
         }
         _ => return None,
@@ -22,7 +29,13 @@ pub fn location(head: &RequestHead, decision: &Decision) -> Option<HeaderValue> 
     HeaderValue::from_bytes(&target).ok()
 }
 
-fn redirected(head: &RequestHead, decision: &Decision, redirect: &Redirect, own_scheme: &str) -> Vec<u8> {
+fn redirected(
+    head: &RequestHead,
+    decision: &Decision,
+    redirect: &Redirect,
+    own_scheme: &str,
+    made: Option<&[u8]>,
+) -> Vec<u8> {
     let scheme = if redirect.scheme.is_empty() { own_scheme } else { &redirect.scheme };
     let host = match redirect.host.as_str() {
         "" => host(head, scheme, redirect.port.is_some()),
@@ -30,17 +43,16 @@ fn redirected(head: &RequestHead, decision: &Decision, redirect: &Redirect, own_
     };
     let port = redirect.port.map(|port| format!(":{port}")).unwrap_or_default();
     let mut keep_query = !redirect.strip_query;
+    let query = memchr::memchr(b'?', &head.path).map_or(&[][..], |at| &head.path[at..]);
     let mut path: Cow<'_, [u8]> = match &redirect.path {
+        RedirectPath::Rewrite(PathRewrite::Format(_)) if let Some(made) = made => [made, query].concat().into(),
         RedirectPath::Rewrite(how) => rewrite::path(&head.path, &decision.route.path, how)
             .map_or((&head.path[..]).into(), |path| path.to_vec().into()),
         RedirectPath::Path(path) if path.contains('?') => {
             keep_query = true;
             path.as_bytes().into()
         }
-        RedirectPath::Path(path) => {
-            let query = memchr::memchr(b'?', &head.path).map_or(&[][..], |at| &head.path[at..]);
-            [path.as_bytes(), query].concat().into()
-        }
+        RedirectPath::Path(path) => [path.as_bytes(), query].concat().into(),
     };
     if !keep_query && let Some(at) = memchr::memchr(b'?', &path) {
         path.to_mut().truncate(at);

@@ -29,6 +29,16 @@ pub fn rewrite(head: &mut RequestHead, decision: &Decision, suppress: bool) {
     }
 }
 
+/// Sets a path that has been made elsewhere; the query stays.
+pub fn set_path(head: &mut RequestHead, path: &[u8], suppress: bool) {
+    let end = head.path_without_query().len();
+    let path = Bytes::from([path, &head.path[end..]].concat());
+    let original = std::mem::replace(&mut head.path, path);
+    if !suppress {
+        put(&mut head.headers, "x-envoy-original-path", original);
+    }
+}
+
 /// `auto_host_rewrite`: the hostname of the endpoint that was picked, where it has one.
 pub fn set_endpoint_host(head: &mut RequestHead, forward: &Forward, hostname: &str, suppress: bool) {
     if forward.host_rewrite == HostRewrite::Auto && !hostname.is_empty() {
@@ -42,7 +52,8 @@ pub(super) fn path(whole: &Bytes, matched: &PathMatch, rewrite: &PathRewrite) ->
     let end = memchr::memchr(b'?', whole).unwrap_or(whole.len());
     let (plain, query) = (&whole[..end], &whole[end..]);
     let new: Cow<'_, [u8]> = match rewrite {
-        PathRewrite::None => return None,
+        // What has operators is not made here.
+        PathRewrite::None | PathRewrite::Format(_) => return None,
         PathRewrite::Prefix(new) => {
             let matched = match matched {
                 PathMatch::Prefix { prefix: text, .. }

@@ -69,6 +69,11 @@ pub fn virtual_cluster(root: &Scope, virtual_host: &str, name: &str) -> Scope {
     root.scope("vhost").scope(virtual_host).scope("vcluster").scope(name)
 }
 
+/// The scope that a request has named for its response (`x-envoy-upstream-alt-stat-name`), from the scope of a cluster.
+pub fn alternative(cluster: &Scope, name: &str) -> Scope {
+    cluster.scope(name)
+}
+
 /// The scope of responses that were not passed on because their requests were tried again, from the scope of a cluster.
 pub fn retried(cluster: &Scope) -> Scope {
     cluster.scope("retry")

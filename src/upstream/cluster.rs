@@ -1,6 +1,7 @@
 //! One cluster of one worker: its hosts, its balancer, its limits and its statistics.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,6 +40,9 @@ struct High {
 
 /// How long a connection may be idle in the pool of a worker that drains.
 const IDLE_WHILE_DRAINING: Duration = Duration::from_secs(1);
+
+/// Names of one cluster that requests may give to be counted under: a caller cannot fill the name table.
+const MOST_NAMES: usize = 64;
 
 /// With weights a host comes again before all others have come once.
 const PICKS_PER_HOST: u32 = 16;
@@ -90,6 +94,13 @@ fn open(cluster: &Scope, priority: &str) -> Open {
     }
 }
 
+/// What is counted under a name that requests have given.
+struct Named {
+    codes: CodeCounters,
+    internal: OriginStats,
+    external: OriginStats,
+}
+
 /// A cluster.
 pub struct Cluster {
     common: Rc<Common>,
@@ -100,6 +111,9 @@ pub struct Cluster {
     external: OriginStats,
     /// Of hosts that say that they are one.
     canary: OriginStats,
+    scope: Scope,
+    /// By names that requests have given.
+    named: RefCell<HashMap<String, Named>>,
     hosts: Vec<Rc<Host>>,
     /// Indices into `hosts`, in the balancer's order.
     healthy: Vec<usize>,
@@ -135,10 +149,12 @@ impl Cluster {
             internal: OriginStats::new(&scope, "internal"),
             external: OriginStats::new(&scope, "external"),
             canary: OriginStats::new(&scope, "canary"),
+            named: RefCell::default(),
             hosts,
             healthy,
             balancer: RoundRobin::new(&weights, start.fetch_add(1, Ordering::Relaxed)),
             common,
+            scope,
         }
     }
 
@@ -238,6 +254,25 @@ impl Cluster {
     pub fn count_time(&self, time: u64, internal: bool) {
         self.common.stats.upstream_rq_time.record(time);
         self.origin(internal).record_time(time);
+    }
+
+    /// Counts a response once more under a name that its request has given. Of more names than are kept none is.
+    pub fn count_as(&self, name: &str, status: u16, internal: bool) {
+        let mut named = self.named.borrow_mut();
+        if !named.contains_key(name) {
+            if named.len() >= MOST_NAMES {
+                return;
+            }
+            let scope = names::alternative(&self.scope, name);
+            let origin = |name| OriginStats::new(&scope, name);
+            let counted =
+                Named { codes: CodeCounters::new(&scope), internal: origin("internal"), external: origin("external") };
+            named.insert(name.to_owned(), counted);
+        }
+        if let Some(counted) = named.get(name) {
+            counted.codes.record(status);
+            if internal { &counted.internal } else { &counted.external }.record(status, None);
+        }
     }
 
     /// Counts a response of a host that says that it is a canary, once more.

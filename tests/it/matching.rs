@@ -341,6 +341,11 @@ fn access_logs_show_and_ask_for_what_filters_have_left() {
 }
 
 #[test]
+fn a_request_moves_with_what_filters_have_said_of_it() {
+    crate::motion::moves_past(LEAVES);
+}
+
+#[test]
 fn a_line_that_is_written_in_another_epoch_has_it_too() {
     use crate::support::filtered;
     use std::io::Write;

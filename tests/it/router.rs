@@ -143,3 +143,61 @@ fn grpc_has_the_timeout_that_it_asks_for() {
     assert_eq!((response.status(), response.header("grpc-status")), (200, Some("14")));
     assert_eq!(proxy.counter("cluster.origin.upstream_rq_504"), 1);
 }
+
+/// What a text with operators makes of a request is no path unless it looks like one.
+#[test]
+fn a_path_that_is_made_of_a_header_must_be_one() {
+    let origin = Origin::http(|request| ok(request.path()));
+    let host = "routes:\n- match: { prefix: /whole }\n  route: { cluster: origin, path_rewrite: \"%REQ(x-path)%\" }\n\
+                - match: { prefix: /away }\n  redirect: { path_rewrite: \"%REQ(x-path)%\" }\n";
+    let proxy = crate::support::configured::start(crate::support::configured::text("", host, origin.address));
+    let mut client = proxy.connect();
+    for (header, expected) in [
+        ("x-path: /made\r\n", "/made?q=1"),
+        ("x-path: no-slash\r\n", "/whole?q=1"),
+        ("x-path: /with blank\r\n", "/whole?q=1"),
+        ("x-path: /with#fragment\r\n", "/whole?q=1"),
+        ("", "/whole?q=1"),
+    ] {
+        client.send(format!("GET /whole?q=1 HTTP/1.1\r\nhost: test\r\n{header}\r\n"));
+        assert_eq!(client.response().text(), expected, "{header}");
+        client.send(format!("GET /away?q=1 HTTP/1.1\r\nhost: test\r\n{header}\r\n"));
+        let location = format!("http://test{}", expected.replace("/whole", "/away"));
+        assert_eq!(client.response().header("location"), Some(&*location), "{header}");
+    }
+}
+
+#[test]
+fn a_direct_response_may_have_a_format() {
+    let origin = Origin::text("x");
+    let host = "routes:\n- match: { prefix: / }\n  direct_response:\n    status: 404\n    body: { inline_string: nothing }\n    \
+                body_format: { text_format_source: { inline_string: \"%LOCAL_REPLY_BODY% at %REQ(:PATH)%, %RESPONSE_CODE%\" }, \
+                content_type: text/html }\n";
+    let proxy = crate::support::configured::start(crate::support::configured::text("", host, origin.address));
+    let mut client = proxy.connect();
+    for path in ["/a", "/b"] {
+        let response = client.get(path);
+        assert_eq!((response.status(), response.text()), (404, &*format!("nothing at {path}, 404")));
+        assert_eq!(response.header("content-type"), Some("text/html"));
+    }
+    client.send("HEAD / HTTP/1.1\r\nhost: test\r\n\r\n");
+    let head = client.head();
+    assert_eq!((head.status(), head.header("content-length")), (404, Some("17")));
+}
+
+/// A caller may have its responses counted apart, under names that can be names, and no more of them than are kept.
+#[test]
+fn responses_are_counted_under_names_that_callers_give() {
+    let origin = Origin::text("x");
+    let proxy = inside("", vec![route("/", "origin")], vec![cluster("origin", &[origin.address])]);
+    for name in ["by_caller", "by_caller", "bad name", ".", "a/b"] {
+        assert_eq!(ask(&proxy, &format!("x-envoy-upstream-alt-stat-name: {name}\r\n")).status(), 200);
+    }
+    assert_eq!(proxy.counter("cluster.origin.by_caller.upstream_rq_200"), 2);
+    assert_eq!(proxy.counter("cluster.origin.upstream_rq_200"), 5);
+    for number in 0..100 {
+        ask(&proxy, &format!("x-envoy-upstream-alt-stat-name: many.n{number}\r\n"));
+    }
+    let counted = (0..100).filter(|n| proxy.counter(&format!("cluster.origin.many.n{n}.upstream_rq_200")) > 0).count();
+    assert_eq!(counted, 63, "with the one from before as many as are kept");
+}

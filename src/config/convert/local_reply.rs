@@ -46,7 +46,7 @@ fn limited(cx: &mut Context, source: core::DataSource) -> Option<bytes::Bytes> {
     Some(body)
 }
 
-fn format(cx: &mut Context, message: core::SubstitutionFormatString) -> Option<ReplyFormat> {
+pub(super) fn format(cx: &mut Context, message: core::SubstitutionFormatString) -> Option<ReplyFormat> {
     let content_type = message.content_type.clone();
     let body = access_log::substitution(cx, message);
     let default = match body.as_ref().map(|body| &body.body) {

@@ -4,9 +4,9 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 
 use super::context::Context;
 use super::header_rules::{self, Lists};
-use super::{cors, http_filters, mirror, retry, values, virtual_host};
+use super::{access_log, cors, http_filters, mirror, retry, values, virtual_host};
 use crate::config::convert::matching::of_resource;
-use crate::config::model::{Mirror, Route, RouteAction, RouteConfiguration, Tries};
+use crate::config::model::{Mirror, Piece, Route, RouteAction, RouteConfiguration, Tries};
 
 mod action;
 mod clusters;
@@ -168,6 +168,23 @@ pub(super) fn convert(cx: &mut Context, message: api::Route, table: &Table, inhe
         }
     };
     Some(Route { name, path: path?, conditions, action: action?, metadata, stat_prefix, rules, filters })
+}
+
+/// `path_rewrite`: a whole path with operators.
+fn path_format(cx: &mut Context, text: &str) -> Option<Vec<Piece>> {
+    let pieces = match access_log::format_text(text) {
+        Ok(pieces) => pieces,
+        Err(error) => {
+            cx.error_at("path_rewrite", error);
+            return None;
+        }
+    };
+    for piece in &pieces {
+        if let Piece::Literal(text) = piece {
+            path_text(cx, "path_rewrite", text.clone())?;
+        }
+    }
+    Some(pieces)
 }
 
 /// A path, or the beginning of one, that a head can carry.

@@ -173,15 +173,15 @@ fn a_fault_is_not_repeated_by_what_follows_from_it() {
 #[test]
 fn what_is_not_honoured_is_refused_or_warned_about() {
     let manager = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config";
-    let refused = listener("proxy_status_config: {}", TO_KNOWN);
+    let refused = listener("append_local_overload: true", TO_KNOWN);
     let text = "is not supported yet, and ignoring it would change traffic or security";
-    assert_eq!(errors(&refused), [format!("14:11: {manager}.proxy_status_config: {text}")]);
+    assert_eq!(errors(&refused), [format!("14:11: {manager}.append_local_overload: {text}")]);
     // Saying what is done anyway is no wish that could be ignored.
     assert!(warnings(&listener("stream_error_on_invalid_http_message: false", TO_KNOWN)).is_empty());
-    let tuned = listener("stream_flush_timeout: 1s", TO_KNOWN);
+    let tuned = listener("add_proxy_protocol_connection_state: false", TO_KNOWN);
     assert_eq!(
         warnings(&tuned),
-        [format!("14:11: {manager}.stream_flush_timeout: is not supported yet and is ignored")]
+        [format!("14:11: {manager}.add_proxy_protocol_connection_state: is not supported yet and is ignored")]
     );
     let other = listener("", TO_KNOWN).replace("filters.http.router.v3.Router", "filters.http.fault.v3.HTTPFault");
     assert_eq!(

@@ -74,6 +74,7 @@ async fn hold<'a>(mut request: Request<'a>, next: Next<'a>, most: usize) -> Resu
     };
     request.body = if trailers.is_empty() {
         request.head.headers.remove(&header::TRANSFER_ENCODING);
+        request.head.headers.set(header::CONTENT_LENGTH, held.len().into());
         if held.is_empty() { Body::Empty } else { Body::Full(held.freeze()) }
     } else {
         Body::Other(Box::new(Held { data: held.freeze(), trailers }))

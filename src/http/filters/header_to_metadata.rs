@@ -2,8 +2,8 @@
 //!
 //! A rule names a header or a cookie, and what is left when it is there and when it is not. What cannot be read as it should (a number
 //! that is none) is not left, nor is an empty value or one that is too long. The rules of the most specific level count, and stand for
-//! the chain's own. A request with metadata stays with its worker until its response's head has come, as another epoch would not know
-//! of it; without rules for responses nothing is done to those.
+//! the chain's own. A request with metadata can move to another epoch once it is on its way, as its line in the
+//! access logs takes them along; without rules for responses nothing is done to those.
 
 use std::borrow::Cow;
 use std::rc::Rc;

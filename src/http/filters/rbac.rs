@@ -1,9 +1,9 @@
 //! `envoy.filters.http.rbac`: who may do what.
 //!
-//! Rules decide, or a matcher in their place; shadow rules only count and leave their result as dynamic metadata. What a route says replaces the rules of the chain; one
-//! that says nothing of rules leaves the request alone. The statistics are always those of the chain. The filter looks at heads and connections
-//! alone and hands the request on as it is: one in flight can move to another epoch, but for a request that shadow rules or
-//! those of action `LOG` have looked at, because its metadata would be lost.
+//! Rules decide, or a matcher in their place; shadow rules only count. What a route says replaces the rules of the chain; one
+//! that says nothing of rules leaves the request alone. The statistics are always those of the chain. The results of both stand
+//! in the dynamic metadata. The filter looks at heads and connections alone and hands the request on as it is: one in flight can move to
+//! another epoch.
 
 mod matching;
 mod settings;
@@ -15,13 +15,14 @@ use super::owned::Owned;
 use crate::config::extension::{HttpFilterKind, RouteKind};
 use crate::config::model::Settings;
 use crate::http::filter::{Answer, Building, Extension, Filter, Next, Request};
+use crate::http::record::Record;
 use crate::stats::Scope;
 use crate::stats::names::{self, RbacShadowStats, RbacStats};
 
 use matching::{Asked, Judge, Verdict};
 use settings::{Basis, Control};
 
-/// Where the results of shadow rules stand.
+/// Where the results stand.
 const METADATA: &str = "envoy.filters.http.rbac";
 
 /// Where `LOG` says whether a request is to be logged.
@@ -67,7 +68,6 @@ struct Rbac {
 struct Own {
     rules: Option<Bench<RbacStats>>,
     shadow: Option<Bench<RbacShadowStats>>,
-    shadow_prefix: String,
 }
 
 /// What decides, and where its policies are counted.
@@ -75,13 +75,25 @@ struct Bench<S> {
     judge: Judge,
     /// By policy; empty where they are not counted.
     policies: Vec<S>,
+    /// Where the name of the policy, and the result, stand in the metadata.
+    keys: [String; 2],
 }
 
 impl<S> Bench<S> {
-    fn new(basis: &Basis, is_counted: bool, stats: impl Fn(&str) -> S) -> Self {
+    fn new(basis: &Basis, is_counted: bool, prefix: &str, stats: impl Fn(&str) -> S) -> Self {
         let judge = Judge::new(basis);
         let policies = judge.names.iter().filter(|_| is_counted).map(|name| stats(name)).collect();
-        Self { judge, policies }
+        let keys = ["effective_policy_id", "engine_result"].map(|name| format!("{prefix}{name}"));
+        Self { judge, policies, keys }
+    }
+
+    /// Leaves what has been judged.
+    fn tell(&self, verdict: Verdict, record: &Record) {
+        let [policy, result] = &self.keys;
+        if let Some(name) = self.name(verdict.policy) {
+            record.set_metadata(METADATA, policy, name.into());
+        }
+        record.set_metadata(METADATA, result, if verdict.allowed { "allowed" } else { "denied" }.into());
     }
 
     fn name(&self, policy: Option<usize>) -> Option<&str> {
@@ -94,9 +106,13 @@ impl Own {
         let rules = |name: &str| RbacStats::new(&names::rbac_policy(rules_scope, name));
         let shadow = |name: &str| RbacShadowStats::new(&names::rbac_policy(shadow_scope, name));
         Self {
-            rules: control.rules.as_ref().map(|basis| Bench::new(basis, control.per_policy, rules)),
-            shadow: control.shadow.as_ref().map(|basis| Bench::new(basis, control.per_policy, shadow)),
-            shadow_prefix: control.shadow_prefix.clone(),
+            rules: control
+                .rules
+                .as_ref()
+                .map(|basis| Bench::new(basis, control.per_policy, &format!("{}enforced_", control.prefix), rules)),
+            shadow: control.shadow.as_ref().map(|basis| {
+                Bench::new(basis, control.per_policy, &format!("{}shadow_", control.shadow_prefix), shadow)
+            }),
         }
     }
 }
@@ -109,23 +125,17 @@ impl Rbac {
         own.unwrap_or_else(|| self.chain.clone())
     }
 
-    fn shadow(&self, bench: &Bench<RbacShadowStats>, prefix: &str, asked: &Asked<'_>) {
-        let Verdict { allowed, policy, .. } = bench.judge.judge(asked);
-        let of_policy = policy.and_then(|at| bench.policies.get(at));
-        let (counter, of_policy) = if allowed {
+    fn shadow(&self, bench: &Bench<RbacShadowStats>, asked: &Asked<'_>) -> Verdict {
+        let verdict = bench.judge.judge(asked);
+        let of_policy = verdict.policy.and_then(|at| bench.policies.get(at));
+        let (counter, of_policy) = if verdict.allowed {
             (&self.shadow_stats.shadow_allowed, of_policy.map(|stats| &stats.shadow_allowed))
         } else {
             (&self.shadow_stats.shadow_denied, of_policy.map(|stats| &stats.shadow_denied))
         };
         counter.inc();
         of_policy.into_iter().for_each(|counter| counter.inc());
-        let record = asked.stream.record();
-        let key = |name: &str| format!("{prefix}{name}");
-        if let Some(name) = bench.name(policy) {
-            record.set_metadata(METADATA, &key("shadow_effective_policy_id"), name.into());
-        }
-        let result = if allowed { "allowed" } else { "denied" };
-        record.set_metadata(METADATA, &key("shadow_engine_result"), result.into());
+        verdict
     }
 }
 
@@ -133,18 +143,24 @@ impl Filter for Rbac {
     fn call<'a>(&'a self, request: Request<'a>, next: Next<'a>) -> Answer<'a> {
         let own = self.own(next.route_settings());
         let asked = Asked { head: &request.head, stream: next.stream() };
-        if let Some(bench) = &own.shadow {
-            self.shadow(bench, &own.shadow_prefix, &asked);
-        }
-        let Some(bench) = &own.rules else { return next.run(request) };
-        let Verdict { allowed, policy, hint } = bench.judge.judge(&asked);
+        let record = next.stream().record();
+        let shadow = own.shadow.as_ref().map(|bench| (bench, self.shadow(bench, &asked)));
+        let tell_shadow = || shadow.iter().for_each(|(bench, verdict)| bench.tell(*verdict, record));
+        let Some(bench) = &own.rules else {
+            tell_shadow();
+            return next.run(request);
+        };
+        let verdict = bench.judge.judge(&asked);
+        let Verdict { allowed, policy, hint } = verdict;
         let of_policy = policy.and_then(|at| bench.policies.get(at));
         if let Some(hint) = hint {
-            next.stream().record().set_metadata(COMMON, "access_log_hint", hint.into());
+            record.set_metadata(COMMON, "access_log_hint", hint.into());
         }
         if allowed {
             self.stats.allowed.inc();
             of_policy.into_iter().for_each(|stats| stats.allowed.inc());
+            tell_shadow();
+            bench.tell(verdict, record);
             return next.run(request);
         }
         self.stats.denied.inc();
@@ -156,6 +172,9 @@ impl Filter for Rbac {
         let denial = Denial { status: 403, grpc_status: None, body: "RBAC: access denied", details: &details };
         let mut response = denial::reply(&denial, &request.head, next.stream());
         next.pass_over(&mut response);
+        // As in Envoy, where the reply is made first.
+        tell_shadow();
+        bench.tell(verdict, record);
         Answer::later(std::future::ready(Ok(response)))
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A value is a text made of the request; a factory says what kind of object it becomes, and what it cannot become leaves the state as it was.
 //! What a route says comes after what the chain says. With `clear_route_cache` the route is looked for anew, as routes can ask for the
-//! filter state; a request that wants a tunnel keeps the route that has let it. A request with objects stays with its worker until its
-//! response's head has come, as another epoch would not know of them.
+//! filter state; a request that wants a tunnel keeps the route that has let it. A request with such objects can
+//! move to another epoch once it is on its way, as its line in the access logs takes them along.
 
 mod settings;
 

@@ -1,8 +1,8 @@
 //! `envoy.filters.http.set_metadata`: leaves fixed values in a request's dynamic metadata, for filters that come behind.
 //!
 //! What a namespace has already is merged with where `allow_overwrite` says so, and else left and counted: values replace values, lists
-//! grow, structures are merged. What a route says comes after what the chain says. A request with metadata stays with its worker
-//! until its response's head has come, as another epoch would not know of it.
+//! grow, structures are merged. What a route says comes after what the chain says. A request with metadata can move to
+//! another epoch once it is on its way: its line in the access logs takes them along, and nobody else asks for them then.
 
 use std::rc::Rc;
 

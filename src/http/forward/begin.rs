@@ -9,6 +9,7 @@ use crate::config::model::{self, RouteAction};
 use crate::http::failure::Failure;
 use crate::http::filter::Request;
 use crate::http::headers::{announce_attempts, announce_timeout};
+use crate::http::local_reply;
 use crate::http::stream::Stream;
 use crate::http::upgrade::Switch;
 use crate::upstream::Cluster;
@@ -38,6 +39,11 @@ pub(super) fn begin<'a>(
         RouteAction::DirectResponse { status, body } => {
             return Ok(State::Done(Ok(rewrite::answer(&request.head, stream, decision, *status, body.clone()))));
         }
+        RouteAction::FormattedResponse { status, body, format } => {
+            let mut response = rewrite::answer(&request.head, stream, decision, *status, Bytes::new());
+            local_reply::fill(&mut response, format, body.clone(), &request.head, stream);
+            return Ok(State::Done(Ok(response)));
+        }
         RouteAction::Redirect(redirect) => {
             return Ok(State::Done(Ok(rewrite::answer(
                 &request.head,
@@ -63,9 +69,15 @@ pub(super) fn begin<'a>(
         Controls::default()
     };
     record.alt_response.set(controls.alt_response);
+    if let Some(name) = &controls.alt_stat {
+        record.count_as(name.clone());
+    }
     let grpc = record.grpc.get();
     let timeouts = Timeouts::new(rewrite::timeout(&head, grpc, forward), tries, &controls);
     stream.set_timeouts(timeouts.total, forward.idle_timeout);
+    if forward.grpc_timeout.is_some() && grpc {
+        rewrite::tell_timeout(&mut head, timeouts.expected(Duration::ZERO));
+    }
     stream.set_duration(rewrite::duration(&mut head, grpc, forward.max_stream_duration));
     stream.manager().route_stats.begin(stream, &head);
     *record.cluster.borrow_mut() = Some(cluster.clone());

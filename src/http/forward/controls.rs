@@ -12,7 +12,8 @@ use crate::config::model::{ControlHeader, RetryOn};
 use crate::http::headers::names::{
     X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT, X_ENVOY_MAX_RETRIES,
     X_ENVOY_RETRIABLE_HEADER_NAMES, X_ENVOY_RETRIABLE_STATUS_CODES, X_ENVOY_RETRY_GRPC_ON, X_ENVOY_RETRY_ON,
-    X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS, X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE, X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
+    X_ENVOY_UPSTREAM_ALT_STAT_NAME, X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS, X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE,
+    X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
 };
 
 /// The wishes of one request.
@@ -32,6 +33,8 @@ pub(super) struct Controls {
     pub(super) per_try_timeout: Option<Duration>,
     /// `x-envoy-hedge-on-per-try-timeout`: replaces the policy's.
     pub(super) hedges: Option<bool>,
+    /// `x-envoy-upstream-alt-stat-name`: the response is counted under this name of the cluster's too.
+    pub(super) alt_stat: Option<String>,
     /// `x-envoy-upstream-rq-timeout-alt-response`: a timeout is told as 204.
     pub(super) alt_response: bool,
     /// `x-envoy-expected-rq-timeout-ms` of the proxy before this one, which replaces the route's timeout where the router respects it
@@ -58,6 +61,7 @@ impl Controls {
                 Some(b"false") => Some(false),
                 _ => None,
             },
+            alt_stat: headers.get(&X_ENVOY_UPSTREAM_ALT_STAT_NAME).and_then(stat_name),
             alt_response: headers.contains(&X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE),
             expected: expected.is_some(),
         };
@@ -66,6 +70,17 @@ impl Controls {
         headers.retain(|name, _| !is_control(name) || goes_on(name));
         controls
     }
+}
+
+/// The longest name that is counted under.
+const LONGEST_STAT_NAME: usize = 128;
+
+/// A name that can be one of statistics; others are passed over.
+fn stat_name(value: &HeaderValue) -> Option<String> {
+    let name = value.to_str().ok()?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let is_name = !name.is_empty() && name.len() <= LONGEST_STAT_NAME && name.bytes().all(fits);
+    (is_name && !name.starts_with('.') && !name.ends_with('.')).then(|| name.to_owned())
 }
 
 /// The first of the headers to be looked at strictly that says nothing sensible.
@@ -101,6 +116,7 @@ fn is_control(name: &HeaderName) -> bool {
         &X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
         &X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
         &X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
+        &X_ENVOY_UPSTREAM_ALT_STAT_NAME,
         &X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE,
     ]
     .into_iter()
@@ -142,6 +158,7 @@ mod tests {
             ("x-envoy-upstream-rq-per-try-timeout-ms", "250"),
             ("x-envoy-hedge-on-per-try-timeout", "true"),
             ("x-envoy-upstream-rq-timeout-alt-response", "yes"),
+            ("x-envoy-upstream-alt-stat-name", "by.caller"),
         ]);
         let controls = Controls::take(&mut given, false);
         assert_eq!(given, headers(&[("a", "1")]));
@@ -155,6 +172,7 @@ mod tests {
                 timeout: Some(Duration::ZERO),
                 per_try_timeout: Some(Duration::from_millis(250)),
                 hedges: Some(true),
+                alt_stat: Some("by.caller".to_owned()),
                 alt_response: true,
                 expected: false,
             }

@@ -7,7 +7,9 @@ use http::{HeaderName, HeaderValue, header};
 
 use crate::access_log::{Live, Template};
 use crate::codec::head::{RequestHead, ResponseHead};
-use crate::config::model::{Forward, HostRewrite, MaxStreamDuration, Piece, RouteAction, Router};
+use crate::config::model::{
+    Forward, HostRewrite, MaxStreamDuration, PathRewrite, Piece, RedirectPath, RouteAction, Router,
+};
 use crate::fault::Flag;
 use crate::http::filter::Response;
 use crate::http::local_reply;
@@ -31,9 +33,22 @@ pub(super) fn request(
         *stream.record().head.borrow_mut() = seen;
     }
     route::rewrite(head, decision, router.suppress_envoy_headers);
+    if let PathRewrite::Format(pieces) = &forward.path_rewrite
+        && let Some(path) = path(pieces, stream, head)
+    {
+        route::set_path(head, path.as_bytes(), router.suppress_envoy_headers);
+    }
     if let Some(host) = &*stream.record().host.borrow() {
         route::set_endpoint_host(head, forward, &host.endpoint().hostname, router.suppress_envoy_headers);
     }
+}
+
+/// A path made of a text with operators; `None`, and the path stays, where none came out that can be asked for.
+fn path(pieces: &[Piece], stream: &Stream<'_>, head: &RequestHead) -> Option<HeaderValue> {
+    let path = value(pieces, stream, Some(head), None)?;
+    let bytes = path.as_bytes();
+    let fits = bytes.starts_with(b"/") && !bytes.iter().any(|byte| matches!(byte, b' ' | b'#' | b'\t'));
+    fits.then_some(path)
 }
 
 /// Another try goes to another host, which may have another name.
@@ -81,7 +96,7 @@ pub(super) fn awaits_response(stream: &Stream<'_>) -> bool {
     let rules = record.route.borrow().as_ref().is_some_and(Decision::has_response_rules);
     // What a reply of ours would be made of does not move.
     let replies = record.grpc.get() || stream.manager().replies.is_some();
-    rules || replies || record.has_shared() || stream.manager().route_stats.counts(record)
+    rules || replies || record.must_stay() || stream.manager().route_stats.counts(record)
 }
 
 /// The answer to a request that asks something of the router in a header that says nothing sensible.
@@ -106,7 +121,14 @@ pub(super) fn answer<'a>(
     stream.manager().stats.rq_direct_response.inc();
     stream.record().set_details("direct_response");
     let mut response = local_reply::text(status, body);
-    if let Some(location) = route::location(head, decision) {
+    let formatted = match decision.action() {
+        RouteAction::Redirect(redirect) => match &redirect.path {
+            RedirectPath::Rewrite(PathRewrite::Format(pieces)) => path(pieces, stream, head),
+            _ => None,
+        },
+        _ => None,
+    };
+    if let Some(location) = route::location_at(head, decision, formatted.as_ref().map(HeaderValue::as_bytes)) {
         response.head.headers.append(header::LOCATION, location);
     }
     own_response(&mut response, |response| {

@@ -55,6 +55,8 @@ names! {
     X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS = "x-envoy-upstream-rq-per-try-timeout-ms";
     /// `true`: the host is a canary.
     X_ENVOY_UPSTREAM_CANARY = "x-envoy-upstream-canary";
+    /// A name under which the response is counted once more.
+    X_ENVOY_UPSTREAM_ALT_STAT_NAME = "x-envoy-upstream-alt-stat-name";
     /// On a timeout the client gets 204.
     X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE = "x-envoy-upstream-rq-timeout-alt-response";
     /// `true` on a reply because of a circuit breaker.

@@ -188,6 +188,7 @@ impl Stream<'_> {
         let status = self.record.charged(status);
         if let Some(cluster) = &*self.record.cluster.borrow() {
             cluster.count_response(status, self.record.internal.get());
+            self.record.with_alt_stat(|name| cluster.count_as(name, status, self.record.internal.get()));
             if self.record.canary.get() {
                 cluster.count_canary(status);
             }

@@ -58,20 +58,22 @@ pub(super) fn forward(
     } = message;
     let Inherited { mut tries, mirrors } = inherited;
     let mirrors = table.mirrors(cx, request_mirror_policies, &mirrors);
-    refuse!(cx; metadata_match, path_rewrite, retry_policy_typed_config);
+    refuse!(cx; metadata_match, retry_policy_typed_config);
     ignore!(cx; early_data_policy);
     let rate_limits = rate_limit::convert(cx, "rate_limits", rate_limits);
     let redirects = match internal_redirect_policy {
         Some(policy) => Some(cx.at("internal_redirect_policy", |cx| internal_redirect::policy(cx, policy))),
         None => internal_redirect::older(internal_redirect_action, values::number(&max_internal_redirects)),
     };
-    let rewrites = [!prefix_rewrite.is_empty(), regex_rewrite.is_some(), path_rewrite_policy.is_some()];
+    let formatted = !path_rewrite.is_empty();
+    let rewrites = [!prefix_rewrite.is_empty(), regex_rewrite.is_some(), path_rewrite_policy.is_some(), formatted];
     if rewrites.into_iter().filter(|set| *set).count() > 1 {
-        cx.error("only one of prefix_rewrite, regex_rewrite and path_rewrite_policy may be set");
+        cx.error("only one of prefix_rewrite, regex_rewrite, path_rewrite_policy and path_rewrite may be set");
     }
     let path_rewrite = match (regex_rewrite, path_rewrite_policy) {
         (Some(message), _) => cx.at("regex_rewrite", |cx| matcher::substitution(cx, message)).map(PathRewrite::Regex),
         (None, Some(policy)) => cx.at("path_rewrite_policy", |cx| template(cx, policy, path)),
+        (None, None) if formatted => super::path_format(cx, &path_rewrite).map(PathRewrite::Format),
         (None, None) if prefix_rewrite.is_empty() => Some(PathRewrite::None),
         (None, None) => super::path_text(cx, "prefix_rewrite", prefix_rewrite).map(PathRewrite::Prefix),
     };

@@ -6,11 +6,11 @@ use envoy_types::pb::envoy::config::route::v3 as api;
 
 use super::Table;
 use crate::config::convert::context::Context;
+use crate::config::convert::local_reply;
 use crate::config::model::RouteAction;
 
 pub(super) fn convert(cx: &mut Context, message: api::DirectResponseAction, table: &Table) -> Option<RouteAction> {
     let api::DirectResponseAction { status, body, body_format } = message;
-    refuse!(cx; body_format);
     let limit = table.max_direct_response_body;
     let body = match body {
         Some(source) => cx.at("body", |cx| data(cx, source, limit))?,
@@ -20,7 +20,14 @@ pub(super) fn convert(cx: &mut Context, message: api::DirectResponseAction, tabl
         cx.error_at("body", format!("response body size is {} bytes; maximum is {limit}", body.len()));
         return None;
     }
-    Some(RouteAction::DirectResponse { status: u16::try_from(status).ok()?, body })
+    let status = u16::try_from(status).ok()?;
+    Some(match body_format {
+        None => RouteAction::DirectResponse { status, body },
+        Some(format) => {
+            let format = cx.at("body_format", |cx| local_reply::format(cx, format))?;
+            RouteAction::FormattedResponse { status, body, format: Box::new(format) }
+        }
+    })
 }
 
 /// What a `DataSource` holds; of a file at most one byte more than `limit` is read.

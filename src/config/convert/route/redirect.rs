@@ -39,9 +39,9 @@ pub(super) fn convert(cx: &mut Context, message: api::RedirectAction) -> Option<
         Some(Path::RegexRewrite(message)) => cx
             .at("regex_rewrite", |cx| matcher::substitution(cx, message))
             .map(|substitution| RedirectPath::Rewrite(PathRewrite::Regex(substitution))),
-        Some(Path::PathRewrite(_)) => {
-            cx.refuse("path_rewrite");
-            None
+        Some(Path::PathRewrite(text)) if text.is_empty() => Some(RedirectPath::Rewrite(PathRewrite::None)),
+        Some(Path::PathRewrite(text)) => {
+            super::path_format(cx, &text).map(|pieces| RedirectPath::Rewrite(PathRewrite::Format(pieces)))
         }
     };
     let port = match u16::try_from(port_redirect) {

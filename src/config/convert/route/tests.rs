@@ -63,7 +63,7 @@ fn faults_of_matches_and_actions() {
         ),
         (
             "{ match: { prefix: / }, route: { cluster: app, prefix_rewrite: /a, regex_rewrite: { pattern: { regex: a }, substitution: b } } }".to_owned(),
-            "route: only one of prefix_rewrite, regex_rewrite and path_rewrite_policy may be set",
+            "route: only one of prefix_rewrite, regex_rewrite, path_rewrite_policy and path_rewrite may be set",
         ),
         (
             "{ match: { prefix: / }, route: { weighted_clusters: { clusters: [{ name: app, weight: 0 }] } } }".to_owned(),
@@ -153,6 +153,22 @@ fn faults_of_internal_redirects() {
 fn faults_of_hedging() {
     let found = route_fault("{ match: { prefix: / }, route: { cluster: app, hedge_policy: { initial_requests: 0 } } }");
     assert!(found.starts_with("21 route.hedge_policy.initial_requests: "), "{found}");
+}
+
+#[test]
+fn faults_of_formats() {
+    for (action, expected) in [
+        ("route: { cluster: app, path_rewrite: '/%NO%' }", "route.path_rewrite: "),
+        ("route: { cluster: app, path_rewrite: '/a b' }", "route.path_rewrite: must not contain spaces"),
+        ("redirect: { path_rewrite: '/%REQ(' }", "redirect.path_rewrite: "),
+        (
+            "direct_response: { status: 200, body_format: { text_format_source: { inline_string: '%NO%' } } }",
+            "direct_response.body_format.",
+        ),
+    ] {
+        let found = route_fault(&format!("{{ match: {{ prefix: / }}, {action} }}"));
+        assert!(found.starts_with(&format!("21 {expected}")), "{found}");
+    }
 }
 
 #[test]

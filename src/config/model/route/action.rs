@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::model::{
-    HeadField, HeaderRules, InternalRedirects, Keyed, Mirror, RateLimit, RouteFilters, Substitution, Tries, UriRewrite,
+    HeadField, HeaderRules, InternalRedirects, Keyed, Mirror, Piece, RateLimit, ReplyFormat, RouteFilters,
+    Substitution, Tries, UriRewrite,
 };
 
 /// What a route does with a request.
@@ -20,6 +21,15 @@ pub enum RouteAction {
         status: u16,
         /// Inline or read from a file when the configuration was loaded.
         body: bytes::Bytes,
+    },
+    /// `direct_response` with a `body_format`.
+    FormattedResponse {
+        /// 200–599.
+        status: u16,
+        /// What `%LOCAL_REPLY_BODY%` shows.
+        body: bytes::Bytes,
+        /// What is made of it for each request.
+        format: Box<ReplyFormat>,
     },
     /// `non_forwarding_action`: a filter answers; what gets past all of them has no cluster.
     NonForwarding,
@@ -175,6 +185,8 @@ pub enum PathRewrite {
     Regex(Substitution),
     /// `path_rewrite_policy` with a URI template.
     Template(UriRewrite),
+    /// `path_rewrite`: a text with operators, for the whole path.
+    Format(Vec<Piece>),
 }
 
 /// What becomes of the host.

@@ -23,7 +23,7 @@ pub(super) fn read(reader: &mut Reader<'_>, given: Given<'_>) -> Option<Settings
         per_method_stat_specifier,
     } = reader.decode(given)?;
     if emit_filter_state {
-        // It is for access logs, which refuse what would show it.
+        // Access logs alone would show it: the counters say the same of all calls.
         reader.ignore("emit_filter_state");
     }
     let apart = match per_method_stat_specifier {
