@@ -14,7 +14,7 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// The errors of RFC 9209, 2.3, that there can be here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Error {
+enum Kind {
     DestinationNotFound,
     DestinationUnavailable,
     ConnectionRefused,
@@ -24,24 +24,24 @@ enum Error {
     HttpProtocolError,
 }
 
-impl Error {
+impl Kind {
     /// The first flag that says something, in Envoy's order.
     fn of(record: &Record) -> Option<Self> {
-        const BY_FLAG: [(Flag, Error); 14] = [
-            (Flag::FailedLocalHealthCheck, Error::DestinationUnavailable),
-            (Flag::NoHealthyUpstream, Error::DestinationUnavailable),
-            (Flag::UpstreamRequestTimeout, Error::HttpResponseTimeout),
-            (Flag::UpstreamRemoteReset, Error::ConnectionTerminated),
-            (Flag::UpstreamConnectionFailure, Error::ConnectionRefused),
-            (Flag::UpstreamConnectionTermination, Error::ConnectionTerminated),
-            (Flag::UpstreamOverflow, Error::ConnectionLimitReached),
-            (Flag::NoRouteFound, Error::DestinationNotFound),
-            (Flag::RateLimited, Error::ConnectionLimitReached),
-            (Flag::UpstreamRetryLimitExceeded, Error::DestinationUnavailable),
-            (Flag::StreamIdleTimeout, Error::HttpResponseTimeout),
-            (Flag::UpstreamMaxStreamDurationReached, Error::HttpResponseTimeout),
-            (Flag::UpstreamProtocolError, Error::HttpProtocolError),
-            (Flag::NoClusterFound, Error::DestinationUnavailable),
+        const BY_FLAG: [(Flag, Kind); 14] = [
+            (Flag::FailedLocalHealthCheck, Kind::DestinationUnavailable),
+            (Flag::NoHealthyUpstream, Kind::DestinationUnavailable),
+            (Flag::UpstreamRequestTimeout, Kind::HttpResponseTimeout),
+            (Flag::UpstreamRemoteReset, Kind::ConnectionTerminated),
+            (Flag::UpstreamConnectionFailure, Kind::ConnectionRefused),
+            (Flag::UpstreamConnectionTermination, Kind::ConnectionTerminated),
+            (Flag::UpstreamOverflow, Kind::ConnectionLimitReached),
+            (Flag::NoRouteFound, Kind::DestinationNotFound),
+            (Flag::RateLimited, Kind::ConnectionLimitReached),
+            (Flag::UpstreamRetryLimitExceeded, Kind::DestinationUnavailable),
+            (Flag::StreamIdleTimeout, Kind::HttpResponseTimeout),
+            (Flag::UpstreamMaxStreamDurationReached, Kind::HttpResponseTimeout),
+            (Flag::UpstreamProtocolError, Kind::HttpProtocolError),
+            (Flag::NoClusterFound, Kind::DestinationUnavailable),
         ];
         BY_FLAG.into_iter().find(|(flag, _)| record.has_flag(*flag)).map(|(_, error)| error)
     }
@@ -71,7 +71,7 @@ impl Error {
 
 /// Says it in a response's head, behind what proxies before the host's have said.
 pub(super) fn announce(config: &ProxyStatus, head: &mut ResponseHead, record: &Record) {
-    let Some(error) = Error::of(record) else { return };
+    let Some(error) = Kind::of(record) else { return };
     let mut text = format!("{}; error={}", config.name, error.name());
     let details = record.details();
     if config.details && !details.is_empty() {

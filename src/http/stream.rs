@@ -259,9 +259,10 @@ impl<'a> Stream<'a> {
             Client::Http1(_) if self.version == Version::HTTP_11 => {
                 self.encode(head, http1::Body::Empty, &mut self.interim.borrow_mut());
             }
-            Client::Http1(_) | Client::Own(_) => {}
+            Client::Http1(_) | Client::Own(_) => return,
             Client::Http2(client) => client.inform(head.clone()),
         }
+        self.count_interim(head.status);
     }
 
     /// Waits for the response and sends it.

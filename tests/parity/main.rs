@@ -119,8 +119,8 @@ themes! {
     local_replies
     matching
     messages
-    mixed
     mirroring
+    mixed
     normal_form
     not_extended
     old_fields

@@ -165,10 +165,10 @@ impl Stream<'_> {
         }
     }
 
-    /// Our own 100 is a response too.
-    pub(super) fn count_interim(&self) {
-        self.manager().stats.response(StatusCode::CONTINUE.as_u16());
-        self.manager().listener_stats.response(StatusCode::CONTINUE.as_u16());
+    /// An interim response is one too.
+    pub(super) fn count_interim(&self, status: StatusCode) {
+        self.manager().stats.response(status.as_u16());
+        self.manager().listener_stats.response(status.as_u16());
     }
 
     pub(super) fn count_head(&self, status: StatusCode) {

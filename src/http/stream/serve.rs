@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::{Method, Request, Version, header};
+use http::{Method, Request, StatusCode, Version, header};
 
 use crate::codec::head::RequestHead;
 use crate::codec::http1::{Framing, Parsed};
@@ -31,7 +31,7 @@ pub(in crate::http) fn open(
     let ours = !conn.manager.config.proxy_100_continue;
     if expect_continue && ours && !stream.is_complete() && head.version == Version::HTTP_11 {
         stream.interim.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-        stream.count_interim();
+        stream.count_interim(StatusCode::CONTINUE);
     }
     let begun = Begun { close: !keep_alive, ..Begun::default() };
     if upgrade || head.method == Method::CONNECT {
@@ -72,7 +72,7 @@ pub(in crate::http) async fn run_http2(conn: Rc<Conn>, request: Request<RecvStre
     }
     if waits && !client.conn.manager.config.proxy_100_continue && !stream.is_complete() {
         client.go_on();
-        stream.count_interim();
+        stream.count_interim(StatusCode::CONTINUE);
     }
     let mut begun = Begun::default();
     let answer = stream.begin(head);
