@@ -145,7 +145,10 @@ pub(crate) fn http1_request(data: &[u8]) {
         read(pieces, frozen, &limits, |buffer, scan| parse_request(buffer, scan, &rules))
     });
     for event in events {
-        if let Event::Head(parsed) = event {
+        // One that names no host is answered, and goes nowhere.
+        if let Event::Head(parsed) = event
+            && !parsed.hostless
+        {
             goes_on_as_one(&parsed);
         }
     }
