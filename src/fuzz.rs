@@ -20,6 +20,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("format", access_log::fuzz::format),
     ("framing", codec::fuzz::framing),
     ("frozen", server::fuzz::frozen),
+    ("grpc_body", http::fuzz::grpc_body),
     ("headers", http::fuzz::headers),
     ("http1_request", codec::fuzz::http1_request),
     ("http1_response", codec::fuzz::http1_response),

@@ -23,6 +23,8 @@ mod set_filter_state;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use compressor::accepts as accept_encoding;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use grpc_web::fuzz_body as grpc_body;
 
 use crate::config::extension::HttpFilterKind;
 

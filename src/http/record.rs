@@ -275,8 +275,8 @@ impl Record {
         if let Some(shared) = &mut *self.shared.borrow_mut() {
             shared.metadata.clear();
             shared.objects.clear();
-            shared.replies.clear();
             shared.alt_stat = None;
+            shared.replies.clear();
         }
         self.received_at.set(Some(now));
         self.attempts.set(0);

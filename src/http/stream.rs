@@ -13,7 +13,6 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::IoSlice;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -297,22 +296,6 @@ impl<'a> Stream<'a> {
                 }
                 Ok(Err(failure)) => self.fail(failure, begun).await,
                 Err(_) => Err(Failure::Internal),
-            }
-        }
-    }
-
-    /// The answer of the chain; one that sends the request elsewhere, to be followed here, gives way to the next.
-    fn poll_answer<'s>(
-        &'s self,
-        context: &mut Context<'_>,
-        answer: &mut Answer<'s>,
-    ) -> Poll<Result<Response<'s>, Failure>> {
-        loop {
-            let polled = Pin::new(&mut *answer).poll(context);
-            let redirected = matches!(polled, Poll::Ready(Err(Failure::Redirected)));
-            match redirected.then(|| self.record.take_again()).flatten() {
-                Some(again) => *answer = self.follow(again),
-                None => return polled,
             }
         }
     }

@@ -11,6 +11,9 @@ mod error;
 mod request;
 mod response;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use request::fuzz_body;
+
 use std::rc::Rc;
 
 use http::{HeaderName, HeaderValue, header};

@@ -1,4 +1,4 @@
-//! What a failure is counted as: of the connection manager, of the cluster, of the route.
+//! What the failures of a request are counted as.
 
 use crate::codec::http1::Refusal;
 use crate::http::failure::Failure;

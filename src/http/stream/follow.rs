@@ -3,20 +3,39 @@
 //! As with Envoy it is another request to the statistics and the access logs: what has ended here has a line of its own, with the status of
 //! the redirect, but is not among the responses. The clock of the whole goes on.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use crate::access_log::Line;
 use crate::config::model::LogType;
 use crate::http::body::Body;
-use crate::http::filter::{Answer, Request};
+use crate::http::failure::Failure;
+use crate::http::filter::{Answer, Request, Response};
 use crate::http::redirects::Again;
 use crate::local::Deadline;
 
 use super::{Client, Stream};
 
 impl Stream<'_> {
+    /// The answer of the chain; one that sends the request elsewhere, to be followed here, gives way to the next.
+    pub(super) fn poll_answer<'s>(
+        &'s self,
+        context: &mut Context<'_>,
+        answer: &mut Answer<'s>,
+    ) -> Poll<Result<Response<'s>, Failure>> {
+        loop {
+            let polled = Pin::new(&mut *answer).poll(context);
+            let redirected = matches!(polled, Poll::Ready(Err(Failure::Redirected)));
+            match redirected.then(|| self.record.take_again()).flatten() {
+                Some(again) => *answer = self.follow(again),
+                None => return polled,
+            }
+        }
+    }
+
     /// Asks again what the router has left to be asked.
-    pub(super) fn follow(&self, again: Again) -> Answer<'_> {
+    fn follow(&self, again: Again) -> Answer<'_> {
         let Again { head, body, decision, status } = again;
         let now = Instant::now();
         let manager = self.manager();

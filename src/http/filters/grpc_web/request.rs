@@ -12,6 +12,11 @@ use crate::codec::http1::Refusal;
 use crate::http::body::{Body, Frame, Source};
 use crate::http::failure::Failure;
 
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzz;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzz::body as fuzz_body;
+
 /// Characters that stand for at most three bytes.
 const QUAD: usize = 4;
 
