@@ -75,9 +75,6 @@ pub(super) fn begin<'a>(
     let grpc = record.grpc.get();
     let timeouts = Timeouts::new(rewrite::timeout(&head, grpc, forward), tries, &controls);
     stream.set_timeouts(timeouts.total, forward.idle_timeout);
-    if forward.grpc_timeout.is_some() && grpc {
-        rewrite::tell_timeout(&mut head, timeouts.expected(Duration::ZERO));
-    }
     stream.set_duration(rewrite::duration(&mut head, grpc, forward.max_stream_duration));
     stream.manager().route_stats.begin(stream, &head);
     *record.cluster.borrow_mut() = Some(cluster.clone());
