@@ -409,7 +409,7 @@ fn version(minor: u8) -> Version {
 }
 
 /// A name and a value that share the memory of the head.
-#[inline]
+#[inline(always)]
 fn entry(bytes: &Bytes, field: &httparse::Header<'_>) -> Result<(HeaderName, HeaderValue), Refusal> {
     let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Refusal::CODEC_ERROR)?;
     let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| Refusal::CODEC_ERROR)?;

@@ -104,7 +104,7 @@ pub(super) fn begin<'a>(
     if tries.count_in_request {
         announce_attempts(&mut head.headers, 1);
     }
-    let retries = Retries::new(&tries.policy, &decision.route.retriable, &head, controls);
+    let retry_on = Retries::conditions(&tries.policy, &decision.route.retriable, &head, &controls);
     rewrite::request(&mut head, stream, forward, decision, router);
     let mut request = Request { head, body };
     let mirrors = mirror::of(forward, cluster);
@@ -112,9 +112,10 @@ pub(super) fn begin<'a>(
         mirror::send(mirrors, &mut request, stream, cluster, tries, timeouts.total);
     }
     // What may become a tunnel is asked for once.
-    let tried_again =
-        stream.switch() == Switch::No && (retries.enabled() || timeouts.limit_tries() || forward.redirects.is_some());
+    let tried_again = stream.switch() == Switch::No
+        && (!retry_on.is_empty() || timeouts.limit_tries() || forward.redirects.is_some());
     let exchange = if tried_again {
+        let retries = Retries::new(&tries.policy, retry_on, controls);
         let (taken, body) = Attempts::new(stream, cluster, tries, decision, retries, timeouts, request);
         attempts.insert(taken).exchange(host, body, announces)?
     } else {

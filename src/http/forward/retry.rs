@@ -119,13 +119,21 @@ pub(super) struct Retries {
 }
 
 impl Retries {
-    /// For a request with these wishes of its own.
-    pub(super) fn new(policy: &RetryPolicy, retriable: &Retriable, head: &RequestHead, controls: Controls) -> Self {
-        let mut on = policy.on.or(controls.retry_on);
+    /// What a request with these wishes of its own is tried again for. Most are for nothing, and need no more than this.
+    pub(super) fn conditions(
+        policy: &RetryPolicy,
+        retriable: &Retriable,
+        head: &RequestHead,
+        controls: &Controls,
+    ) -> RetryOn {
+        let may = || retriable.request.is_empty() || retriable.request.iter().any(|asked| asked.matches_request(head));
+        let on = policy.on.or(controls.retry_on);
+        if on.is_empty() || may() { on } else { RetryOn::default() }
+    }
+
+    /// For a request that is tried again for this.
+    pub(super) fn new(policy: &RetryPolicy, on: RetryOn, controls: Controls) -> Self {
         let (interval, longest) = policy.intervals();
-        if !retriable.request.is_empty() && !retriable.request.iter().any(|matcher| matcher.matches_request(head)) {
-            on = RetryOn::default();
-        }
         Self {
             on,
             given_up: false,

@@ -6,6 +6,10 @@ use super::*;
 use crate::config::model::ResetHeader;
 use http::Method;
 
+fn made(policy: &RetryPolicy, retriable: &Retriable, head: &RequestHead, controls: Controls) -> Retries {
+    Retries::new(policy, Retries::conditions(policy, retriable, head, &controls), controls)
+}
+
 fn on(tokens: &str) -> RetryOn {
     let of = |token: &str| RetryOn::http(token).or_else(|| RetryOn::grpc(token)).unwrap();
     tokens.split(',').map(of).fold(RetryOn::default(), RetryOn::or)
@@ -20,7 +24,7 @@ fn fields(fields: &[(&'static str, &'static str)]) -> Headers {
 }
 
 fn start(policy: &RetryPolicy, retriable: &Retriable) -> Retries {
-    Retries::new(policy, retriable, &RequestHead::new(Method::GET, "a", "/"), Controls::default())
+    made(policy, retriable, &RequestHead::new(Method::GET, "a", "/"), Controls::default())
 }
 
 fn retried(policy: &RetryPolicy, event: Event<'_>) -> bool {
@@ -191,14 +195,14 @@ fn a_request_asks_for_more_and_may_be_asked_for_a_header() {
         ..Controls::default()
     };
     let retriable = Retriable::default();
-    let mut retries = Retries::new(&policy, &retriable, &head, controls());
+    let mut retries = made(&policy, &retriable, &head, controls());
     let mut judge = |status| retries.judge(Event::Answer(status, &none), &policy, &retriable, 0, 0);
     assert!(matches!(judge(StatusCode::NOT_FOUND), Verdict::Again(_)));
     assert_eq!(judge(StatusCode::BAD_GATEWAY), Verdict::Exhausted);
     let asks =
         Retriable { request: vec![HeaderMatcher::present(HeaderName::from_static("x"))], ..Retriable::default() };
-    assert!(!Retries::new(&policy, &asks, &head, controls()).enabled());
+    assert!(!made(&policy, &asks, &head, controls()).enabled());
     let mut head = head;
     head.headers.append(HeaderName::from_static("x"), HeaderValue::from_static("1"));
-    assert!(Retries::new(&policy, &asks, &head, controls()).enabled());
+    assert!(made(&policy, &asks, &head, controls()).enabled());
 }
