@@ -145,9 +145,10 @@ pub(crate) fn http1_request(data: &[u8]) {
         read(pieces, frozen, &limits, |buffer, scan| parse_request(buffer, scan, &rules))
     });
     for event in events {
-        // One that names no host is answered, and goes nowhere.
+        // One that names no host, or whose target is a URL that is not taken for one, is answered, and goes nowhere.
         if let Event::Head(parsed) = event
             && !parsed.hostless
+            && (parsed.head.path.starts_with(b"/") || parsed.head.path == "*" || parsed.head.method == Method::CONNECT)
         {
             goes_on_as_one(&parsed);
         }
