@@ -65,6 +65,7 @@ class Report:
     """What the browser has told last, and whether it shall go on."""
 
     def __init__(self):
+        self.seen = []
         self.rounds, self.loaded, self.again, self.failed, self.protocols, self.on = 0, 0, [], [], [], True
 
     def take(self, text):
@@ -84,6 +85,7 @@ def page_server(report):
             elif self.path.startswith("/report"):
                 kind, body = "text/plain", report.take(sent)
             elif self.path.startswith("/object/"):
+                report.seen.append(self.path)
                 kind, body = "image/svg+xml", IMAGE + b" " * (int(self.path.split("/")[2].split("?")[0]) * 40)
             else:
                 kind, body = "text/plain", b""
@@ -171,6 +173,8 @@ def check(proxy, report, folder, browser):
         assert connections > TAKEOVERS, f"{connections} connections"
         total, answered = (proxy.stat(f"http.page.downstream_rq_{what}") for what in ("total", "2xx"))
         assert total == answered, f"{total} requests, {answered} answered; asked for again: {report.again}"
+        # What was asked for again had never come before: no answer was lost on its way back either.
+        assert len(report.seen) == len(set(report.seen)) == report.loaded, f"{len(report.seen)} asked for, {len(set(report.seen))} objects"
         for what in ("rx_reset", "tx_reset"):
             assert proxy.stat(f"http.page.downstream_rq_{what}") == 0, what
         print(f"  {report.rounds} pages, {report.loaded} objects, {connections} connections, {TAKEOVERS} takeovers; {total} requests, all answered")
